@@ -1,0 +1,1 @@
+"""The HTTP front-end: uvicorn and Starlette in, pipes out."""

@@ -1,0 +1,1 @@
+"""The root of the process tree. Every child imports this package, so it imports nothing."""

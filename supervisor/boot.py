@@ -1,0 +1,81 @@
+"""The first code that runs in a child: lifelines, signals, title, log; then the child's own main.
+
+Nothing but the standard library is imported before the lifelines are armed. RELIABILITY.md, 3.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import fcntl
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_PR_SET_PDEATHSIG = 1
+_F_SETSIG = 10  # fcntl.F_SETSIG exists from Python 3.13 on
+_ORPHANED = 70
+
+
+@dataclass(frozen=True)
+class Child:
+    """What a child has when its main begins. `control` is its end of the control socket, not yet read.
+
+    Log with `logging`: it reaches stderr and the ring, whose last lines outlive the process.
+    """
+
+    role: str
+    control: socket.socket
+
+
+def run(entry: str, role: str, control: socket.socket, lifeline: int, root_pid: int, ring: int, dump: int) -> None:
+    """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function")."""
+    _arm(lifeline, root_pid)
+    _signals(dump)
+    from supervisor import log, title
+
+    title.set(role)
+    log.setup(role, ring)
+    _volunteer_for_oom(role)
+    sys.exit(_resolve(entry)(Child(role, control)))
+
+
+def _arm(lifeline: int, root_pid: int) -> None:
+    """Two lifelines that need no thread: the kernel ends this process when the root ends, even in C with the GIL held."""
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    gone = select.select([lifeline], [], [], 0)[0]  # it never carries a byte: readable means the root is gone
+    if gone or os.getppid() != root_pid:
+        os._exit(_ORPHANED)
+
+
+def _signals(dump: int) -> None:
+    """^C and hang-ups are the root's affair; SIGTERM asks to stop; SIGUSR1 dumps all stacks, GIL held or not."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.enable(dump, all_threads=True)
+    faulthandler.register(signal.SIGUSR1, dump, all_threads=True)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP, signal.SIGTERM})
+
+
+def _volunteer_for_oom(role: str) -> None:
+    """Workers are what the kernel should take when memory ends, not the tree."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("0" if role.startswith("proxy") else "500")
+    except OSError:
+        pass  # lowering needs a privilege; the default is good enough
+
+
+def _resolve(entry: str) -> Callable[[Child], int | None]:
+    module, _, function = entry.partition(":")
+    main: Callable[[Child], int | None] = getattr(importlib.import_module(module), function)
+    return main

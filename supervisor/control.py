@@ -1,0 +1,392 @@
+"""Messages between the root and its children, and the channel that carries them.
+
+One SOCK_SEQPACKET socketpair per child: a message and its descriptors arrive together, whole or not at all. Messages
+are small, typed and frozen; what exceeds MAX_INLINE travels in a memfd that is sent along.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from supervisor.config import Config, Model, Sampling
+
+MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
+MAX_FDS = 4
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """Base of every control message; the tag is the class name."""
+
+
+class State(StrEnum):
+    """A model's life. ARCHITECTURE.md, "Model lifecycle"."""
+
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    BACKOFF = "backoff"
+    FAILED = "failed"
+
+
+class Phase(StrEnum):
+    """What a child is doing; each busy phase has a deadline. RELIABILITY.md, 5."""
+
+    BOOT = "boot"
+    STANDBY = "standby"
+    LOADING = "loading"
+    WARMUP = "warmup"
+    IDLE = "idle"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    TURN = "turn"
+    STOPPING = "stopping"
+
+
+class Facts(Message):
+    """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready."""
+
+    architecture: str = ""
+    description: str = ""
+    n_ctx: int = 0
+    n_ctx_train: int = 0
+    n_vocab: int = 0
+    n_embd: int = 0
+    n_params: int = 0
+    size: int = 0
+    vocab_type: int = 0
+    slots: int = 1
+    chat_template: str = ""
+    template_caps: dict[str, bool] = {}
+    bos_token: str = ""
+    eos_token: str = ""
+    sampling: Sampling = Sampling()
+    load_ms: float = 0.0
+    on_cpu: bool = True
+
+
+class ModelStatus(Message):
+    """A model as the root sees it. `since`, `retry_at` and `loaded_at` are Unix times; `signal` is a name or ""."""
+
+    name: str
+    state: State
+    since: float
+    generation: int = 0
+    progress: float = 0.0
+    cause: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    signal: str = ""
+    stop_reason: str = ""
+    restarts: int = 0
+    retry_at: float | None = None
+    suspended: bool = False
+    pid: int | None = None
+    loaded_at: float | None = None
+    log_tail: tuple[str, ...] = ()
+    facts: Facts | None = None
+
+
+# -- root → any child ---------------------------------------------------------------------------------------------
+
+
+class Ping(Message):
+    """Answered by a Pong with the same number."""
+
+    number: int
+
+
+class Stop(Message):
+    """End within `deadline` seconds, with exit code 0."""
+
+    deadline: float
+
+
+# -- root → proxy -------------------------------------------------------------------------------------------------
+
+
+class ConfigureProxy(Message):
+    """The first message to a proxy: the configuration and every model's state."""
+
+    index: int
+    config: Config
+    models: tuple[ModelStatus, ...]
+
+
+class ModelChanged(Message):
+    """A model moved, or progressed."""
+
+    status: ModelStatus
+
+
+class Attach(Message):
+    """One descriptor comes along: the proxy's end of a link to this generation of the model's worker."""
+
+    model: str
+    generation: int
+
+
+class Drain(Message):
+    """Admit nobody new to this model. Answer Drained when nothing is in flight; with `if_idle`, or Busy at once.
+
+    After `deadline` seconds (None: never) what still runs ends with an error event that names `reason`.
+    """
+
+    model: str
+    generation: int
+    reason: str
+    if_idle: bool = False
+    deadline: float | None = None
+
+
+class Reopen(Message):
+    """A drain is withdrawn: admit again."""
+
+    model: str
+    generation: int
+
+
+class Lost(Message):
+    """This generation is gone or given up: end its streams now with `cause`."""
+
+    model: str
+    generation: int
+    cause: str
+    message: str = ""
+
+
+class Answer(Message):
+    """The outcome of a ModelCommand. `error` is an API code or ""; `already` says that nothing had to be done."""
+
+    ticket: int
+    error: str = ""
+    message: str = ""
+    already: bool = False
+
+
+class Shutdown(Message):
+    """Stop accepting; end what runs after `deadline` seconds with an error event; then answer ShutDown."""
+
+    deadline: float
+
+
+# -- proxy → root -------------------------------------------------------------------------------------------------
+
+
+class Listening(Message):
+    """The proxy answers HTTP."""
+
+
+class Want(Message):
+    """Requests wait for this model."""
+
+    model: str
+
+
+class Unwant(Message):
+    """The last request that waited for this model has left."""
+
+    model: str
+
+
+class Activity(Message):
+    """How many requests this proxy has in flight on a model; sent when it turns zero or non-zero."""
+
+    model: str
+    generation: int
+    in_flight: int
+
+
+class Drained(Message):
+    """Nothing is in flight on this generation, and nothing new will be admitted."""
+
+    model: str
+    generation: int
+
+
+class Busy(Message):
+    """The answer to Drain(if_idle): requests are in flight, admission goes on."""
+
+    model: str
+    generation: int
+
+
+class LinkBroken(Message):
+    """A link carried something that is no protocol, or ended while the worker lives."""
+
+    model: str
+    generation: int
+    reason: str
+
+
+class ModelCommand(Message):
+    """`verb` is "load" or "unload"; answered by Answer with the same ticket. `admin` may clear FAILED."""
+
+    ticket: int
+    verb: str
+    model: str
+    admin: bool = False
+
+
+class ShutDown(Message):
+    """The proxy accepts no more and has nothing in flight."""
+
+
+# -- root → worker ------------------------------------------------------------------------------------------------
+
+
+class ConfigureWorker(Message):
+    """Load this model. One descriptor comes along: the file whose lock is the CPU turn."""
+
+    model: Model
+    generation: int
+    lease: float
+
+
+class Peer(Message):
+    """One descriptor comes along: the worker's end of a link to a proxy."""
+
+    proxy: int
+
+
+class Neighbours(Message):
+    """How many workers compute on these cores, this one included; from two on they take turns."""
+
+    count: int
+
+
+# -- child → root -------------------------------------------------------------------------------------------------
+
+
+class Pong(Message):
+    """Proof of life. `steps` grows with every step; `expected` is the predicted length of the present one in seconds."""
+
+    number: int
+    phase: Phase
+    steps: int = 0
+    progress: float = 0.0
+    active: int = 0
+    queued: int = 0
+    expected: float = 0.0
+
+
+class Ready(Message):
+    """The worker has loaded its model and answers requests."""
+
+    facts: Facts
+
+
+class LoadFailed(Message):
+    """The worker cannot load its model and is about to exit. `permanent`: trying again is no use."""
+
+    cause: str
+    message: str
+    permanent: bool = True
+
+
+FromRoot = (
+    Ping | Stop | ConfigureProxy | ModelChanged | Attach | Drain | Reopen | Lost | Answer | Shutdown
+    | ConfigureWorker | Peer | Neighbours
+)  # fmt: skip
+ToRoot = (
+    Listening | Want | Unwant | Activity | Drained | Busy | LinkBroken | ModelCommand | ShutDown
+    | Pong | Ready | LoadFailed
+)  # fmt: skip
+
+In = TypeVar("In")
+
+
+class Closed(Exception):
+    """The other end of the channel is gone."""
+
+
+class Channel(Generic[In]):
+    """One end of a control socket. Never blocks: what cannot be sent now waits in order, up to `limit` messages."""
+
+    def __init__(self, sock: socket.socket, incoming: Any, limit: int = 4096) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.limit = limit  # full: Closed is raised; a peer that takes nothing for so long is given up
+        self._decoder: msgspec.msgpack.Decoder[In] = msgspec.msgpack.Decoder(incoming)
+        self._encoder = msgspec.msgpack.Encoder()
+        self._waiting: list[tuple[bytes, list[int]]] = []
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    @property
+    def pending(self) -> bool:
+        """Whether messages wait for room in the socket; call `flush` when it is writable."""
+        return bool(self._waiting)
+
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Sends, or keeps for `flush`, a message with copies of `fds`; the caller may close its own at once."""
+        if len(self._waiting) >= self.limit:
+            raise Closed("the peer does not read")
+        payload = self._encoder.encode(message)
+        copies = [os.dup(fd) for fd in fds]
+        if len(payload) > MAX_INLINE:
+            copies.append(_memfd(payload))
+            payload = b""
+        self._waiting.append((payload, copies))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Sends what waits; True if nothing is left. Raises Closed if the peer is gone."""
+        while self._waiting:
+            payload, fds = self._waiting[0]
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            flag = b"m" if not payload else b"i"
+            try:
+                self.sock.sendmsg([flag, payload], ancillary, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise Closed(str(error)) from None
+            for fd in fds:
+                os.close(fd)
+            self._waiting.pop(0)
+        return True
+
+    def receive(self) -> tuple[In, list[int]] | None:
+        """The next message and its descriptors, None if there is none now. Raises Closed, msgspec.DecodeError."""
+        try:
+            packet, fds, _, _ = socket.recv_fds(self.sock, MAX_INLINE + 1024, MAX_FDS, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise Closed(str(error)) from None
+        if not packet:
+            raise Closed("end of file")
+        payload = packet[1:]
+        if packet[:1] == b"m":
+            payload = _read_memfd(fds.pop())
+        return self._decoder.decode(payload), fds
+
+    def close(self) -> None:
+        for _, fds in self._waiting:
+            for fd in fds:
+                os.close(fd)
+        self._waiting.clear()
+        self.sock.close()
+
+
+def _memfd(payload: bytes) -> int:
+    fd = os.memfd_create("lsv-message")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(payload)
+    return fd
+
+
+def _read_memfd(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        file.seek(0)
+        return file.read()
