@@ -1,0 +1,47 @@
+# Every target sets up what it needs first: .venv/ beside this file, with llama-cpp-python compiled for this machine.
+# PYTHON, CC, CXX, CMAKE_ARGS and pip's own variables (PIP_EXTRA_INDEX_URL, …) reach the set-up.
+
+CONFIG ?= conf/models.toml
+ARGS ?=
+PY := .venv/bin/python
+
+# OpenMP teams that spin stall each other when several models share the cores; a crash needs no gdb.
+TEST_ENV := GOMP_SPINCOUNT=1000 GGML_NO_BACKTRACE=1
+
+.PHONY: help run setup test lint bench clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make run        set up, then serve $(CONFIG)   (another one: make run CONFIG=FILE)'
+	@echo 'make setup      set up only'
+	@echo 'make test       the tests                      (some of them: make test ARGS="-k config")'
+	@echo 'make lint       ruff and mypy --strict'
+	@echo 'make bench      the benchmarks'
+	@echo 'make clean      remove what was built, but keep .venv/'
+	@echo 'make distclean  remove .venv/ as well: llama-cpp-python is compiled again next time'
+
+run: setup
+	@exec $(PY) -m supervisor $(CONFIG)
+
+setup:
+	@.ci/setup
+
+test:
+	@.ci/setup test
+	@exec env $(TEST_ENV) $(PY) -m pytest $(ARGS)
+
+lint:
+	@.ci/setup dev
+	$(PY) -m ruff check .
+	$(PY) -m mypy --strict supervisor worker proxy
+
+bench:
+	@.ci/setup test
+	@exec env $(TEST_ENV) $(PY) -m tests.bench $(ARGS)
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results
+	find supervisor worker proxy tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv
