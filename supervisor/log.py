@@ -1,6 +1,7 @@
 """Logging of every process: one line per event to the inherited stderr, facts as `key=value`; writing never blocks.
 
 Warnings and worse, and what the level admits, go to stderr; everything of level INFO and up goes to the ring as well.
+A record with `extra={"ring_only": True}` reaches stderr only at level debug.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class _Stderr(logging.Handler):
         self._tokens, self._at, self._dropped = float(_BURST), time.monotonic(), 0
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "ring_only", False) and self.level != logging.DEBUG:
+            return
         now = time.monotonic()
         self._tokens = min(float(_BURST), self._tokens + (now - self._at) * _RATE)
         self._at = now
