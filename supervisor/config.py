@@ -1,36 +1,41 @@
-"""The configuration file: TOML → a frozen, typed Config.
+"""What can be configured: frozen, typed tables with their defaults. `load` reads them from a TOML file.
 
-Every key has a default. An error names file, table and key, what was expected, what came, and a near miss if there is
-one. Relative paths are relative to the file. Sources: ARCHITECTURE ("Configuration"), `conf/models.example.toml`.
+conf/models.example.toml explains each key; a test holds it to this file.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import importlib.util
 import os
 import re
-import tomllib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, dataclass_transform
 
 import msgspec
 from msgspec import Meta
 
-from supervisor.schema import Duration, Invalid, Size, convert, dotted, near
+from supervisor import schema
+from supervisor.schema import Duration, Invalid, PositiveDuration, Size
 
 EX_CONFIG = 78  # sysexits.h; systemd does not restart on it
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$")]
-Entry = Annotated[str, Meta(pattern=r"^[\w.]+:\w+$", description='like "package.module:function"')]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}\Z",
+        description="of letters, digits and ._:/@+- that starts with a letter or digit, at most 200",
+    ),
+]
+Entry = Annotated[str, Meta(pattern=r"^[\w.]+:\w+\Z", description='like "package.module:function"')]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+_LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([\w.-]*)):([0-9]{1,5})")
+_SUN_PATH = 107  # bytes that fit into sockaddr_un, less the final zero
 
 
 class ConfigError(Exception):
     """The configuration is wrong; the text names the file, the place and the way out."""
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)  # what msgspec does anyway, but mypy cannot see
 class Table(msgspec.Struct, frozen=True, kw_only=True):
     """A table of the file; immutable once read."""
 
@@ -62,14 +67,14 @@ class Server(Table):
     listen: Annotated[tuple[str, ...], Meta(min_length=1)] = ("127.0.0.1:8080",)
     proxies: Annotated[int, Meta(ge=1, le=64)] = 1
     max_body: Size = 64 * 2**20
-    body_timeout: Duration = 60.0
+    body_timeout: PositiveDuration = 60.0
     max_connections: Annotated[int, Meta(ge=1)] = 16384
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
     allowed_hosts: tuple[str, ...] = ()
-    sse_ping_interval: Duration = 15.0
+    sse_ping_interval: PositiveDuration = 15.0
     stream_hold: Duration = 20.0
     stream_backlog: Size = 2**20
-    stream_backlog_timeout: Duration = 30.0
+    stream_backlog_timeout: PositiveDuration = 30.0
     proxy: Entry = "proxy.main:main"
 
 
@@ -77,7 +82,7 @@ class Key(Table):
     """[[keys]]: an API key, stored as the SHA-256 of its text. `models` are shell globs over model names."""
 
     name: Annotated[str, Meta(min_length=1)]
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="of 64 hexadecimal digits")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="of 64 digits 0-9 and a-f")]
     models: tuple[str, ...] = ("*",)
     admin: bool = False
 
@@ -106,14 +111,14 @@ class Placement(Table):
 class Liveness(Table):
     """[liveness]: when silence is a hang. RELIABILITY.md, 5."""
 
-    ping_interval: Duration = 1.0
-    pong_timeout: Duration = 10.0
-    suspended_timeout: Duration = 300.0
-    boot_timeout: Duration = 60.0
-    load_timeout: Duration = 120.0
-    first_step_timeout: Duration = 300.0
-    step_timeout: Duration = 60.0
-    lease: Duration = 60.0
+    ping_interval: PositiveDuration = 1.0
+    pong_timeout: PositiveDuration = 10.0
+    suspended_timeout: PositiveDuration = 300.0
+    boot_timeout: PositiveDuration = 60.0
+    load_timeout: PositiveDuration = 120.0
+    first_step_timeout: PositiveDuration = 300.0
+    step_timeout: PositiveDuration = 60.0
+    lease: PositiveDuration = 60.0
 
 
 class Restart(Table):
@@ -124,7 +129,7 @@ class Restart(Table):
     jitter: Annotated[float, Meta(ge=0, le=0.9)] = 0.2
     stable_after: Duration = 60.0
     max_deaths: Annotated[int, Meta(ge=0)] = 5
-    window: Duration = 300.0
+    window: PositiveDuration = 300.0
 
 
 class Shutdown(Table):
@@ -133,7 +138,7 @@ class Shutdown(Table):
     drain_timeout: Duration = 30.0
     stop_timeout: Duration = 10.0
     term_timeout: Duration = 3.0
-    kill_timeout: Duration = 10.0
+    kill_timeout: PositiveDuration = 10.0
 
 
 class Log(Table):
@@ -189,154 +194,25 @@ class Config(Table):
         return dict(pairs)
 
 
-class _File(Table):
-    """The file as it stands: [models] is merged with [defaults] before it is typed."""
-
-    server: Server = Server()
-    keys: tuple[Key, ...] = ()
-    admission: Admission = Admission()
-    placement: Placement = Placement()
-    liveness: Liveness = Liveness()
-    restart: Restart = Restart()
-    shutdown: Shutdown = Shutdown()
-    log: Log = Log()
-    defaults: Model = Model()
-
-
-_SECTIONS = {**dict.fromkeys(_File.__struct_fields__), "models": None}
-_MODEL_ONLY = ("package", "file", "path", "aliases")
-
-
 def load(file: str | os.PathLike[str]) -> Config:
     """Reads and checks a configuration file, the existence of its model files included. Raises ConfigError."""
-    path = Path(file)
-    try:
-        tree = tomllib.loads(path.read_bytes().decode())
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; conf/models.example.toml shows what it may contain") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    try:
-        return build(tree, path)
-    except Invalid as error:
-        raise ConfigError(f"{path}: {_place(error)}") from None
+    from supervisor import configfile  # builds these structs; only the root needs it, the children get a Config
+
+    return configfile.load(file)
 
 
-def build(tree: Mapping[str, Any], path: Path) -> Config:
-    """A Config from the parsed file. Raises Invalid, whose path leads through the file's tables."""
-    for key in tree:
-        if key not in _SECTIONS:
-            raise Invalid((key,), "a known table", tree[key], near(key, list(_SECTIONS)))
-    parts = convert({key: value for key, value in tree.items() if key != "models"}, _File)
-    for index, listen in enumerate(parts.server.listen):
-        parse_listen(listen, ("server", "listen", index))
-    models = dict(_models(tree, path.parent))
-    _no_duplicates(models)
-    known = {section: getattr(parts, section) for section in _File.__struct_fields__ if section != "defaults"}
-    config = Config(file=str(path), models=models, **known)
-    default = config.admission.default_model
-    if default and default not in config.names:
-        raise Invalid(("admission", "default_model"), "a model's name", default, near(default, list(config.names)))
-    return config
-
-
-def parse_listen(text: str, path: tuple[str | int, ...] = ()) -> tuple[str, str, int]:
+def parse_listen(text: str, path: schema.Path = ()) -> tuple[str, str, int]:
     """("tcp", host, port) or ("unix", path, 0) from "127.0.0.1:8080", "[::1]:8080", ":8080" or "unix:/run/x.sock"."""
-    if text.startswith("unix:") and len(text) > len("unix:"):
-        return ("unix", text.removeprefix("unix:"), 0)
-    if match := re.fullmatch(r"(?:\[([0-9a-fA-F:.%\w]+)\]|([^\[\]:]*)):(\d{1,5})", text):
-        if (port := int(match[3])) <= 65535:
-            return ("tcp", match[1] or match[2] or "0.0.0.0", port)
-    raise Invalid(path, '"host:port", "[::1]:port" or "unix:/path"', text)
-
-
-def _models(tree: Mapping[str, Any], base: Path) -> Iterator[tuple[str, Model]]:
-    tables = tree.get("models", {})
-    if not isinstance(tables, Mapping):
-        raise Invalid(("models",), "tables [models.NAME]", tables)
-    if not tables:
-        raise Invalid(("models",), "at least one table [models.NAME]", None, "without a model there is nothing to serve")
-    defaults = dict(tree.get("defaults", {}))
-    for key in (*_MODEL_ONLY, "name"):
-        if key in defaults:
-            raise Invalid(("defaults", key), "a key that models can share", defaults[key], "it belongs to [models.NAME]")
-    for name, table in tables.items():
-        where = ("models", name)
-        convert(name, Name, path=where)
-        if not isinstance(table, Mapping):
-            raise Invalid(where, "table", table)
-        if "name" in table:
-            raise Invalid((*where, "name"), "no name here", table["name"], "the table's own name is the model's")
-        merged = {**defaults, **table, "sampling": {**defaults.get("sampling", {}), **_mapping(table, where)}}
-        model = convert(merged, Model, path=where)
-        yield name, msgspec.structs.replace(model, name=name, **_files(model, base, where))
-
-
-def _mapping(table: Mapping[str, Any], where: tuple[str, ...]) -> Mapping[str, Any]:
-    sampling = table.get("sampling", {})
-    if not isinstance(sampling, Mapping):
-        raise Invalid((*where, "sampling"), "table", sampling)
-    return sampling
-
-
-def _files(model: Model, base: Path, where: tuple[str, ...]) -> dict[str, str]:
-    """The resolved, existing `path` and `chat_template` of a model."""
-    template = ""
-    if model.chat_template:
-        template = _existing(base / model.chat_template, (*where, "chat_template"), model.chat_template)
-    if model.worker != Model.__struct_defaults__[Model.__struct_fields__.index("worker")] and not (model.path or model.package):
-        return {"chat_template": template}  # another worker may need no file
-    if bool(model.path) == bool(model.package):
-        raise Invalid((*where, "path"), 'either "path", or "package" and "file"', model.path or None)
-    if model.path:
-        return {"path": _existing(base / Path(model.path).expanduser(), (*where, "path"), model.path), "chat_template": template}
-    if not model.file:
-        raise Invalid((*where, "file"), f'the name of a file inside the package "{model.package}"', None)
-    folder = _package(model.package, (*where, "package"))
-    return {"path": _existing(folder / model.file, (*where, "file"), model.file), "chat_template": template}
-
-
-def _existing(path: Path, where: tuple[str, ...], got: str) -> str:
-    resolved = Path(os.path.normpath(path.absolute()))
-    if not resolved.is_file():
-        reason = "is a folder" if resolved.is_dir() else "no such file"
-        raise Invalid(where, "an existing file", got, f"{reason}: {resolved}")
-    if not os.access(resolved, os.R_OK):
-        raise Invalid(where, "a readable file", got, f"no permission to read {resolved}")
-    return str(resolved)
-
-
-def _package(package: str, where: tuple[str, ...]) -> Path:
-    try:
-        spec = importlib.util.find_spec(package)  # finds, but does not import, a top-level package
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise Invalid(where, "an installed Python package", package, f"pip install {package.replace('_', '-')}")
-    return Path(spec.submodule_search_locations[0])
-
-
-def _no_duplicates(models: Mapping[str, Model]) -> None:
-    owner = {name: name for name in models}
-    for name, model in models.items():
-        for index, alias in enumerate(model.aliases):
-            if alias in owner:
-                hint = f'[models.{owner[alias]}] has it already'
-                raise Invalid(("models", name, "aliases", index), "a name of its own", alias, hint)
-            owner[alias] = name
-
-
-def _place(error: Invalid) -> str:
-    """The error's text with the path in the file's own spelling: `[models.qwen3].n_ctx`, `[[keys]] #2.sha256`."""
-    path, text = error.path, str(error)
-    depth = 2 if path[0] == "models" and len(path) > 1 else 1
-    if path[0] == "keys" and len(path) > 1 and isinstance(path[1], int):
-        head, rest = f"[[keys]] #{path[1] + 1}", path[2:]
-    else:
-        head, rest = f"[{'.'.join(str(part) for part in path[:depth])}]", path[depth:]
-    place = head + (f".{dotted(rest)}" if rest else "")
-    return text.replace(dotted(path), place, 1)
+    if text.startswith("unix:"):
+        socket = text.removeprefix("unix:")
+        if not socket or "\0" in socket:
+            raise Invalid(path, '"unix:" and a path', text)
+        if len(os.fsencode(socket)) > _SUN_PATH:
+            raise Invalid(path, f"a socket path of at most {_SUN_PATH} bytes", text)
+        return ("unix", socket, 0)
+    match = _LISTEN.fullmatch(text)
+    if match is None:
+        raise Invalid(path, '"host:port", "[::1]:port" or "unix:/path"', text)
+    if (port := int(match[3])) > 65535:
+        raise Invalid(path, "a port from 0 to 65535", text)
+    return ("tcp", match[1] or match[2] or "0.0.0.0", port)

@@ -6,10 +6,13 @@ keys are ignored, null means absent). The types are ordinary msgspec structs; ra
 
 from __future__ import annotations
 
+import datetime
 import difflib
+import json
+import math
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -26,26 +29,39 @@ _NAMES: dict[object, str] = {
     dict: "table",
 }
 _INT64 = 2**63
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
+_LONGEST = 500 * 3600.0  # epoll takes at most 2³¹ milliseconds, 596 hours
+_SHOWN = 60  # characters of a value in an error
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?(?:{_NUMBER}ms)?")
+_SIZE = re.compile(rf"{_NUMBER} ?(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?")
 _UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 class Invalid(ValueError):
-    """A value that does not fit. `path` leads to it, `expected` says what may stand there, `hint` a way out or ''."""
+    """A value that does not fit. `path` leads to it, `expected` says what may stand there, `hint` a way out or ''.
+
+    `reason` is the text without the path, for callers that spell the place in their own way.
+    """
 
     def __init__(self, path: Path, expected: str, got: object, hint: str = "") -> None:
         self.path, self.expected, self.got, self.hint = path, expected, got, hint
-        super().__init__(f"{dotted(path) or 'value'}: expected {expected}, got {show(got)}{hint and '; ' + hint}")
+        super().__init__(f"{dotted(path) or 'value'}: {self.reason}")
+
+    @property
+    def reason(self) -> str:
+        return f"expected {self.expected}, got {show(self.got)}{self.hint and '; ' + self.hint}"
 
 
 class Missing(Invalid):
     """A required field that is absent."""
 
-    def __init__(self, path: Path, expected: str) -> None:
-        super().__init__(path, expected, None)
-        self.args = (f"{dotted(path)}: required ({expected}), but missing",)
+    def __init__(self, path: Path, expected: str, hint: str = "") -> None:
+        super().__init__(path, expected, None, hint)
+
+    @property
+    def reason(self) -> str:
+        return f"required ({self.expected}), but missing{self.hint and '; ' + self.hint}"
 
 
 class Parsed:
@@ -56,26 +72,42 @@ class Parsed:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from "90s", "10m", "1h30m", "300ms" or a number of seconds. Raises ValueError."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return float(value)
-    if isinstance(value, str) and value and (match := _DURATION.fullmatch(value)) and any(match.groups()):
-        hours, minutes, seconds, millis = (float(group or 0) for group in match.groups())
-        return hours * 3600 + minutes * 60 + seconds + millis / 1000
+    """Seconds from "90s", "10m", "1h30m", "300ms" or a number of seconds; at most 500 hours. Raises ValueError."""
+    seconds = -1.0
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)) and any(match.groups()):
+        h, m, s, ms = (float(group or 0) for group in match.groups())
+        seconds = h * 3600 + m * 60 + s + ms / 1000
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value <= _LONGEST:
+        seconds = float(value)
+    if not 0 <= seconds <= _LONGEST:
+        raise ValueError
+    return seconds
+
+
+def parse_positive(value: object) -> float:
+    """As parse_duration, but above 0: for a timeout or an interval that 0 would turn into a busy loop."""
+    if seconds := parse_duration(value):
+        return seconds
     raise ValueError
 
 
 def parse_size(value: object) -> int:
-    """Bytes from "64MiB", "22GB" or a number of bytes. Raises ValueError."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-        return int(float(match[1]) * _UNITS[match[2] or "B"])
-    raise ValueError
+    """Bytes from "64MiB", "22GB" or a number of bytes, below 2⁶³. Raises ValueError."""
+    size = -1
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        whole, _, fraction = match[1].partition(".")
+        unit = _UNITS[match[2] or "B"]
+        size = int(whole) * unit + int(float(f"0.{fraction or 0}") * unit)
+    if not 0 <= size < _INT64:
+        raise ValueError
+    return size
 
 
-Duration = Annotated[float, Parsed('duration like "90s", "10m" or "1h30m"', parse_duration)]
-Size = Annotated[int, Parsed('size like "64MiB"', parse_size)]
+Duration = Annotated[float, Parsed('duration like "90s", "10m" or "1h30m", at most "500h"', parse_duration)]
+PositiveDuration = Annotated[float, Parsed('duration above 0 like "90s" or "1h30m", at most "500h"', parse_positive)]
+Size = Annotated[int, Parsed('size like "64MiB" or a number of bytes', parse_size)]
 
 
 def dotted(path: Path) -> str:
@@ -85,18 +117,49 @@ def dotted(path: Path) -> str:
 
 
 def show(value: object) -> str:
-    """What came, in the spelling of JSON, short."""
-    try:
-        text = msgspec.json.encode(value).decode()
-    except (TypeError, ValueError, UnicodeError, RecursionError):
-        text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """What came, in the spelling of JSON, short: the cost does not grow with the value."""
+    text = ""
+    for piece in _spell(value):
+        text += piece
+        if len(text) > _SHOWN:
+            text = f"{text[: _SHOWN - 3]}..."
+            break
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _spell(value: object) -> Iterator[str]:
+    match value:
+        case None:
+            yield "null"
+        case str():
+            yield json.dumps(value[: _SHOWN + 1], ensure_ascii=False)
+        case bool() | float():
+            yield json.dumps(value)
+        case int():
+            yield str(value) if abs(value) < 10**_SHOWN else "a huge integer"
+        case Mapping():
+            yield "{"
+            for index, (key, item) in enumerate(value.items()):
+                yield f"{',' if index else ''}{json.dumps(str(key)[: _SHOWN + 1], ensure_ascii=False)}:"
+                yield from _spell(item)
+            yield "}"
+        case list() | tuple():
+            yield "["
+            for index, item in enumerate(value):
+                yield "," if index else ""
+                yield from _spell(item)
+            yield "]"
+        case datetime.date() | datetime.time():
+            yield value.isoformat()
+        case _:
+            yield repr(value)
 
 
 def near(word: str, known: list[str]) -> str:
-    """`did you mean "n_ctx"?`, or "" if nothing known comes close."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f'did you mean "{close[0]}"?' if close else ""
+    """`did you mean "n_ctx"?`, or "" if nothing known comes close. Case and - for _ do not count as differences."""
+    plain = {name.lower().replace("-", "_"): name for name in known}
+    close = difflib.get_close_matches(word.lower().replace("-", "_"), plain, n=1, cutoff=0.6)
+    return f'did you mean "{plain[close[0]]}"?' if close else ""
 
 
 def describe(kind: Any) -> str:
@@ -191,8 +254,11 @@ def _parse(value: object, mark: Parsed, path: Path) -> object:
 
 
 def _leaf(value: object, kind: Any, path: Path) -> Any:
-    if isinstance(value, float) and value.is_integer() and _is_integer(kind):
-        value = int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Invalid(path, describe(kind), value)
+        if value.is_integer() and _is_integer(kind):
+            value = int(value)
     if isinstance(value, int) and not -_INT64 <= value < _INT64:
         raise Invalid(path, f"{describe(kind)}, in 64 bits", value)
     try:

@@ -1,0 +1,203 @@
+"""The configuration file: TOML → Config, with [defaults] merged into each model.
+
+An error names file, table and key, what was expected, what came, and a near miss if there is one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from supervisor import schema
+from supervisor.config import (
+    Admission,
+    Config,
+    ConfigError,
+    Key,
+    Liveness,
+    Log,
+    Model,
+    Name,
+    Placement,
+    Restart,
+    Server,
+    Shutdown,
+    Table,
+    parse_listen,
+)
+from supervisor.modelfile import below, locate
+from supervisor.schema import Invalid, Missing, convert, near
+
+_EXAMPLE = "conf/models.example.toml shows what it may contain"
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class _File(Table):
+    """The file as it stands: [models] is merged with [defaults] before it is typed."""
+
+    server: Server = Server()
+    keys: tuple[Key, ...] = ()
+    admission: Admission = Admission()
+    placement: Placement = Placement()
+    liveness: Liveness = Liveness()
+    restart: Restart = Restart()
+    shutdown: Shutdown = Shutdown()
+    log: Log = Log()
+    defaults: Model = Model()
+
+
+_SECTIONS = (*_File.__struct_fields__, "models")
+_NOT_SHARED = ("name", "package", "file", "path", "aliases")
+
+
+def load(file: str | os.PathLike[str]) -> Config:
+    """See config.load."""
+    path = Path(file)
+    try:
+        return build(read(path), path)
+    except Invalid as error:
+        raise ConfigError(f"{path}: {place(error.path)}: {error.reason}") from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The file's tables as they stand. Raises ConfigError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; {_EXAMPLE}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return tomllib.loads(data.decode().removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}: not UTF-8: byte 0x{data[error.start]:02x} in line {line}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: nested too deeply") from None
+
+
+def build(tree: Mapping[str, Any], path: Path) -> Config:
+    """A Config from the parsed file. Raises Invalid, whose path leads through the file's tables."""
+    for key, value in tree.items():
+        if key not in _SECTIONS:
+            raise _unknown_section(key, value)
+    parts = _sections(tree)
+    models = {model.name: model for model in _models(tree, path.parent)}
+    _no_duplicate_aliases(models)
+    known = {name: getattr(parts, name) for name in parts.__struct_fields__ if name not in ("server", "defaults")}
+    config = Config(file=str(path), models=models, server=_server(parts.server, path.parent), **known)
+    default = config.admission.default_model
+    if default and default not in config.names:
+        raise Invalid(("admission", "default_model"), "a model's name", default, near(default, list(config.names)))
+    return config
+
+
+def _unknown_section(key: str, value: object) -> Invalid:
+    if not isinstance(value, Mapping):
+        homes = (name for name in _File.__struct_fields__ if key in getattr(getattr(_File(), name), "__struct_fields__", ()))
+        home = "models.NAME" if key in _NOT_SHARED else next(homes, "")
+        return Invalid((key,), "a table", value, f"the key belongs into [{home}]" if home else "")
+    return Invalid((key,), "a known table", value, near(key, list(_SECTIONS)))
+
+
+def _sections(tree: Mapping[str, Any]) -> _File:
+    """All but [models], each table by itself correct."""
+    if isinstance(tree.get("keys"), Mapping):
+        raise Invalid(("keys",), "tables [[keys]]", tree["keys"], "write it with two brackets on each side")
+    try:
+        parts: _File = convert({key: value for key, value in tree.items() if key != "models"}, _File)
+    except Invalid as error:
+        if error.path[0] == "keys" and error.path[-1] == "sha256" and isinstance(error.got, str):
+            # it may be the key itself, which must not get into a log
+            raise Invalid(error.path, error.expected, "…", "printf %s KEY | sha256sum") from None
+        raise
+    _distinct("keys", "name", [key.name for key in parts.keys])
+    _distinct("keys", "sha256", [key.sha256 for key in parts.keys])
+    if parts.liveness.pong_timeout <= parts.liveness.ping_interval:
+        raise Invalid(("liveness", "pong_timeout"), "more than ping_interval", parts.liveness.pong_timeout)
+    if parts.restart.backoff_max < parts.restart.backoff:
+        raise Invalid(("restart", "backoff_max"), "at least backoff", parts.restart.backoff_max)
+    return parts
+
+
+def _distinct(table: str, field: str, values: list[str]) -> None:
+    for index, value in enumerate(values):
+        if (first := values.index(value)) < index:
+            got = value if field == "name" else "…"
+            raise Invalid((table, index, field), "one of its own", got, f"[[{table}]] #{first + 1} has the same")
+
+
+def _server(server: Server, base: Path) -> Server:
+    """With absolute socket paths, all addresses well-formed and different."""
+    addresses: list[str] = []
+    for index, text in enumerate(server.listen):
+        where = ("server", "listen", index)
+        kind, path, _ = parse_listen(text, where)
+        address = f"unix:{below(base, path)}" if kind == "unix" else text
+        parse_listen(address, where)  # the absolute path may be too long
+        if address in addresses and not text.endswith(":0"):
+            raise Invalid(where, "another address", text, "it is in the list twice")
+        addresses.append(address)
+    return msgspec.structs.replace(server, listen=tuple(addresses))
+
+
+def _models(tree: Mapping[str, Any], base: Path) -> Iterator[Model]:
+    tables = tree.get("models", {})
+    if not isinstance(tables, Mapping):
+        raise Invalid(("models",), "tables [models.NAME]", tables)
+    if not tables:
+        raise Missing(("models",), "at least one table [models.NAME]", _EXAMPLE)
+    defaults = tree.get("defaults", {})
+    for key in _NOT_SHARED:
+        if key in defaults:
+            raise Invalid(("defaults", key), "a key that models can share", defaults[key], "write it in [models.NAME]")
+    for name, table in tables.items():
+        where = ("models", name)
+        convert(name, Name, path=where)
+        if not isinstance(table, Mapping):
+            raise _not_a_model(where, name, table)
+        if "name" in table:
+            raise Invalid((*where, "name"), "no such key", table["name"], "the name is the one in [models.NAME]")
+        convert(table, Model, path=where)  # by itself, so that an error in [defaults.sampling] is not laid on it
+        sampling = {**defaults.get("sampling", {}), **table.get("sampling", {})}
+        model = convert({**defaults, **table, "sampling": sampling}, Model, path=where)
+        yield locate(msgspec.structs.replace(model, name=name), base, where, own_template="chat_template" in table)
+
+
+def _not_a_model(where: tuple[str, ...], name: str, value: object) -> Invalid:
+    if name in Model.__struct_fields__:
+        return Invalid(where, "a table [models.NAME]", value, "the key belongs into [defaults] or [models.NAME]")
+    return Invalid(where, "table", value)
+
+
+def _no_duplicate_aliases(models: Mapping[str, Model]) -> None:
+    owner = {name: name for name in models}
+    for name, model in models.items():
+        for index, alias in enumerate(model.aliases):
+            if alias in owner:
+                hint = f"{place(('models', owner[alias]))} has it already"
+                raise Invalid(("models", name, "aliases", index), "a name of its own", alias, hint)
+            owner[alias] = name
+
+
+def place(path: schema.Path) -> str:
+    """A path in the file's own spelling: `[models.qwen3].n_ctx`, `[[keys]] #2.sha256`, `[server].listen[0]`."""
+    depth = 2 if path[0] == "models" and len(path) > 1 else 1
+    if path[0] == "keys" and len(path) > 1 and isinstance(path[1], int):
+        head, rest = f"[[keys]] #{path[1] + 1}", path[2:]
+    else:
+        head, rest = f"[{'.'.join(_quoted(str(part)) for part in path[:depth])}]", path[depth:]
+    return head + (f".{schema.dotted(rest)}" if rest else "")
+
+
+def _quoted(key: str) -> str:
+    return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)
