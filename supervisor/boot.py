@@ -16,10 +16,15 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 _PR_SET_PDEATHSIG = 1
 _F_SETSIG = 10  # fcntl.F_SETSIG exists from Python 3.13 on
 _ORPHANED = 70
+
+
+class _Inherited(Protocol):
+    def detach(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,21 @@ class Child:
     control: socket.socket
 
 
-def run(entry: str, role: str, control: socket.socket, lifeline: int, root_pid: int, ring: int, dump: int) -> None:
+def inherited(fd: _Inherited) -> int:
+    """Unpickles a descriptor that multiprocessing kept open for this child."""
+    return fd.detach()
+
+
+def run(
+    entry: str,
+    role: str,
+    control: socket.socket,
+    lifeline: int,
+    root_pid: int,
+    ring: int,
+    dump: int,
+    listeners: tuple[socket.socket, ...],
+) -> None:
     """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function")."""
     _arm(lifeline, root_pid)
     _signals(dump)
@@ -42,11 +61,11 @@ def run(entry: str, role: str, control: socket.socket, lifeline: int, root_pid: 
     title.set(role)
     log.setup(role, ring)
     _volunteer_for_oom(role)
-    sys.exit(_resolve(entry)(Child(role, control)))
+    sys.exit(_resolve(entry)(Child(role, control), *listeners))
 
 
 def _arm(lifeline: int, root_pid: int) -> None:
-    """Two lifelines that need no thread: the kernel ends this process when the root ends, even in C with the GIL held."""
+    """Two lifelines without a thread: the kernel ends this process when the root ends, even in C with the GIL held."""
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
@@ -75,7 +94,7 @@ def _volunteer_for_oom(role: str) -> None:
         pass  # lowering needs a privilege; the default is good enough
 
 
-def _resolve(entry: str) -> Callable[[Child], int | None]:
+def _resolve(entry: str) -> Callable[..., int | None]:
     module, _, function = entry.partition(":")
-    main: Callable[[Child], int | None] = getattr(importlib.import_module(module), function)
+    main: Callable[..., int | None] = getattr(importlib.import_module(module), function)
     return main

@@ -118,7 +118,7 @@ class Liveness(Table):
     load_timeout: PositiveDuration = 120.0
     first_step_timeout: PositiveDuration = 300.0
     step_timeout: PositiveDuration = 60.0
-    lease: PositiveDuration = 60.0
+    lease: Duration = 60.0
 
 
 class Restart(Table):

@@ -103,9 +103,10 @@ def build(tree: Mapping[str, Any], path: Path) -> Config:
 
 def _unknown_section(key: str, value: object) -> Invalid:
     if not isinstance(value, Mapping):
-        homes = (name for name in _File.__struct_fields__ if key in getattr(getattr(_File(), name), "__struct_fields__", ()))
-        home = "models.NAME" if key in _NOT_SHARED else next(homes, "")
-        return Invalid((key,), "a table", value, f"the key belongs into [{home}]" if home else "")
+        tables = [(name, getattr(_File(), name)) for name in _File.__struct_fields__ if name != "keys"]
+        homes = ["models.NAME"] if key in _NOT_SHARED else [name for name, table in tables if hasattr(table, key)]
+        hint = f"the key belongs into [{homes[0]}]" if homes else ""
+        return Invalid((key,), "a table", value, hint)
     return Invalid((key,), "a known table", value, near(key, list(_SECTIONS)))
 
 

@@ -51,7 +51,7 @@ class Phase(StrEnum):
     STOPPING = "stopping"
 
 
-class Facts(Message):
+class Facts(Message, frozen=True):
     """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready."""
 
     architecture: str = ""
@@ -73,7 +73,7 @@ class Facts(Message):
     on_cpu: bool = True
 
 
-class ModelStatus(Message):
+class ModelStatus(Message, frozen=True):
     """A model as the root sees it. `since`, `retry_at` and `loaded_at` are Unix times; `signal` is a name or ""."""
 
     name: str
@@ -98,13 +98,13 @@ class ModelStatus(Message):
 # -- root → any child ---------------------------------------------------------------------------------------------
 
 
-class Ping(Message):
+class Ping(Message, frozen=True):
     """Answered by a Pong with the same number."""
 
     number: int
 
 
-class Stop(Message):
+class Stop(Message, frozen=True):
     """End within `deadline` seconds, with exit code 0."""
 
     deadline: float
@@ -113,7 +113,7 @@ class Stop(Message):
 # -- root → proxy -------------------------------------------------------------------------------------------------
 
 
-class ConfigureProxy(Message):
+class ConfigureProxy(Message, frozen=True):
     """The first message to a proxy: the configuration and every model's state."""
 
     index: int
@@ -121,20 +121,20 @@ class ConfigureProxy(Message):
     models: tuple[ModelStatus, ...]
 
 
-class ModelChanged(Message):
+class ModelChanged(Message, frozen=True):
     """A model moved, or progressed."""
 
     status: ModelStatus
 
 
-class Attach(Message):
+class Attach(Message, frozen=True):
     """One descriptor comes along: the proxy's end of a link to this generation of the model's worker."""
 
     model: str
     generation: int
 
 
-class Drain(Message):
+class Drain(Message, frozen=True):
     """Admit nobody new to this model. Answer Drained when nothing is in flight; with `if_idle`, or Busy at once.
 
     After `deadline` seconds (None: never) what still runs ends with an error event that names `reason`.
@@ -147,14 +147,14 @@ class Drain(Message):
     deadline: float | None = None
 
 
-class Reopen(Message):
+class Reopen(Message, frozen=True):
     """A drain is withdrawn: admit again."""
 
     model: str
     generation: int
 
 
-class Lost(Message):
+class Lost(Message, frozen=True):
     """This generation is gone or given up: end its streams now with `cause`."""
 
     model: str
@@ -163,7 +163,7 @@ class Lost(Message):
     message: str = ""
 
 
-class Answer(Message):
+class Answer(Message, frozen=True):
     """The outcome of a ModelCommand. `error` is an API code or ""; `already` says that nothing had to be done."""
 
     ticket: int
@@ -172,7 +172,7 @@ class Answer(Message):
     already: bool = False
 
 
-class Shutdown(Message):
+class Shutdown(Message, frozen=True):
     """Stop accepting; end what runs after `deadline` seconds with an error event; then answer ShutDown."""
 
     deadline: float
@@ -181,23 +181,23 @@ class Shutdown(Message):
 # -- proxy → root -------------------------------------------------------------------------------------------------
 
 
-class Listening(Message):
+class Listening(Message, frozen=True):
     """The proxy answers HTTP."""
 
 
-class Want(Message):
+class Want(Message, frozen=True):
     """Requests wait for this model."""
 
     model: str
 
 
-class Unwant(Message):
+class Unwant(Message, frozen=True):
     """The last request that waited for this model has left."""
 
     model: str
 
 
-class Activity(Message):
+class Activity(Message, frozen=True):
     """How many requests this proxy has in flight on a model; sent when it turns zero or non-zero."""
 
     model: str
@@ -205,21 +205,21 @@ class Activity(Message):
     in_flight: int
 
 
-class Drained(Message):
+class Drained(Message, frozen=True):
     """Nothing is in flight on this generation, and nothing new will be admitted."""
 
     model: str
     generation: int
 
 
-class Busy(Message):
+class Busy(Message, frozen=True):
     """The answer to Drain(if_idle): requests are in flight, admission goes on."""
 
     model: str
     generation: int
 
 
-class LinkBroken(Message):
+class LinkBroken(Message, frozen=True):
     """A link carried something that is no protocol, or ended while the worker lives."""
 
     model: str
@@ -227,7 +227,7 @@ class LinkBroken(Message):
     reason: str
 
 
-class ModelCommand(Message):
+class ModelCommand(Message, frozen=True):
     """`verb` is "load" or "unload"; answered by Answer with the same ticket. `admin` may clear FAILED."""
 
     ticket: int
@@ -236,14 +236,14 @@ class ModelCommand(Message):
     admin: bool = False
 
 
-class ShutDown(Message):
+class ShutDown(Message, frozen=True):
     """The proxy accepts no more and has nothing in flight."""
 
 
 # -- root → worker ------------------------------------------------------------------------------------------------
 
 
-class ConfigureWorker(Message):
+class ConfigureWorker(Message, frozen=True):
     """Load this model. One descriptor comes along: the file whose lock is the CPU turn."""
 
     model: Model
@@ -251,13 +251,13 @@ class ConfigureWorker(Message):
     lease: float
 
 
-class Peer(Message):
+class Peer(Message, frozen=True):
     """One descriptor comes along: the worker's end of a link to a proxy."""
 
     proxy: int
 
 
-class Neighbours(Message):
+class Neighbours(Message, frozen=True):
     """How many workers compute on these cores, this one included; from two on they take turns."""
 
     count: int
@@ -266,8 +266,8 @@ class Neighbours(Message):
 # -- child → root -------------------------------------------------------------------------------------------------
 
 
-class Pong(Message):
-    """Proof of life. `steps` grows with every step; `expected` is the predicted length of the present one in seconds."""
+class Pong(Message, frozen=True):
+    """Proof of life. `steps` grows with every step; `expected` is the predicted length of the present one, seconds."""
 
     number: int
     phase: Phase
@@ -278,13 +278,13 @@ class Pong(Message):
     expected: float = 0.0
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """The worker has loaded its model and answers requests."""
 
     facts: Facts
 
 
-class LoadFailed(Message):
+class LoadFailed(Message, frozen=True):
     """The worker cannot load its model and is about to exit. `permanent`: trying again is no use."""
 
     cause: str

@@ -55,7 +55,9 @@ class _Formatter(logging.Formatter):
         text = record.getMessage()
         if record.exc_info:
             text += " | " + self.formatException(record.exc_info)
-        text = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" if char != "\n" else " ⏎ " for char in text)
+        text = "".join(
+            char if char.isprintable() else f"\\x{ord(char):02x}" if char != "\n" else " ⏎ " for char in text
+        )
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         return f"{clock}.{int(record.msecs):03d} {record.levelname[:4]:<4} {self.role:<12} {text}\n"
 

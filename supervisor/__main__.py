@@ -1,0 +1,71 @@
+"""The command line: `python -m supervisor FILE` runs the server, `python -m supervisor check FILE` checks a file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from supervisor import config, listeners, log
+
+_DEFAULT = "conf/models.toml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 stopped as asked, 1 fatal, 2 wrong usage, 78 the configuration is wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = words.pop(0) if words and words[0] in ("run", "check") else "run"
+    parser = argparse.ArgumentParser(
+        prog="python -m supervisor",
+        usage="python -m supervisor [run|check] [FILE]",
+        description="A multi-model LLM server: one process for each model, one endpoint for all.",
+    )
+    parser.add_argument("file", nargs="?", default=_DEFAULT, metavar="FILE", help=f"configuration (default {_DEFAULT})")
+    file: str = parser.parse_args(words).file
+    try:
+        settings = config.load(file)
+    except config.ConfigError as error:
+        print(error, file=sys.stderr)
+        return config.EX_CONFIG
+    return check(settings) if command == "check" else run(settings)
+
+
+def check(settings: config.Config) -> int:
+    """Says what the file amounts to."""
+    print(f"{settings.file}: correct")
+    for model in settings.models.values():
+        names = ", ".join((model.name, *model.aliases))
+        print(f"  {names}: {model.path or model.worker}, {model.parallel} × {model.n_ctx or 'full'} tokens of context")
+    if not settings.keys and any(not _loopback(listen) for listen in settings.server.listen):
+        print("  warning: [server].listen reaches beyond this machine, but there are no [[keys]]: anyone may use it")
+    return 0
+
+
+def run(settings: config.Config) -> int:
+    """Runs the server until it is told to stop."""
+    log.setup("root")
+    log.set_level(settings.log.level)
+    # OpenMP reads this when it loads: threads that spin for long starve the other workers on the same cores
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # a failed assertion would start a debugger first
+    try:
+        sockets = listeners.open_all(settings.server.listen)
+    except listeners.ListenError as error:
+        print(error, file=sys.stderr)
+        return 1
+    from supervisor.tree import Tree
+
+    try:
+        return Tree(settings, sockets).run()
+    finally:
+        listeners.close_all(sockets)
+
+
+def _loopback(listen: str) -> bool:
+    kind, host, _ = config.parse_listen(listen)
+    return kind == "unix" or host in ("localhost", "::1") or host.startswith("127.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,432 @@
+"""The models: the one writer of their state. Feeds the pure machines and performs what they decide.
+
+Events come from the proxies (wants, activity, drains), the workers (ready, dead, hung) and the clock; after each turn
+of the root's loop `settle` lets placement decide who loads and who goes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import defaultdict
+from typing import assert_never
+
+from supervisor import commands, config, lifecycle, oom, placement, process
+from supervisor.control import (
+    Activity,
+    Attach,
+    Busy,
+    Drain,
+    Drained,
+    Facts,
+    LinkBroken,
+    LoadFailed,
+    Lost,
+    ModelChanged,
+    ModelCommand,
+    ModelStatus,
+    Reopen,
+    State,
+    Unwant,
+    Want,
+)
+from supervisor.drains import Drains
+from supervisor.lifecycle import Model
+from supervisor.liveness import Verdict
+from supervisor.log import facts
+from supervisor.nursery import Ended, Ward
+from supervisor.proxies import Proxies, ProxyMessage
+from supervisor.status import Observed, status
+from supervisor.timers import Timers
+from supervisor.traffic import Traffic
+from supervisor.wants import Want as Waiters
+from supervisor.wants import Wants
+from supervisor.workers import Workers
+
+log = logging.getLogger("root")
+_GRACE = 1.0  # a proxy that does not answer a drain by its deadline plus this counts as drained
+
+
+class Fleet:
+    """All configured models. `proxies` and `workers` act for it; it is what they report to."""
+
+    def __init__(self, settings: config.Config, timers: Timers, proxies: Proxies, workers: Workers) -> None:
+        self._config, self._timers, self._proxies, self._workers = settings, timers, proxies, workers
+        self._policy = lifecycle.Policy(settings.restart)
+        now = time.monotonic()
+        self._models = {name: Model(name, since=now) for name in settings.models}
+        self._wants, self._drains = Wants(), Drains()
+        self._traffic = Traffic()
+        self._suspended: set[str] = set()
+        self._tails: dict[str, tuple[str, ...]] = {}
+        self._oom_kills = oom.kills()
+        self._dirty = True
+        self.closing = False
+
+    # -- the tree's side ---------------------------------------------------------------------------------------
+
+    def preload(self) -> None:
+        """Orders the models that are to be loaded from the start."""
+        for name, model in self._config.models.items():
+            if model.preload:
+                self._new_want(name).background = True
+
+    def settle(self) -> None:
+        """Lets placement decide until nothing changes; then sees to the standby and the CPU turns."""
+        while self._dirty and not self.closing:
+            self._dirty = False
+            self._place()
+        states = [model.state for model in self._models.values()]
+        if State.LOADING not in states:
+            self._workers.keep_standby()
+        self._workers.neighbours(sum(map(self._computes, self._models.values())))
+
+    def shut_down(self, deadline: float) -> None:
+        """No more loads; every model drains, then stops. The proxies have been told already."""
+        self.closing = True
+        self._wants.clear()
+        for name, model in self._models.items():
+            match model.state:
+                case State.LOADING:
+                    self.apply(name, lifecycle.Cancelled("shutdown"))
+                case State.READY:
+                    self.apply(name, lifecycle.DrainBegun("shutdown"))
+                    self._await_drain(name, evicting=False, deadline=deadline)
+                case State.DRAINING:
+                    self._limit_drain(name, deadline)
+                case _:
+                    pass
+
+    def reconfigure(self, settings: config.Config) -> None:
+        """Takes over limits; the set of models is the same."""
+        self._config = settings
+        self._policy = lifecycle.Policy(settings.restart)
+        self._dirty = True
+
+    def summary(self) -> str:
+        """One line for the service manager: `2 ready, 1 failed (qwen3: file_corrupt)`."""
+        by_state: dict[str, list[Model]] = defaultdict(list)
+        for model in self._models.values():
+            by_state[model.state].append(model)
+        parts = [f"{len(by_state[State.READY])} of {len(self._models)} models ready"]
+        parts += [f"{len(by_state[state])} {state}" for state in (State.LOADING, State.BACKOFF) if by_state[state]]
+        parts += [f"{model.name} failed: {model.cause}" for model in by_state[State.FAILED]]
+        return ", ".join(parts)
+
+    # -- what commands need ------------------------------------------------------------------------------------
+
+    def model(self, name: str) -> Model:
+        return self._models[name]
+
+    def wanted(self, name: str) -> bool:
+        return name in self._wants
+
+    def order(self, name: str) -> None:
+        """Somebody wants it loaded, and does not wait."""
+        self._new_want(name).ordered = True
+
+    def forget(self, name: str) -> None:
+        """Nobody wants it any more; whoever waits is told that the load was called off."""
+        self._wants.drop(name)
+        text = "the load was called off by a request to unload the model"
+        self._proxies.broadcast(Lost(name, self._models[name].generation, "unloaded", text))
+
+    # -- what proxies say (Models) -----------------------------------------------------------------------------
+
+    def statuses(self) -> tuple[ModelStatus, ...]:
+        return tuple(self._status(model) for model in self._models.values())
+
+    def attach_all(self, proxy: Ward) -> None:
+        for model in self._models.values():
+            if model.state is State.READY:
+                self._attach(model, proxy)
+
+    def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None:
+        if message.model not in self._models:
+            log.error("a proxy names no model of ours %s", facts(role=proxy.role, model=message.model))
+            return
+        match message:
+            case Want(model):
+                self._want(model, proxy)
+            case Unwant(model):
+                self._unwant(model, proxy)
+            case Activity(model, generation, in_flight):
+                self._activity(model, generation, proxy, in_flight)
+            case Drained(model, generation):
+                if generation == self._models[model].generation and self._drains.answered(model, proxy):
+                    self._drained(model)
+            case Busy(model, generation):
+                if generation == self._models[model].generation:
+                    self._reopen(model)
+            case LinkBroken(model, generation, reason):
+                self._link_broken(model, generation, proxy, reason)
+            case ModelCommand():
+                log.info("command %s", facts(verb=message.verb, model=message.model, role=proxy.role))
+                self._proxies.send(proxy, commands.obey(self, message))
+            case _:
+                assert_never(message)
+
+    def proxy_gone(self, proxy: Ward) -> None:
+        """It died, or has finished: it wants nothing, has nothing in flight, and counts as drained."""
+        for name in self._wants.of_proxy(proxy):
+            self._unwant(name, proxy)
+        self._traffic.unlink(proxy, time.monotonic())
+        for name in self._drains.awaiting(proxy):
+            if self._drains.answered(name, proxy):
+                self._drained(name)
+        self._dirty = True
+
+    # -- what workers do (Lives) -------------------------------------------------------------------------------
+
+    def worker_ready(self, model: str, facts: Facts) -> None:
+        self._traffic.used(model, time.monotonic())
+        self._wants.drop(model)
+        self.apply(model, lifecycle.Loaded(facts))
+
+    def worker_refused(self, model: str, refusal: LoadFailed) -> None:
+        self.apply(model, lifecycle.Refused(refusal.cause, refusal.message, refusal.permanent))
+
+    def worker_progressed(self, model: str) -> None:
+        if self._models[model].state is State.LOADING:
+            self.publish(model)
+
+    def worker_judged(self, model: str, verdict: Verdict, reason: str) -> None:
+        if verdict is Verdict.HUNG:
+            self.apply(model, lifecycle.Hung(reason))
+            return
+        if verdict is Verdict.HEALTHY:
+            self._suspended.discard(model)
+        else:
+            self._suspended.add(model)
+        self.publish(model)
+
+    def worker_ended(self, model: str, end: Ended) -> None:
+        self._tails[model] = end.log_tail
+        kills = oom.kills()
+        taken, self._oom_kills = kills > self._oom_kills and end.code == -9, kills
+        self.apply(model, lifecycle.Exited(end.code, taken))
+        if self._models[model].state is State.FAILED:
+            self._wants.drop(model)
+
+    def worker_unkillable(self, model: str) -> None:
+        self.apply(model, lifecycle.Unkillable())
+
+    # -- deciding ----------------------------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        now = time.monotonic()
+        limits = self._config.placement.max_models, self._config.admission.max_wait
+        plan = placement.plan(map(self._resident, self._models.values()), self._wants.in_order(), *limits, now)
+        for name in plan.reopen:
+            self._withdraw(name)
+        for name in plan.load:
+            self.apply(name, lifecycle.Place())
+        for name in plan.evict:
+            self._evict(name, if_idle=True)
+        for name in plan.close:
+            self._evict(name, if_idle=False)
+        for name in self._wants.background():
+            if self._models[name].placeable(now) and name not in plan.load:
+                self._give_up(name)
+
+    def _give_up(self, name: str) -> None:
+        """A preload or a restart evicts nobody: without a free place it is left until somebody asks."""
+        log.info("no free place %s", facts(model=name, max_models=self._config.placement.max_models))
+        self._wants.drop(name)
+        self.apply(name, lifecycle.Elapsed())
+
+    def _resident(self, model: Model) -> placement.Resident:
+        name = model.name
+        return placement.Resident(
+            name,
+            model.state,
+            in_flight=self._traffic.in_flight(name),
+            last_used=self._traffic.last_used(name),
+            pinned=self._config.models[name].pin,
+            placeable=model.placeable(time.monotonic()),
+            evicting=self._drains.evicting(name),
+            stuck=model.stuck,
+        )
+
+    def _computes(self, model: Model) -> bool:
+        on_cpu = model.facts is None or model.facts.on_cpu
+        return on_cpu and model.state in (State.READY, State.DRAINING) and model.name not in self._suspended
+
+    # -- acting ------------------------------------------------------------------------------------------------
+
+    def apply(self, name: str, event: lifecycle.Event) -> None:
+        before = self._models[name]
+        after, actions = lifecycle.step(before, event, time.monotonic(), self._policy)
+        self._models[name] = after
+        if after is before:
+            return
+        self._dirty = True
+        if after.state is not before.state:
+            self._moved(before, after)
+        self.publish(name)
+        for action in actions:
+            self._perform(after, action)
+
+    def _perform(self, model: Model, action: lifecycle.Action) -> None:
+        match action:
+            case lifecycle.StartWorker(generation):
+                self._start_worker(model.name, generation)
+            case lifecycle.AttachLinks():
+                for proxy in list(self._proxies.running.values()):
+                    self._attach(model, proxy)
+            case lifecycle.StopWorker(how):
+                self._workers.stop(model.name, how)
+            case lifecycle.EndStreams(cause, message):
+                self._traffic.lost(model.name)
+                self._proxies.broadcast(Lost(model.name, model.generation, cause, message))
+            case lifecycle.WantAgain():
+                if not self.closing:
+                    self._new_want(model.name).background = True
+            case _:
+                assert_never(action)
+
+    def _moved(self, before: Model, after: Model) -> None:
+        """Book-keeping that goes with a change of state."""
+        name, now = after.name, time.monotonic()
+        level = logging.WARNING if after.state in (State.BACKOFF, State.FAILED) else logging.INFO
+        took = f"{now - before.since:.2f}s"
+        why = {"cause": after.cause, "signal": after.signal, "message": after.message, "reason": after.stop_reason}
+        log.log(level, "%s → %s %s", before.state.name, after.state.name, facts(model=name, after=took, **why))
+        if after.state is not State.DRAINING:
+            self._drains.end(name)
+            self._timers.cancel(("drain", name))
+        if after.state in (State.UNLOADED, State.BACKOFF, State.FAILED):
+            self._suspended.discard(name)
+        if after.state is State.BACKOFF:
+            self._timers.set(("retry", name), after.retry_at or now, lambda: self._retry(name))
+
+    def _start_worker(self, name: str, generation: int) -> None:
+        try:
+            self._workers.load(self._config.models[name], generation)
+        except process.StartFailed as error:
+            log.error("%s", error)
+            self.apply(name, lifecycle.Exited(1, message=str(error)))
+
+    def _attach(self, model: Model, proxy: Ward) -> None:
+        """Joins a proxy and the model's worker by a new link."""
+        if proxy in self._traffic.linked[model.name] or proxy.stopping:
+            return
+        try:
+            ends = process.link()
+        except OSError as error:
+            log.error("no link %s", facts(model=model.name, role=proxy.role, error=error.strerror))
+            return
+        try:
+            self._workers.join(model.name, int(proxy.role.rpartition("-")[2]), ends[1])
+            self._proxies.send(proxy, Attach(model.name, model.generation), [ends[0]])
+        finally:
+            for fd in ends:
+                os.close(fd)
+        self._traffic.linked[model.name].add(proxy)
+
+    def publish(self, name: str) -> None:
+        self._proxies.broadcast(ModelChanged(self._status(self._models[name])))
+
+    def _status(self, model: Model) -> ModelStatus:
+        ward = self._workers.of.get(model.name)
+        progress = ward.vitals.last.progress if ward and model.state is State.LOADING else 0.0
+        tail = ward.child.log_tail() if ward and model.state is State.FAILED else self._tails.get(model.name, ())
+        pid = ward.child.pid if ward else None
+        return status(
+            model, Observed(pid, progress, model.name in self._suspended, tail), time.monotonic(), time.time()
+        )
+
+    # -- wants -------------------------------------------------------------------------------------------------
+
+    def _want(self, name: str, proxy: Ward) -> None:
+        model = self._models[name]
+        if self.closing or model.state is State.FAILED:
+            self.publish(name)
+            return
+        if model.state is State.READY:
+            self._attach(model, proxy)
+            return
+        self._new_want(name).proxies.add(proxy)
+
+    def _new_want(self, name: str) -> Waiters:
+        now = time.monotonic()
+        if name not in self._wants:
+            due = now + self._config.admission.max_wait
+            self._timers.set(("want", name), due, self._mark)
+        self._dirty = True
+        return self._wants.add(name, now)
+
+    def _unwant(self, name: str, proxy: Ward) -> None:
+        if not self._wants.leave(name, proxy):
+            return
+        self._dirty = True
+        if self._models[name].state is State.LOADING:
+            self.apply(name, lifecycle.Cancelled("unwanted"))
+
+    def _retry(self, name: str) -> None:
+        """The back-off is over: placement may load it again, if anybody wants it."""
+        self._dirty = True
+        if name not in self._wants:
+            self.apply(name, lifecycle.Elapsed())
+
+    def _mark(self) -> None:
+        self._dirty = True
+
+    def _activity(self, name: str, generation: int, proxy: Ward, in_flight: int) -> None:
+        if generation != self._models[name].generation:
+            return
+        self._traffic.report(name, proxy, in_flight, time.monotonic())
+        self._dirty = True
+
+    # -- drains ------------------------------------------------------------------------------------------------
+
+    def drain(self, name: str, reason: str) -> None:
+        """Lets a ready model's requests finish, within the drain's deadline, then stops it."""
+        self._drain(name, reason, if_idle=False, deadline=self._config.shutdown.drain_timeout)
+
+    def _evict(self, name: str, *, if_idle: bool) -> None:
+        """The same for the sake of another model. What runs has all the time it needs."""
+        self._drain(name, "evicted", if_idle=if_idle, deadline=None)
+
+    def _drain(self, name: str, reason: str, *, if_idle: bool, deadline: float | None) -> None:
+        self.apply(name, lifecycle.DrainBegun(reason))
+        for proxy in list(self._proxies.running.values()):
+            if proxy in self._traffic.linked[name]:
+                self._proxies.send(proxy, Drain(name, self._models[name].generation, reason, if_idle, deadline))
+        self._await_drain(name, evicting=reason == "evicted", deadline=deadline)
+
+    def _await_drain(self, name: str, *, evicting: bool, deadline: float | None) -> None:
+        if deadline is not None:
+            self._limit_drain(name, deadline)
+        if self._drains.begin(name, set(self._traffic.linked[name]), evicting):
+            self._drained(name)
+
+    def _limit_drain(self, name: str, deadline: float) -> None:
+        self._timers.set(("drain", name), time.monotonic() + deadline + _GRACE, lambda: self._drained(name))
+
+    def _drained(self, name: str) -> None:
+        self.apply(name, lifecycle.DrainedOut())
+
+    def _reopen(self, name: str) -> None:
+        """A proxy is busy after all: those that have drained admit again."""
+        if self._models[name].state is State.DRAINING:
+            self._withdraw(name)
+
+    def _withdraw(self, name: str) -> None:
+        generation = self._models[name].generation
+        for proxy in list(self._proxies.running.values()):
+            if proxy in self._traffic.linked[name]:
+                self._proxies.send(proxy, Reopen(name, generation))
+        self._wants.drop(name)
+        self.apply(name, lifecycle.Reopened())
+
+    def _link_broken(self, name: str, generation: int, proxy: Ward, reason: str) -> None:
+        model = self._models[name]
+        if generation != model.generation or model.state is not State.READY:
+            return
+        log.warning("link broken %s", facts(model=name, role=proxy.role, reason=reason))
+        if self._traffic.broke(name, proxy, time.monotonic()):
+            self.apply(name, lifecycle.Hung(f"its links keep breaking: {reason}"))
+        else:
+            self._attach(model, proxy)

@@ -1,0 +1,139 @@
+"""The one file that knows multiprocessing: starting children, noticing their deaths, handing out links.
+
+Rules and measurements: RELIABILITY.md, 2. Children are started by `spawn`, from the main thread, with INT, TERM and HUP
+masked; deaths are seen through pidfds; descriptors travel by `send_fds`, never by pickling a Connection.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import DupFd
+
+from supervisor import boot, ring
+from supervisor.control import Channel, ToRoot
+
+_CONTEXT = multiprocessing.get_context("spawn")
+_MASKED = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+_BUFFER = 4 * 2**20  # capped by net.core.wmem_max; a default pipe holds 167 small messages
+
+
+class StartFailed(Exception):
+    """A child could not be started: no descriptors, processes or memory left."""
+
+
+class Child:
+    """A started child and the root's ends of what it shares with it.
+
+    `pidfd` turns readable when the process is gone; then call `reap`, once, and `close`.
+    """
+
+    def __init__(
+        self, role: str, process: SpawnProcess, control: socket.socket, lifeline: int, logs: tuple[int, int]
+    ) -> None:
+        self.role = role
+        self.pid = process.pid or 0
+        self.pidfd = os.pidfd_open(self.pid)
+        self.channel: Channel[ToRoot] = Channel(control, ToRoot)
+        self._process = process  # kept: dropping it closes the child's sentinel
+        self._lifeline = lifeline
+        self._ring, self._dump = logs
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal; nothing happens if the child is gone already."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def kernel_state(self) -> str:
+        """The letter of /proc/PID/stat: R, S, D, T, t, Z; "" if it cannot be read."""
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as file:
+                return file.read().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            return ""
+
+    def log_tail(self, lines: int = 20) -> tuple[str, ...]:
+        """The last lines it logged; also after its death, until `close`."""
+        return ring.tail(self._ring, lines)
+
+    def stack_dump(self) -> str:
+        """What faulthandler wrote: at SIGUSR1, or at a fatal signal."""
+        return os.pread(self._dump, 64 * 1024, 0).decode("utf-8", "replace")
+
+    def reap(self) -> int:
+        """The exit code, -N for signal N. Only after `pidfd` is readable."""
+        self._process.join()
+        code = self._process.exitcode
+        self._process.close()
+        return -signal.SIGKILL if code is None else code
+
+    def close(self) -> None:
+        """Gives back every descriptor. Closing the lifeline of a living child kills it."""
+        self.channel.close()
+        for fd in (self.pidfd, self._lifeline, self._ring, self._dump):
+            os.close(fd)
+
+
+class _Inherit:
+    """A descriptor that a starting child keeps under the same number."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __reduce__(self) -> tuple[object, tuple[object]]:
+        return boot.inherited, (DupFd(self.fd),)
+
+
+def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Child:
+    """Starts a child that boots as `role` and then runs `entry`, a "module:function". Raises StartFailed."""
+    opened: list[int] = []
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        opened += [ours.fileno(), theirs.fileno()]
+        watched, lifeline = os.pipe()  # the child watches one end; it learns by its end that we died
+        opened += [watched, lifeline]
+        log, dump = ring.create(), os.memfd_create("lsv-dump")
+        opened += [log, dump]
+        inherited = (_Inherit(watched), os.getpid(), _Inherit(log), _Inherit(dump))
+        process = _CONTEXT.Process(target=boot.run, args=(entry, role, theirs, *inherited, tuple(listeners)), name=role)
+        with _masked():
+            process.start()
+        child = Child(role, process, ours, lifeline, (log, dump))
+    except OSError as error:
+        for fd in opened:
+            with suppress(OSError):
+                os.close(fd)
+        raise StartFailed(f"cannot start {role}: {error.strerror}") from None
+    theirs.close()  # the root must close its copy, or end-of-file never comes
+    os.close(watched)
+    return child
+
+
+def link() -> tuple[int, int]:
+    """A new link: two descriptors, one for a proxy and one for a worker; the caller sends and closes them."""
+    pair = _CONTEXT.Pipe(duplex=True)
+    ends: list[int] = []
+    for end in pair:
+        ends.append(os.dup(end.fileno()))
+        end.close()
+    for fd in ends:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    return ends[0], ends[1]
+
+
+@contextmanager
+def _masked() -> Iterator[None]:
+    """Signals wait until the child has its own handlers; it unmasks them itself."""
+    resource_tracker.ensure_running()  # before masking: launching it unblocks INT and TERM on Python 3.11
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _MASKED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

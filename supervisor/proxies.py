@@ -1,0 +1,159 @@
+"""The proxies: started at once, restarted for ever, told about every model."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, assert_never
+
+from supervisor import config, ladder, restart
+from supervisor.control import (
+    Activity,
+    Busy,
+    ConfigureProxy,
+    Drained,
+    LinkBroken,
+    Listening,
+    LoadFailed,
+    Message,
+    ModelCommand,
+    ModelStatus,
+    Pong,
+    Ready,
+    ShutDown,
+    Shutdown,
+    ToRoot,
+    Unwant,
+    Want,
+)
+from supervisor.liveness import Verdict
+from supervisor.log import facts
+from supervisor.nursery import Ended, Nursery, Ward
+from supervisor.process import StartFailed
+from supervisor.timers import Timers
+
+log = logging.getLogger("root")
+
+ProxyMessage = Want | Unwant | Activity | Drained | Busy | LinkBroken | ModelCommand
+
+_POLICY = config.Restart(window=60.0, max_deaths=4)  # the fifth death within a minute is the root's own
+
+
+class Models(Protocol):
+    """What the proxies need of the models: their state, and somebody who listens."""
+
+    def statuses(self) -> tuple[ModelStatus, ...]: ...
+
+    def attach_all(self, proxy: Ward) -> None: ...
+
+    def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None: ...
+
+    def proxy_gone(self, proxy: Ward) -> None: ...
+
+
+class Proxies:
+    """Owner of the proxy processes. `failed` is called when one keeps dying; `listening` when the first serves."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        timers: Timers,
+        settings: config.Config,
+        listeners: Sequence[socket.socket],
+        *,
+        listening: Callable[[], None],
+        failed: Callable[[str], None],
+    ) -> None:
+        self.running: dict[int, Ward] = {}
+        self._nursery, self._timers, self._config = nursery, timers, settings
+        self._listeners, self._listening, self._failed = listeners, listening, failed
+        self._history: dict[int, restart.History] = {}
+        self._serving: dict[Ward, float] = {}
+        self._draw = random.Random()
+        self._shutting_down = False
+        self.models: Models
+
+    def start(self, models: Models) -> None:
+        """Starts them all; `models` hears them."""
+        self.models = models
+        for index in range(self._config.server.proxies):
+            self._start(index)
+
+    def broadcast(self, message: Message) -> None:
+        for ward in self.running.values():
+            self._nursery.send(ward, message)
+
+    def send(self, ward: Ward, message: Message, fds: Sequence[int] = ()) -> None:
+        self._nursery.send(ward, message, fds)
+
+    def shut_down(self, deadline: float) -> None:
+        """They stop accepting; what runs ends within `deadline` seconds."""
+        self._shutting_down = True
+        for index in range(self._config.server.proxies):
+            self._timers.cancel(("proxy", index))
+        self.broadcast(Shutdown(deadline))
+
+    def stop(self) -> None:
+        """Their work is done."""
+        for ward in list(self.running.values()):
+            self._nursery.stop(ward, ladder.polite)
+
+    def _start(self, index: int) -> None:
+        try:
+            ward = self._nursery.start(self._config.server.proxy, f"proxy-{index}", self, self._listeners)
+        except StartFailed as error:
+            log.error("%s", error)
+            self._again(index, 0.0, str(error))
+            return
+        self.running[index] = ward
+        self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses()))
+        self.models.attach_all(ward)
+
+    def _again(self, index: int, lived: float, why: str) -> None:
+        now = time.monotonic()
+        history = self._history.get(index, restart.History())
+        history, delay = restart.after_death(history, now, lived, _POLICY, self._draw)
+        self._history[index] = history
+        if delay is None:
+            self._failed(f"proxy-{index} keeps dying: {why}")
+            return
+        if history.streak == 1:
+            delay = 0.0  # the first restart is at once: nobody is served meanwhile
+        self._timers.set(("proxy", index), now + delay, lambda: self._start(index))
+
+    # -- Owner -------------------------------------------------------------------------------------------------
+
+    def heard(self, ward: Ward, message: ToRoot, fds: list[int]) -> None:
+        match message:
+            case Listening():
+                self._serving[ward] = time.monotonic()
+                self._listening()
+            case Pong():
+                pass
+            case ShutDown():
+                self.models.proxy_gone(ward)  # counts as drained
+            case Ready() | LoadFailed():
+                log.error("a worker's message from a proxy %s", facts(role=ward.role))
+            case Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
+                self.models.from_proxy(ward, message)
+            case _:
+                assert_never(message)
+
+    def ended(self, ward: Ward, end: Ended) -> None:
+        index = next(index for index, running in self.running.items() if running is ward)
+        del self.running[index]
+        served = self._serving.pop(ward, None)
+        self.models.proxy_gone(ward)
+        if not self._shutting_down:
+            lived = time.monotonic() - served if served else 0.0
+            self._again(index, lived, end.log_tail[-1] if end.log_tail else f"exit code {end.code}")
+
+    def judged(self, ward: Ward, verdict: Verdict, reason: str) -> None:
+        if verdict is Verdict.HUNG:
+            self._nursery.stop(ward, ladder.hung)
+
+    def unkillable(self, ward: Ward) -> None:
+        pass  # it holds no model; the log has said so

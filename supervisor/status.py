@@ -1,0 +1,42 @@
+"""How a model's state is told to the proxies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from supervisor.control import ModelStatus, State
+from supervisor.lifecycle import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the root sees of a model beside its state machine."""
+
+    pid: int | None
+    progress: float
+    suspended: bool
+    log_tail: tuple[str, ...]
+
+
+def status(model: Model, observed: Observed, now: float, wall: float) -> ModelStatus:
+    """The published form; `now` is monotonic, `wall` the same moment in Unix time."""
+    failed = model.state in (State.BACKOFF, State.FAILED)
+    return ModelStatus(
+        name=model.name,
+        state=model.state,
+        since=wall + model.since - now,
+        generation=model.generation,
+        progress=observed.progress,
+        cause=model.cause,
+        message=model.message,
+        exit_code=model.exit_code,
+        signal=model.signal,
+        stop_reason=model.stop_reason,
+        restarts=model.restarts,
+        retry_at=None if model.retry_at is None else wall + model.retry_at - now,
+        suspended=observed.suspended,
+        pid=observed.pid,
+        loaded_at=wall + model.since - now if model.state is State.READY else None,
+        log_tail=observed.log_tail if failed else (),
+        facts=model.facts,
+    )

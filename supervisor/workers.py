@@ -1,0 +1,184 @@
+"""The worker processes: one for each loaded model, and one standby with its imports done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from typing import Protocol, assert_never
+
+from supervisor import config, ladder, restart
+from supervisor.control import (
+    Activity,
+    Busy,
+    ConfigureWorker,
+    Drained,
+    Facts,
+    LinkBroken,
+    Listening,
+    LoadFailed,
+    Message,
+    ModelCommand,
+    Neighbours,
+    Peer,
+    Pong,
+    Ready,
+    ShutDown,
+    ToRoot,
+    Unwant,
+    Want,
+)
+from supervisor.liveness import Verdict
+from supervisor.log import facts
+from supervisor.nursery import Ended, Nursery, Ward
+from supervisor.process import StartFailed
+from supervisor.timers import Timers
+
+log = logging.getLogger("root")
+_LADDERS = {"polite": ladder.polite, "hung": ladder.hung, "cancel": ladder.cancel}
+_STANDBY = "standby"
+_STANDBY_DELAY = 0.3
+
+
+class Lives(Protocol):
+    """Who is told what becomes of a model's worker."""
+
+    def worker_ready(self, model: str, facts: Facts) -> None: ...
+
+    def worker_refused(self, model: str, refusal: LoadFailed) -> None: ...
+
+    def worker_progressed(self, model: str) -> None: ...
+
+    def worker_judged(self, model: str, verdict: Verdict, reason: str) -> None: ...
+
+    def worker_ended(self, model: str, end: Ended) -> None: ...
+
+    def worker_unkillable(self, model: str) -> None: ...
+
+
+class Workers:
+    """Owner of the worker processes; at most one for each model."""
+
+    def __init__(self, nursery: Nursery, timers: Timers, settings: config.Config) -> None:
+        self.of: dict[str, Ward] = {}
+        self._model: dict[Ward, str] = {}
+        self._nursery, self._timers, self._config = nursery, timers, settings
+        self._standby: Ward | None = None
+        self._standby_history = restart.History()
+        self._draw = random.Random()
+        self._turn = os.memfd_create("lsv-turn")  # its lock is the CPU turn
+        self._computing = 0
+        self._closing = False
+        self.lives: Lives
+
+    def reconfigure(self, settings: config.Config) -> None:
+        self._config = settings
+
+    def load(self, model: config.Model, generation: int) -> None:
+        """Gives the model to the standby, or to a new process. Raises StartFailed."""
+        assert model.name not in self.of, model.name
+        ward = self._take_standby(model.worker) or self._nursery.start(model.worker, f"w:{model.name}", self)
+        ward.child.role = f"w:{model.name}"
+        self.of[model.name] = ward
+        self._model[ward] = model.name
+        self._nursery.send(ward, ConfigureWorker(model, generation, self._config.liveness.lease), [self._turn])
+
+    def join(self, model: str, proxy: int, fd: int) -> None:
+        """Hands one end of a link to the model's worker; the caller closes its copy."""
+        self._nursery.send(self.of[model], Peer(proxy), [fd])
+
+    def stop(self, model: str, how: str) -> None:
+        """Brings the model's process to its end: polite, hung or cancel."""
+        if ward := self.of.get(model):
+            self._nursery.stop(ward, _LADDERS[how])
+
+    def neighbours(self, count: int) -> None:
+        """Tells the workers how many of them compute on these cores."""
+        if count != self._computing:
+            self._computing = count
+            for ward in self.of.values():
+                self._nursery.send(ward, Neighbours(count))
+
+    def keep_standby(self) -> None:
+        """Starts a standby soon, if there is none: not at once, since a model that just loaded has the cores."""
+        if self._standby is None and not self._closing and not self._timers.pending(_STANDBY):
+            self._timers.set(_STANDBY, time.monotonic() + _STANDBY_DELAY, self._start_standby)
+
+    def _start_standby(self) -> None:
+        try:
+            self._standby = self._nursery.start(self._entry(), _STANDBY, self)
+        except StartFailed as error:
+            log.error("%s", error)
+            self._standby_again(0.0)
+
+    def close(self) -> None:
+        """No more loads; the standby goes."""
+        self._closing = True
+        self._timers.cancel(_STANDBY)
+        if self._standby:
+            self._nursery.stop(self._standby, ladder.cancel)
+
+    def _entry(self) -> str:
+        """The worker program that most models use."""
+        entries = [model.worker for model in self._config.models.values()]
+        return max(entries, key=entries.count)
+
+    def _take_standby(self, entry: str) -> Ward | None:
+        """The standby, if it runs the right program and lives. It need not have finished its imports."""
+        ward = self._standby
+        if ward is None or entry != self._entry() or ward.verdict is not Verdict.HEALTHY or ward.stopping:
+            return None
+        self._standby = None
+        return ward
+
+    def _standby_again(self, lived: float) -> None:
+        now = time.monotonic()
+        policy = self._config.restart
+        self._standby_history, delay = restart.after_death(self._standby_history, now, lived, policy, self._draw)
+        wait = policy.window if delay is None else delay
+        self._timers.set(_STANDBY, now + wait, self._start_standby)
+
+    # -- Owner -------------------------------------------------------------------------------------------------
+
+    def heard(self, ward: Ward, message: ToRoot, fds: list[int]) -> None:
+        model = self._model.get(ward)
+        match message:
+            case Pong():
+                if model is not None:
+                    self.lives.worker_progressed(model)
+            case Ready(facts):
+                if model is not None:
+                    self._nursery.send(ward, Neighbours(self._computing))
+                    self.lives.worker_ready(model, facts)
+            case LoadFailed():
+                if model is not None:
+                    self.lives.worker_refused(model, message)
+            case Listening() | Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
+                self._out_of_place(ward, message)
+            case ShutDown():
+                self._out_of_place(ward, message)
+            case _:
+                assert_never(message)
+
+    def ended(self, ward: Ward, end: Ended) -> None:
+        if ward is self._standby:
+            self._standby = None
+            if not self._closing:
+                self._standby_again(time.monotonic() - ward.born)
+        if (model := self._model.pop(ward, None)) is not None:
+            del self.of[model]
+            self.lives.worker_ended(model, end)
+
+    def judged(self, ward: Ward, verdict: Verdict, reason: str) -> None:
+        if (model := self._model.get(ward)) is not None:
+            self.lives.worker_judged(model, verdict, reason)
+        elif verdict is Verdict.HUNG:
+            self._nursery.stop(ward, ladder.hung)
+
+    def unkillable(self, ward: Ward) -> None:
+        if (model := self._model.get(ward)) is not None:
+            self.lives.worker_unkillable(model)
+
+    def _out_of_place(self, ward: Ward, message: Message) -> None:
+        log.error("a proxy's message from a worker %s", facts(role=ward.role, message=type(message).__name__))
