@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import assert_never
 
 from supervisor import commands, config, lifecycle, oom, placement, process
@@ -51,10 +52,18 @@ _GRACE = 1.0  # a proxy that does not answer a drain by its deadline plus this c
 class Fleet:
     """All configured models. `proxies` and `workers` act for it; it is what they report to."""
 
-    def __init__(self, settings: config.Config, timers: Timers, proxies: Proxies, workers: Workers) -> None:
+    def __init__(
+        self,
+        settings: config.Config,
+        timers: Timers,
+        proxies: Proxies,
+        workers: Workers,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._config, self._timers, self._proxies, self._workers = settings, timers, proxies, workers
+        self._clock = clock
         self._policy = lifecycle.Policy(settings.restart)
-        now = time.monotonic()
+        now = self._clock()
         self._models = {name: Model(name, since=now) for name in settings.models}
         self._wants, self._drains = Wants(), Drains()
         self._traffic = Traffic()
@@ -171,7 +180,7 @@ class Fleet:
         """It died, or has finished: it wants nothing, has nothing in flight, and counts as drained."""
         for name in self._wants.of_proxy(proxy):
             self._unwant(name, proxy)
-        self._traffic.unlink(proxy, time.monotonic())
+        self._traffic.unlink(proxy, self._clock())
         for name in self._drains.awaiting(proxy):
             if self._drains.answered(name, proxy):
                 self._drained(name)
@@ -180,7 +189,7 @@ class Fleet:
     # -- what workers do (Lives) -------------------------------------------------------------------------------
 
     def worker_ready(self, model: str, facts: Facts) -> None:
-        self._traffic.used(model, time.monotonic())
+        self._traffic.used(model, self._clock())
         self._wants.drop(model)
         self.apply(model, lifecycle.Loaded(facts))
 
@@ -215,7 +224,7 @@ class Fleet:
     # -- deciding ----------------------------------------------------------------------------------------------
 
     def _place(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         limits = self._config.placement.max_models, self._config.admission.max_wait
         plan = placement.plan(map(self._resident, self._models.values()), self._wants.in_order(), *limits, now)
         for name in plan.reopen:
@@ -244,7 +253,7 @@ class Fleet:
             in_flight=self._traffic.in_flight(name),
             last_used=self._traffic.last_used(name),
             pinned=self._config.models[name].pin,
-            placeable=model.placeable(time.monotonic()),
+            placeable=model.placeable(self._clock()),
             evicting=self._drains.evicting(name),
             stuck=model.stuck,
         )
@@ -257,7 +266,7 @@ class Fleet:
 
     def apply(self, name: str, event: lifecycle.Event) -> None:
         before = self._models[name]
-        after, actions = lifecycle.step(before, event, time.monotonic(), self._policy)
+        after, actions = lifecycle.step(before, event, self._clock(), self._policy)
         self._models[name] = after
         if after is before:
             return
@@ -288,7 +297,7 @@ class Fleet:
 
     def _moved(self, before: Model, after: Model) -> None:
         """Book-keeping that goes with a change of state."""
-        name, now = after.name, time.monotonic()
+        name, now = after.name, self._clock()
         level = logging.WARNING if after.state in (State.BACKOFF, State.FAILED) else logging.INFO
         took = f"{now - before.since:.2f}s"
         why = {"cause": after.cause, "signal": after.signal, "message": after.message, "reason": after.stop_reason}
@@ -333,9 +342,7 @@ class Fleet:
         progress = ward.vitals.last.progress if ward and model.state is State.LOADING else 0.0
         tail = ward.child.log_tail() if ward and model.state is State.FAILED else self._tails.get(model.name, ())
         pid = ward.child.pid if ward else None
-        return status(
-            model, Observed(pid, progress, model.name in self._suspended, tail), time.monotonic(), time.time()
-        )
+        return status(model, Observed(pid, progress, model.name in self._suspended, tail), self._clock(), time.time())
 
     # -- wants -------------------------------------------------------------------------------------------------
 
@@ -350,7 +357,7 @@ class Fleet:
         self._new_want(name).proxies.add(proxy)
 
     def _new_want(self, name: str) -> Waiters:
-        now = time.monotonic()
+        now = self._clock()
         if name not in self._wants:
             due = now + self._config.admission.max_wait
             self._timers.set(("want", name), due, self._mark)
@@ -376,7 +383,7 @@ class Fleet:
     def _activity(self, name: str, generation: int, proxy: Ward, in_flight: int) -> None:
         if generation != self._models[name].generation:
             return
-        self._traffic.report(name, proxy, in_flight, time.monotonic())
+        self._traffic.report(name, proxy, in_flight, self._clock())
         self._dirty = True
 
     # -- drains ------------------------------------------------------------------------------------------------
@@ -403,7 +410,7 @@ class Fleet:
             self._drained(name)
 
     def _limit_drain(self, name: str, deadline: float) -> None:
-        self._timers.set(("drain", name), time.monotonic() + deadline + _GRACE, lambda: self._drained(name))
+        self._timers.set(("drain", name), self._clock() + deadline + _GRACE, lambda: self._drained(name))
 
     def _drained(self, name: str) -> None:
         self.apply(name, lifecycle.DrainedOut())
@@ -426,7 +433,7 @@ class Fleet:
         if generation != model.generation or model.state is not State.READY:
             return
         log.warning("link broken %s", facts(model=name, role=proxy.role, reason=reason))
-        if self._traffic.broke(name, proxy, time.monotonic()):
+        if self._traffic.broke(name, proxy, self._clock()):
             self.apply(name, lifecycle.Hung(f"its links keep breaking: {reason}"))
         else:
             self._attach(model, proxy)

@@ -141,8 +141,19 @@ class Cleared:
 
 
 Event = (
-    Place | Loaded | Refused | DrainBegun | Reopened | DrainedOut | Cancelled | Hung | Exited | Unkillable | Elapsed | Cleared
-)  # fmt: skip
+    Place
+    | Loaded
+    | Refused
+    | DrainBegun
+    | Reopened
+    | DrainedOut
+    | Cancelled
+    | Hung
+    | Exited
+    | Unkillable
+    | Elapsed
+    | Cleared
+)
 
 
 # -- actions ------------------------------------------------------------------------------------------------------

@@ -27,6 +27,13 @@ def setup(role: str, ring_fd: int | None = None) -> None:
     root.setLevel(logging.INFO)
 
 
+def rename(role: str) -> None:
+    """From now on this process's lines carry another role; a standby that was given a model calls it."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, _Formatter):
+            handler.formatter.role = role
+
+
 def set_level(name: str) -> None:
     """What reaches stderr: "debug", "info", "warning" or "error"."""
     level = _LEVELS[name]

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import DupFd
@@ -92,27 +92,28 @@ class _Inherit:
 
 def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Child:
     """Starts a child that boots as `role` and then runs `entry`, a "module:function". Raises StartFailed."""
-    opened: list[int] = []
-    try:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        opened += [ours.fileno(), theirs.fileno()]
-        watched, lifeline = os.pipe()  # the child watches one end; it learns by its end that we died
-        opened += [watched, lifeline]
-        log, dump = ring.create(), os.memfd_create("lsv-dump")
-        opened += [log, dump]
-        inherited = (_Inherit(watched), os.getpid(), _Inherit(log), _Inherit(dump))
-        process = _CONTEXT.Process(target=boot.run, args=(entry, role, theirs, *inherited, tuple(listeners)), name=role)
-        with _masked():
-            process.start()
-        child = Child(role, process, ours, lifeline, (log, dump))
-    except OSError as error:
-        for fd in opened:
-            with suppress(OSError):
-                os.close(fd)
-        raise StartFailed(f"cannot start {role}: {error.strerror}") from None
-    theirs.close()  # the root must close its copy, or end-of-file never comes
-    os.close(watched)
-    return child
+    with ExitStack() as undo, ExitStack() as handed_over:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(ours.close)
+            handed_over.callback(theirs.close)  # the root must close its copy, or end-of-file never comes
+            watched, lifeline = os.pipe()  # the child watches one end; it learns by its end that we died
+            handed_over.callback(os.close, watched)
+            undo.callback(os.close, lifeline)
+            log, dump = ring.create(), os.memfd_create("lsv-dump")
+            undo.callback(os.close, log)
+            undo.callback(os.close, dump)
+            inherited = (_Inherit(watched), os.getpid(), _Inherit(log), _Inherit(dump))
+            arguments = (entry, role, theirs, *inherited, tuple(listeners))
+            process = _CONTEXT.Process(target=boot.run, args=arguments, name=role)
+            with _masked():
+                process.start()
+            undo.callback(process.kill)
+            child = Child(role, process, ours, lifeline, (log, dump))
+        except OSError as error:
+            raise StartFailed(f"cannot start {role}: {error.strerror}") from None
+        undo.pop_all()
+        return child
 
 
 def link() -> tuple[int, int]:

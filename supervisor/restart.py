@@ -29,5 +29,5 @@ def after_death(
     history = History((*recent, now), streak)
     if len(history.deaths) > policy.max_deaths:
         return history, None
-    delay = min(policy.backoff * 2.0 ** (streak - 1), policy.backoff_max)
+    delay = min(policy.backoff * 2.0 ** min(streak - 1, 64), policy.backoff_max)
     return history, delay * (1 + draw.uniform(-policy.jitter, policy.jitter))

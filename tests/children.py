@@ -1,0 +1,45 @@
+"""Small child programs for tests of process handling; each is an entry "tests.children:NAME"."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import time
+
+from supervisor.boot import Child
+
+
+def idle(child: Child) -> int:
+    """Says hello in its log, then waits for its end."""
+    logging.getLogger("child").info("hello from %s", child.role)
+    while child.control.recv(65536):
+        pass
+    return 0
+
+
+def code(child: Child) -> int:
+    """Exits with the number in its role: `code:7`."""
+    return int(child.role.partition(":")[2])
+
+
+def deaf(child: Child) -> int:
+    """Sleeps in C with the GIL held: no thread and no signal handler of Python's runs."""
+    child.control.send(b"deaf")
+    ctypes.PyDLL(None).sleep(60)
+    return 0
+
+
+def stopped(child: Child) -> int:
+    """Stops itself."""
+    child.control.send(b"stopped")
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return 0
+
+
+def slow_import(child: Child) -> int:
+    """Stands for a long start."""
+    child.control.send(b"slow")
+    time.sleep(60)
+    return 0

@@ -1,0 +1,100 @@
+"""The small pure books the root keeps: ladder, timers, wants, drains, traffic."""
+
+from __future__ import annotations
+
+from supervisor import config, ladder
+from supervisor.drains import Drains
+from supervisor.ladder import Rung
+from supervisor.timers import Timers
+from supervisor.traffic import Traffic
+from supervisor.wants import Wants
+
+
+def rungs(steps: ladder.Ladder) -> list[tuple[float, Rung]]:
+    out, now = [], 0.0
+    while steps.due != float("inf"):
+        now = steps.due
+        steps, rung = steps.climb(now)
+        out.append((now, rung))
+    return out
+
+
+def test_a_polite_stop_asks_insists_dumps_kills_and_gives_up() -> None:
+    order = [(0.0, Rung.ASK), (10.0, Rung.TERM), (13.0, Rung.DUMP), (14.0, Rung.KILL), (24.0, Rung.GIVE_UP)]
+    assert rungs(ladder.polite(config.Shutdown(), 0.0)) == order
+
+
+def test_a_hung_process_is_dumped_before_it_is_killed() -> None:
+    assert rungs(ladder.hung(config.Shutdown(), 0.0)) == [(0.0, Rung.DUMP), (1.0, Rung.KILL), (11.0, Rung.GIVE_UP)]
+
+
+def test_a_cancelled_load_is_gone_within_a_second() -> None:
+    steps = rungs(ladder.cancel(config.Shutdown(), 0.0))
+    assert steps[0] == (0.0, Rung.ASK)
+    assert steps[1][1] is Rung.KILL
+    assert steps[1][0] < 0.5
+
+
+def test_timers_fire_in_order_once_and_the_last_setting_counts() -> None:
+    timers, fired = Timers(), list[str]()
+    timers.set("a", 5.0, lambda: fired.append("old a"))
+    timers.set("b", 2.0, lambda: fired.append("b"))
+    timers.set("a", 3.0, lambda: fired.append("a"))
+    timers.set("c", 1.0, lambda: fired.append("c"))
+    timers.cancel("c")
+    assert timers.next() == 2.0
+    timers.run(10.0)
+    timers.run(10.0)
+    assert fired == ["b", "a"]
+    assert timers.next() is None
+
+
+def test_wants_keep_the_order_of_the_first_waiter_and_forget_the_last() -> None:
+    wants = Wants()
+    wants.add("b", 1.0).proxies.add("p0")
+    wants.add("a", 2.0).proxies.add("p0")
+    wants.add("b", 3.0).proxies.add("p1")
+    assert [(want.name, want.since) for want in wants.in_order()] == [("b", 1.0), ("a", 2.0)]
+    assert not wants.leave("b", "p0")
+    assert wants.leave("b", "p1")
+    assert "b" not in wants
+    assert wants.of_proxy("p0") == ["a"]
+
+
+def test_an_order_outlives_every_waiter_and_a_preload_evicts_nobody() -> None:
+    wants = Wants()
+    wants.add("a", 0.0).ordered = True
+    wants.add("a", 0.0).proxies.add("p0")
+    assert not wants.leave("a", "p0")
+    wants.add("b", 1.0).background = True
+    assert [want.evicts for want in wants.in_order()] == [True, False]
+    assert wants.background() == ["b"]
+
+
+def test_a_drain_ends_with_the_last_answer() -> None:
+    drains = Drains()
+    assert not drains.begin("a", {"p0", "p1"}, evicting=True)
+    assert drains.evicting("a")
+    assert not drains.answered("a", "p0")
+    assert not drains.answered("a", "p0")
+    assert drains.awaiting("p1") == ["a"]
+    assert drains.answered("a", "p1")
+    drains.end("a")
+    assert not drains.evicting("a")
+    assert drains.begin("b", set(), evicting=False)
+
+
+def test_the_third_broken_link_within_a_minute_blames_the_worker() -> None:
+    traffic = Traffic()
+    assert [traffic.broke("a", "p", at) for at in (0.0, 30.0, 59.0)] == [False, False, True]
+    assert [traffic.broke("a", "p", at) for at in (100.0, 130.0, 161.0)] == [False, False, False]
+
+
+def test_a_proxy_that_is_gone_has_nothing_in_flight() -> None:
+    traffic = Traffic()
+    traffic.linked["a"].add("p")
+    traffic.report("a", "p", 3, 1.0)
+    traffic.report("a", "q", 1, 1.0)
+    assert traffic.in_flight("a") == 4
+    traffic.unlink("p", 9.0)
+    assert (traffic.in_flight("a"), traffic.last_used("a"), traffic.linked["a"]) == (1, 9.0, set())

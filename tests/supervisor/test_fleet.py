@@ -1,0 +1,351 @@
+"""The fleet with proxies and workers that only record what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from supervisor import config
+from supervisor.control import (
+    Activity,
+    Answer,
+    Attach,
+    Busy,
+    Drain,
+    Drained,
+    Facts,
+    LinkBroken,
+    LoadFailed,
+    Lost,
+    Message,
+    ModelChanged,
+    ModelCommand,
+    Reopen,
+    State,
+    Unwant,
+    Want,
+)
+from supervisor.fleet import Fleet
+from supervisor.liveness import Verdict
+from supervisor.nursery import Ended
+from supervisor.timers import Timers
+
+
+class Proxy:
+    def __init__(self, index: int) -> None:
+        self.role, self.stopping, self.heard = f"proxy-{index}", False, list[Message]()
+
+
+class Proxies:
+    def __init__(self, count: int) -> None:
+        self.running = {index: Proxy(index) for index in range(count)}
+
+    def send(self, proxy: Proxy, message: Message, fds: Sequence[int] = ()) -> None:
+        proxy.heard.append(message)
+
+    def broadcast(self, message: Message) -> None:
+        for proxy in self.running.values():
+            proxy.heard.append(message)
+
+
+class Workers:
+    def __init__(self) -> None:
+        self.of: dict[str, Any] = {}
+        self.loads: list[str] = []
+        self.stops: list[tuple[str, str]] = []
+        self.count = 0
+
+    def load(self, model: config.Model, generation: int) -> None:
+        self.loads.append(model.name)
+
+    def join(self, model: str, proxy: int, fd: int) -> None:
+        pass
+
+    def stop(self, model: str, how: str) -> None:
+        self.stops.append((model, how))
+
+    def neighbours(self, count: int) -> None:
+        self.count = count
+
+    def keep_standby(self) -> None:
+        pass
+
+
+class World:
+    """A fleet of models a, b, c, p (pinned) and what surrounds it."""
+
+    def __init__(self, max_models: int = 1, proxies: int = 1, preload: str = "") -> None:
+        models = {n: config.Model(name=n, pin=n == "p", preload=n in preload) for n in "abcp"}
+        limits = config.Placement(max_models=max_models)
+        settings = config.Config(file="x", models=models, placement=limits, restart=config.Restart(jitter=0.0))
+        self.proxies, self.workers, self.timers = Proxies(proxies), Workers(), Timers()
+        self.now = 1000.0
+        self.fleet = Fleet(settings, self.timers, self.proxies, self.workers, lambda: self.now)  # type: ignore[arg-type]
+        self.proxy = self.proxies.running[0]
+
+    def say(self, message: Any, proxy: int = 0) -> None:
+        self.fleet.from_proxy(self.proxies.running[proxy], message)  # type: ignore[arg-type]
+        self.fleet.settle()
+
+    def ready(self, name: str) -> None:
+        self.fleet.worker_ready(name, Facts())
+        self.fleet.settle()
+
+    def ended(self, name: str, code: int = 0) -> None:
+        self.fleet.worker_ended(name, Ended(code, ("last words",), ""))
+        self.fleet.settle()
+
+    def load(self, name: str) -> None:
+        self.say(Want(name))
+        self.ready(name)
+
+    def elapse(self, seconds: float) -> None:
+        self.now += seconds
+        self.timers.run(self.now)
+        self.fleet.settle()
+
+    def state(self, name: str) -> State:
+        return self.fleet.model(name).state
+
+    def last(self, kind: type[Message], proxy: int = 0) -> Any:
+        return next((m for m in reversed(self.proxies.running[proxy].heard) if isinstance(m, kind)), None)
+
+
+def test_many_wants_are_one_load_and_every_proxy_gets_a_link() -> None:
+    world = World(proxies=2)
+    for proxy in (0, 1, 0):
+        world.say(Want("a"), proxy)
+    assert world.workers.loads == ["a"]
+    world.ready("a")
+    assert world.last(Attach, 0) == world.last(Attach, 1) == Attach("a", 1)
+    assert world.last(ModelChanged).status.state is State.READY
+
+
+def test_the_last_waiter_that_leaves_cancels_the_load() -> None:
+    world = World(proxies=2)
+    world.say(Want("a"), 0)
+    world.say(Want("a"), 1)
+    world.say(Unwant("a"), 0)
+    assert world.state("a") is State.LOADING
+    world.say(Unwant("a"), 1)
+    assert world.workers.stops == [("a", "cancel")]
+    world.ended("a", -9)
+    assert world.state("a") is State.UNLOADED
+    assert world.workers.loads == ["a"]
+
+
+def test_an_idle_model_makes_room_by_handshake() -> None:
+    world = World(proxies=2)
+    world.load("a")
+    world.say(Want("b"))
+    assert world.last(Drain, 1) == Drain("a", 1, "evicted", if_idle=True)
+    world.say(Drained("a", 1), 0)
+    assert world.workers.stops == []
+    world.say(Drained("a", 1), 1)
+    assert world.workers.stops == [("a", "polite")]
+    assert world.workers.loads == ["a"]  # not before the process is gone
+    world.ended("a")
+    assert world.workers.loads == ["a", "b"]
+
+
+def test_a_request_that_slips_in_keeps_its_model() -> None:
+    world = World(proxies=2)
+    world.load("a")
+    world.say(Want("b"))
+    world.say(Activity("a", 1, 1), 1)
+    world.say(Busy("a", 1), 1)
+    assert world.state("a") is State.READY
+    assert world.last(Reopen, 0) == Reopen("a", 1)
+    assert world.workers.stops == []
+    world.say(Activity("a", 1, 0), 1)
+    assert world.state("a") is State.DRAINING
+
+
+def test_a_busy_model_is_left_alone_until_max_wait_and_then_drains_without_deadline() -> None:
+    world = World()
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    world.elapse(9.9)
+    assert world.state("a") is State.READY
+    world.elapse(0.2)
+    assert world.last(Drain) == Drain("a", 1, "evicted", if_idle=False, deadline=None)
+    world.elapse(3600)
+    assert world.workers.stops == []
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert world.workers.loads == ["a", "b"]
+
+
+def test_a_want_that_leaves_withdraws_the_eviction() -> None:
+    world = World()
+    world.load("a")
+    world.say(Want("b"))
+    world.say(Unwant("b"))
+    assert world.state("a") is State.READY
+    assert world.last(Reopen) == Reopen("a", 1)
+
+
+def test_a_dead_proxy_counts_as_drained_and_wants_nothing() -> None:
+    world = World(proxies=2)
+    world.load("a")
+    world.say(Want("b"), 0)
+    world.say(Want("c"), 1)
+    world.say(Drained("a", 1), 0)
+    world.fleet.proxy_gone(world.proxies.running[1])  # type: ignore[arg-type]
+    world.fleet.settle()
+    assert world.workers.stops == [("a", "polite")]
+    assert not world.fleet.wanted("c")
+
+
+def test_a_crash_ends_streams_and_the_model_comes_back_by_itself() -> None:
+    world = World()
+    world.load("a")
+    world.ended("a", -9)
+    assert world.last(Lost) == Lost("a", 1, "killed", "the worker was ended by SIGKILL")
+    status = world.last(ModelChanged).status
+    assert (status.state, status.signal, status.log_tail) == (State.BACKOFF, "SIGKILL", ("last words",))
+    world.elapse(0.4)
+    assert world.workers.loads == ["a"]
+    world.elapse(0.2)
+    assert world.workers.loads == ["a", "a"]
+
+
+def test_a_restart_without_a_free_place_waits_for_somebody_to_ask() -> None:
+    world = World()
+    world.load("a")
+    world.ended("a", -9)
+    world.say(Want("b"))
+    world.elapse(1.0)
+    assert world.state("a") is State.UNLOADED
+    assert world.workers.loads == ["a", "b"]
+
+
+def test_the_summary_is_one_line() -> None:
+    world = World()
+    world.load("a")
+    world.say(Want("b"))
+    world.ended("a", 78)
+    assert world.fleet.summary() == "0 of 4 models ready, 1 loading, 1 backoff"
+
+
+def test_preloads_fill_the_places_and_evict_nobody() -> None:
+    world = World(max_models=2, preload="abc")
+    world.fleet.preload()
+    world.fleet.settle()
+    assert world.workers.loads == ["a", "b"]
+    assert not world.fleet.wanted("c")
+
+
+def test_a_failed_load_is_not_tried_again_and_holds_no_place() -> None:
+    world = World()
+    world.say(Want("a"))
+    world.fleet.worker_refused("a", LoadFailed("file_corrupt", "bad magic"))
+    world.ended("a", 78)
+    assert world.state("a") is State.FAILED
+    world.say(Want("b"))
+    assert world.workers.loads == ["a", "b"]
+    world.say(Want("a"))
+    assert world.last(ModelChanged).status.state is State.FAILED
+
+
+@pytest.mark.parametrize(("admin", "error"), [(True, ""), (False, "model_failed")])
+def test_only_an_admin_clears_a_failure(admin: bool, error: str) -> None:
+    world = World()
+    world.say(Want("a"))
+    world.ended("a", 78)
+    world.say(ModelCommand(7, "load", "a", admin))
+    assert world.last(Answer).error == error
+    assert len(world.workers.loads) == (2 if admin else 1)
+
+
+def test_load_and_unload_are_idempotent() -> None:
+    world = World()
+    world.say(ModelCommand(1, "unload", "a"))
+    assert world.last(Answer) == Answer(1, already=True)
+    world.say(ModelCommand(2, "load", "a"))
+    assert world.last(Answer) == Answer(2)
+    world.say(ModelCommand(3, "load", "a"))
+    assert world.last(Answer) == Answer(3, already=True)
+    world.ready("a")
+    world.say(ModelCommand(4, "unload", "a"))
+    assert world.last(Answer) == Answer(4)
+    assert world.last(Drain).deadline == 30.0
+    world.say(ModelCommand(5, "unload", "a"))
+    assert world.last(Answer) == Answer(5, already=True)
+
+
+def test_unloading_a_loading_model_tells_those_who_wait() -> None:
+    world = World()
+    world.say(Want("a"))
+    world.say(ModelCommand(1, "unload", "a"))
+    assert world.last(Lost).cause == "unloaded"
+    assert world.workers.stops == [("a", "cancel")]
+    world.ended("a", -9)
+    assert world.workers.loads == ["a"]
+
+
+def test_a_pinned_model_is_never_evicted() -> None:
+    world = World()
+    world.load("p")
+    world.say(Want("a"))
+    world.elapse(3600)
+    assert world.state("p") is State.READY
+
+
+def test_a_suspended_worker_is_shown_and_leaves_the_cpu_turns() -> None:
+    world = World(max_models=2)
+    world.load("a")
+    world.load("b")
+    assert world.workers.count == 2
+    world.fleet.worker_judged("a", Verdict.SUSPENDED, "stopped")
+    world.fleet.settle()
+    assert world.last(ModelChanged).status.suspended
+    assert world.workers.count == 1
+    world.fleet.worker_judged("a", Verdict.HEALTHY, "")
+    assert not world.last(ModelChanged).status.suspended
+
+
+def test_a_hung_worker_is_given_up_and_its_streams_end_before_it_is_dead() -> None:
+    world = World()
+    world.load("a")
+    world.fleet.worker_judged("a", Verdict.HUNG, "no pong for 11 s")
+    assert world.last(Lost) == Lost("a", 1, "hung", "no pong for 11 s")
+    assert world.workers.stops == [("a", "hung")]
+
+
+def test_a_broken_link_is_replaced_and_the_third_one_restarts_the_worker() -> None:
+    world = World()
+    world.load("a")
+    for _ in range(2):
+        world.proxy.heard.clear()
+        world.say(LinkBroken("a", 1, "garbage"))
+        assert world.last(Attach) == Attach("a", 1)
+    world.say(LinkBroken("a", 1, "garbage"))
+    assert world.workers.stops == [("a", "hung")]
+
+
+def test_late_words_about_an_old_generation_change_nothing() -> None:
+    world = World(max_models=2)
+    world.load("a")
+    world.ended("a", -9)
+    world.say(Drained("a", 0))
+    world.say(Activity("a", 0, 5))
+    world.say(LinkBroken("a", 1, "eof"))
+    assert world.state("a") is State.BACKOFF
+
+
+def test_shutdown_waits_for_the_proxies_then_stops_every_model() -> None:
+    world = World(max_models=2)
+    world.load("a")
+    world.say(Want("b"))
+    world.fleet.shut_down(30.0)
+    assert world.state("a") is State.DRAINING
+    assert world.workers.stops == [("b", "cancel")]
+    world.fleet.proxy_gone(world.proxy)  # type: ignore[arg-type]
+    assert world.workers.stops[-1] == ("a", "polite")
+    world.ended("a")
+    world.ended("b", -9)
+    assert world.workers.loads == ["a", "b"]

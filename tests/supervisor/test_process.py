@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from supervisor import process
+
+ENTRY = "tests.children:"
+
+
+@pytest.fixture
+def children() -> Iterator[list[process.Child]]:
+    started: list[process.Child] = []
+    yield started
+    for child in started:
+        child.signal(signal.SIGKILL)
+        select.select([child.pidfd], [], [], 5)
+        child.reap()
+        child.close()
+
+
+def gone(child: process.Child, within: float) -> bool:
+    return bool(select.select([child.pidfd], [], [], within)[0])
+
+
+def heard(child: process.Child, within: float = 5.0) -> bytes:
+    assert select.select([child.channel], [], [], within)[0], "no word from the child"
+    return child.channel.sock.recv(100)
+
+
+def test_a_child_runs_under_its_title_and_its_last_words_outlive_it(children: list[process.Child]) -> None:
+    child = process.start(ENTRY + "idle", "w:user/model")
+    children.append(child)
+    deadline = time.monotonic() + 5
+    while not child.log_tail() and time.monotonic() < deadline:
+        select.select([], [], [], 0.01)
+    assert child.log_tail() == ("hello from w:user/model",)
+    assert psutil.Process(child.pid).cmdline()[0] == "lsv:w:model"
+    child.signal(signal.SIGKILL)
+    assert gone(child, 2)
+    assert child.log_tail() == ("hello from w:user/model",)
+
+
+def test_exit_codes_and_signals_are_told_apart() -> None:
+    for role, expected in (("code:0", 0), ("code:78", 78)):
+        child = process.start(ENTRY + "code", role)
+        assert gone(child, 5)
+        assert child.reap() == expected
+        child.close()
+    child = process.start(ENTRY + "idle", "x")
+    child.signal(signal.SIGSEGV)
+    assert gone(child, 5)
+    assert child.reap() == -signal.SIGSEGV
+    child.close()
+
+
+@pytest.mark.parametrize("entry", ["idle", "deaf", "stopped"])
+def test_losing_the_lifeline_kills_a_child_in_any_state(entry: str) -> None:
+    child = process.start(ENTRY + entry, entry)
+    if entry != "idle":
+        heard(child)
+    else:
+        deadline = time.monotonic() + 5
+        while not child.log_tail() and time.monotonic() < deadline:
+            select.select([], [], [], 0.01)
+    os.close(child._lifeline)
+    child._lifeline = os.open("/dev/null", os.O_RDONLY)
+    assert gone(child, 1.0)
+    assert child.reap() == -signal.SIGKILL
+    child.close()
+
+
+def test_a_stack_dump_is_written_with_the_gil_held(children: list[process.Child]) -> None:
+    child = process.start(ENTRY + "deaf", "deaf")
+    children.append(child)
+    heard(child)
+    child.signal(signal.SIGUSR1)
+    deadline = time.monotonic() + 2
+    while "children.py" not in child.stack_dump() and time.monotonic() < deadline:
+        select.select([], [], [], 0.01)
+    assert "in deaf" in child.stack_dump()
+
+
+def test_the_kernel_state_of_a_stopped_child_is_seen(children: list[process.Child]) -> None:
+    child = process.start(ENTRY + "stopped", "stopped")
+    children.append(child)
+    heard(child)
+    deadline = time.monotonic() + 2
+    while child.kernel_state() != "T" and time.monotonic() < deadline:
+        select.select([], [], [], 0.01)
+    assert child.kernel_state() == "T"
+
+
+ROOT = """
+import os, signal, sys, time
+from supervisor import process
+if __name__ == "__main__":
+    kids = [process.start("tests.children:" + name, name) for name in sys.argv[2:]]
+    print(*[kid.pid for kid in kids], flush=True)
+    time.sleep(float(sys.argv[1]))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("after", [0.0, 0.03, 0.06, 0.1, 0.3])
+def test_no_child_outlives_a_killed_root_at_any_moment_of_its_boot(after: float) -> None:
+    names = ["idle", "deaf", "stopped", "slow_import"]
+    command = [sys.executable, "-c", ROOT, str(after), *names]
+    root = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert root.stdout
+    pids = [int(word) for word in root.stdout.readline().split()]
+    root.wait(10)
+    deadline = time.monotonic() + 1.0
+    while (left := [pid for pid in pids if alive(pid)]) and time.monotonic() < deadline:
+        select.select([], [], [], 0.01)
+    root.stdout.close()
+    assert left == []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_starting_children_leaks_no_descriptor() -> None:
+    def cycle() -> int:
+        child = process.start(ENTRY + "code", "code:0")
+        gone(child, 5)
+        child.reap()
+        child.close()
+        return len(os.listdir("/proc/self/fd"))
+
+    first = cycle()
+    assert [cycle() for _ in range(3)] == [first] * 3
+
+
+def test_what_a_child_is_started_with_is_small() -> None:
+    """start() blocks for ever when the pickled arguments exceed the pipe and the child dies before reading."""
+    sizes: list[int] = []
+    real = os.write
+
+    from multiprocessing import reduction
+
+    original = reduction.dump
+
+    def measuring(obj: object, file: object, protocol: object = None) -> None:
+        original(obj, file, protocol)
+        sizes.append(file.tell())  # type: ignore[attr-defined]
+
+    reduction.dump = measuring
+    try:
+        child = process.start(ENTRY + "code", "code:0")
+    finally:
+        reduction.dump = original
+    gone(child, 5)
+    child.reap()
+    child.close()
+    assert real is os.write
+    assert 0 < sum(sizes) < 4096
+
+
+def test_a_link_is_a_plain_connection() -> None:
+    from multiprocessing.connection import Connection
+
+    left, right = (Connection(fd) for fd in process.link())
+    left.send_bytes(b"over")
+    assert right.recv_bytes() == b"over"
+    right.close()
+    with pytest.raises((EOFError, ConnectionResetError)):
+        left.recv_bytes()
+    left.close()
+
+
+def test_a_start_that_fails_says_so_and_leaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    def no_memory(self: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", no_memory)
+    with pytest.raises(process.StartFailed, match="cannot start w:x: Resource temporarily"):
+        process.start(ENTRY + "idle", "w:x")
+    assert len(os.listdir("/proc/self/fd")) == before
