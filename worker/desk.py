@@ -1,0 +1,119 @@
+"""Requests from the links → events or jobs: renders, tokenizes, answers, or hands over to the engine. ENGINE.md, 9, 12.
+
+Runs in the I/O thread; what carries more text than a blink's worth goes to one helper thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from supervisor.log import facts
+from worker.failure import RequestError
+from worker.links import Link
+from worker.protocol import (
+    Accepted,
+    Cancel,
+    Detokenize,
+    Event,
+    Failed,
+    Generate,
+    Hello,
+    Render,
+    Rendered,
+    Request,
+    Tokenize,
+)
+from worker.seams import Drop, Inbox, Job, TextSide
+
+_log = logging.getLogger(__name__)
+_LARGE = 2**20  # characters; tokenizing them takes about 0.3 s
+MAX_JOBS = 4096  # the proxies admit far fewer; more than that is refused with queue_full
+
+
+class Desk:
+    """Serves requests of all links. `answer(link, events)` must be safe in the helper thread too."""
+
+    def __init__(self, text: TextSide, inbox: Inbox, answer: Callable[[Link, list[Event]], None]) -> None:
+        self._text, self._inbox, self._answer = text, inbox, answer
+        self._helper = ThreadPoolExecutor(1, "tokenizer")  # its queue is bounded by the live requests
+        self.leaving = False
+
+    def serve(self, link: Link, request: Request) -> None:
+        """Takes one request. Raises ProtocolError if its id is in use."""
+        if isinstance(request, Hello):
+            return
+        if isinstance(request, Cancel):
+            if link.forget(request.id):
+                self._inbox.put(Drop((link.number, request.id)))
+            return
+        link.open(request.id)
+        if _weight(request, _LARGE) >= _LARGE:
+            self._helper.submit(self._perform, link, request)
+        else:
+            self._perform(link, request)
+
+    def hang_up(self, link: Link) -> None:
+        """The link is gone: its requests are cancelled."""
+        for id in list(link.live):
+            link.forget(id)
+            self._inbox.put(Drop((link.number, id)))
+
+    def close(self) -> None:
+        self._helper.shutdown(wait=False, cancel_futures=True)
+
+    def _perform(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
+        try:
+            self._do(link, request)
+        except RequestError as error:
+            self._answer(link, [Failed(request.id, error.code, str(error), error.fields)])
+        except Exception:
+            _log.exception("request failed %s", facts(kind=type(request).__name__))
+            self._answer(link, [Failed(request.id, "internal_error", "the worker could not read this request")])
+
+    def _do(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
+        match request:
+            case Generate():
+                self._generate(link, request)
+            case Tokenize():
+                self._answer(link, [self._text.tokenize(request)])
+            case Detokenize():
+                self._answer(link, [Rendered(request.id, self._text.detokenize(request.tokens))])
+            case Render():
+                self._answer(link, [Rendered(request.id, self._text.render(request.chat))])
+
+    def _generate(self, link: Link, request: Generate) -> None:
+        if self.leaving:
+            raise RequestError("model_unloaded", "the model is being unloaded")
+        if self._inbox.qsize() >= MAX_JOBS:
+            raise RequestError("queue_full", "the worker's queue is full", queued=MAX_JOBS, limit=MAX_JOBS)
+        prompt = self._text.prompt(request.prompt)
+        self._answer(link, [Accepted(request.id, len(prompt))])
+        if request.id in link.live:  # a cancel may have come while the helper thread was at it
+            self._inbox.put(Job((link.number, request.id), request, prompt))
+
+
+def _weight(value: Any, enough: int) -> int:
+    """Characters of text in a request, counted until there are `enough`."""
+    if isinstance(value, str):
+        return len(value)
+    total = 0
+    match value:
+        case dict():
+            parts: Any = value.values()
+        case list() | tuple():
+            if value and isinstance(value[0], int):
+                return len(value)
+            parts = value
+        case Generate():
+            parts = (value.prompt,)
+        case _:
+            names = getattr(value, "__struct_fields__", ())
+            parts = [getattr(value, name) for name in names]
+    for part in parts:
+        total += _weight(part, enough)
+        if total >= enough:
+            break
+    return total

@@ -1,0 +1,232 @@
+"""The loop between prompts and deltas: receive → admit → plan → decode → sample → emit. ENGINE.md, 2.
+
+Runs in the main thread, does no I/O, and sleeps on its inbox when nothing is to be computed.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+
+from supervisor.config import Sampling
+from supervisor.control import Phase
+from worker import decoding
+from worker.context import Context
+from worker.cost import CostCurve
+from worker.failure import RequestError
+from worker.protocol import Event, Failed
+from worker.reply import Reply
+from worker.sampling import Candidates, Sampler
+from worker.scheduler import Limits, plan
+from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Vitals
+from worker.sequences import Slot, Slots
+from worker.turns import Turn
+
+
+class EngineCore:
+    """Continuous batching over one context. `step` is public so that tests and benchmarks can drive it."""
+
+    def __init__(
+        self,
+        context: Context,
+        defaults: Sampling,
+        costs: CostCurve,
+        turn: Turn | None,
+        budget: float,
+        outbox: Outbox,
+        vitals: Vitals,
+    ) -> None:
+        """`defaults` are the model's effective sampling parameters; `budget` is Model.prefill_time in seconds."""
+        self.context, self.vitals = context, vitals
+        self.slots = Slots(context.parallel, context.n_ctx)
+        self.waiting: deque[Job] = deque()  # bounded like the inbox
+        self.running: list[Reply] = []  # first come first
+        self._vocabulary = context.model.vocabulary
+        self._defaults, self._costs, self._turn, self._outbox = defaults, costs, turn, outbox
+        self._limits = Limits(context.n_batch, context.n_ubatch, budget)
+        self._candidates = Candidates(self._vocabulary.size)
+        self._decoder = decoding.Decoder(context, self.slots)
+        self._events: dict[int, list[Event]] = {}
+        self._leave_at = float("inf")
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self, inbox: Inbox) -> None:
+        """Serves until a Leave order is fulfilled. Raises EngineError."""
+        while not self._done:
+            self.receive(inbox)
+            self.step()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.running or self.waiting)
+
+    @property
+    def _done(self) -> bool:
+        return self._leave_at < float("inf") and not self.busy
+
+    def receive(self, inbox: Inbox) -> None:
+        """Takes all orders; waits for one if nothing runs."""
+        try:
+            order = inbox.get(block=not self.busy)
+            while True:
+                self.obey(order)
+                order = inbox.get_nowait()
+        except queue.Empty:
+            pass
+
+    def obey(self, order: Order) -> None:
+        match order:
+            case Job():
+                self.waiting.append(order)
+            case Drop(key):
+                self._drop(key)
+            case Crowd(count):
+                if self._turn:
+                    self._turn.crowd = count
+            case Leave(at):
+                self._leave_at = at
+            case Load():
+                raise AssertionError("a worker loads once")
+
+    def step(self) -> None:
+        """One decode, if there is anything to compute."""
+        self._admit()
+        if self._leave_at < float("inf"):
+            self._cut()
+        if self.running:
+            self._compute()
+            self.vitals.steps += 1
+        self._report()
+        self._emit()
+
+    # -- its parts ------------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        while self.waiting:
+            job = self.waiting[0]
+            taken = self.slots.take(job.prompt, reuse=job.request.cache_prompt)
+            if taken is None:
+                return
+            self.waiting.popleft()
+            self.running.append(self._begin(job, *taken))
+
+    def _begin(self, job: Job, slot: Slot, cached: int) -> Reply:
+        self.context.cut(slot)
+        cached = min(cached, slot.held)
+        parameters = job.request.sampling.over(self._defaults)
+        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates)
+        sampler.remember(slot.tokens[: slot.size])
+        limit = -1 if parameters.max_tokens is None else parameters.max_tokens
+        reply = Reply(job, slot, cached, sampler, limit, self._vocabulary)
+        self._post(reply, [reply.started()])
+        return reply
+
+    def _compute(self) -> None:
+        """Plans, decodes and samples one batch."""
+        decoding_now = [reply for reply in self.running if reply.decoding]
+        prefilling = [reply for reply in self.running if not reply.decoding]
+        shared = self._turn is not None and self._turn.shared
+        needs = [reply.slot.missing for reply in prefilling]
+        chunks = plan(len(decoding_now), needs, self._limits, self._costs, shared=shared)
+        filled = [(prefilling[chunk.index], chunk.rows) for chunk in chunks]
+        last = self.context.fill([reply.slot for reply in decoding_now], [(reply.slot, rows) for reply, rows in filled])
+        rows = self.context.rows
+        self.vitals.expected = self._costs.predict(rows)
+        busy = Phase.PREFILL if filled else Phase.DECODE
+        if self._turn is not None and shared:
+            self.vitals.phase = Phase.TURN
+            with self._turn:
+                seconds = self._decode(decoding_now, filled, busy)
+        else:
+            seconds = self._decode(decoding_now, filled, busy)
+        if seconds is None:
+            return
+        self._costs.add(rows, seconds)
+        for reply, index in zip(decoding_now, last, strict=False):
+            reply.slot.held += 1
+            self._sample(reply, index)
+        for (reply, count), index in zip(filled, last[len(decoding_now) :], strict=True):
+            reply.slot.held += count
+            self._post(reply, reply.progressed(count, seconds))
+            if not reply.slot.missing:
+                self._sample(reply, index)
+        self.running = [reply for reply in self.running if not reply.reason]
+
+    def _decode(self, decoding_now: list[Reply], filled: list[tuple[Reply, int]], phase: Phase) -> float | None:
+        """Seconds the batch took; None if it came to nothing and the requests it hurt have been answered."""
+        self.vitals.phase = phase
+        began = time.monotonic()
+        outcome = self._decoder.decode()
+        if outcome is decoding.Outcome.DONE:
+            return time.monotonic() - began
+        if outcome is decoding.Outcome.RETRY:
+            return None
+        hurt = [*decoding_now, *(reply for reply, _ in filled)]
+        if outcome is decoding.Outcome.NO_ROOM:
+            hurt = hurt[-1:]  # the latest gives way
+        for reply in hurt:
+            self._fail(reply, RequestError("internal_error", "the model could not compute this request"))
+        self._decoder.check()
+        return None
+
+    def _sample(self, reply: Reply, index: int) -> None:
+        """The next token of a sequence whose tokens are all in the cache."""
+        if reply.limit == 0:
+            events = reply.prefilled()
+        else:
+            events = reply.take(reply.sampler.sample(self.context.logits(index)))
+        self._post(reply, events)
+        if reply.reason:
+            self._release(reply)
+
+    # -- ends -----------------------------------------------------------------------------------------------------
+
+    def _release(self, reply: Reply, *, keep: bool = True) -> None:
+        reply.sampler.close()
+        self.slots.release(reply.slot, keep=keep)
+
+    def _fail(self, reply: Reply, error: RequestError) -> None:
+        self._post(reply, [Failed(reply.job.key[1], error.code, str(error), error.fields)])
+        reply.reason = "failed"
+        self._release(reply, keep=False)
+        self.context.cut(reply.slot)
+        self.running.remove(reply)
+
+    def _drop(self, key: Key) -> None:
+        self.waiting = deque(job for job in self.waiting if job.key != key)
+        for reply in self.running:
+            if reply.job.key == key:
+                self._release(reply)
+        self.running = [reply for reply in self.running if reply.job.key != key]
+
+    def _cut(self) -> None:
+        """Leaving: who waits goes now, who runs may finish until the deadline."""
+        gone = list(self.waiting)
+        self.waiting.clear()
+        if time.monotonic() >= self._leave_at:
+            gone += [reply.job for reply in self.running]
+            for reply in self.running:
+                self._release(reply)
+            self.running.clear()
+        for job in gone:
+            failed = Failed(job.key[1], "model_unloaded", "the model is being unloaded")
+            self._events.setdefault(job.key[0], []).append(failed)
+
+    # -- what others see ------------------------------------------------------------------------------------------
+
+    def _post(self, reply: Reply, events: list[Event]) -> None:
+        if events:
+            self._events.setdefault(reply.job.key[0], []).extend(events)
+
+    def _emit(self) -> None:
+        for link, events in self._events.items():
+            self._outbox.put(link, events)
+        self._events.clear()
+
+    def _report(self) -> None:
+        self.vitals.active, self.vitals.queued = len(self.running), len(self.waiting)
+        if not self.busy:
+            self.vitals.phase = Phase.IDLE
+            self.vitals.expected = 0.0

@@ -1,0 +1,170 @@
+"""The worker's end of a link to one proxy: frames in, events out; nothing here blocks, no thread, no selector.
+
+While a proxy is slow its events wait here, and the deltas of one stream are merged: memory grows with streams, not
+with tokens. RELIABILITY.md, 4.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+
+from worker.protocol import (
+    VERSION,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    Framer,
+    Hello,
+    ProtocolError,
+    Rendered,
+    Request,
+    Tokens,
+    encode,
+)
+
+_READ = 256 * 1024
+_BUFFER = 4 * 2**20  # asked for; the kernel gives what net.core.wmem_max allows
+_LAST = Finished | Failed | Tokens | Rendered  # no event follows these
+_HALF = 8 * 2**20  # text of one event is cut there, so that no frame outgrows MAX_FRAME
+
+
+class Gone(Exception):
+    """The proxy has closed the link, or died."""
+
+
+class Link:
+    """Frames and events of one proxy. `push` may be called by any thread, all else by the I/O thread."""
+
+    def __init__(self, number: int, fd: int, generation: int) -> None:
+        self.number = number
+        self.live: set[int] = set()  # ids of requests that still get events; touched under the lock
+        self._sock = _adopt(fd)
+        self._framer: Framer[Request] = Framer(Request)
+        self._lock = threading.Lock()  # never held across a system call
+        self._generation = generation
+        self._greeted = False
+        self._waiting: list[Event] = [Hello(VERSION, generation)]
+        self._deltas: dict[int, int] = {}  # id → place in `waiting` of its last event, if that is a Delta
+        self._out = memoryview(b"")
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    # -- in -------------------------------------------------------------------------------------------------------
+
+    def read(self) -> Iterator[Request]:
+        """What the proxy has sent since. Raises Gone, ProtocolError."""
+        try:
+            data = self._sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise Gone(str(error)) from None
+        if not data:
+            raise Gone("end of file")
+        for request in self._framer.feed(data):
+            if isinstance(request, Hello):
+                self._greet(request)
+            elif not self._greeted:
+                raise ProtocolError(f"{type(request).__name__} before Hello")
+            else:
+                yield request
+
+    def open(self, id: int) -> None:
+        """A request begins. Raises ProtocolError if its id is in use."""
+        with self._lock:
+            if id in self.live:
+                raise ProtocolError(f"request id {id} is in use")
+            self.live.add(id)
+
+    def forget(self, id: int) -> bool:
+        """Nothing more is sent for this request; whether it was live."""
+        with self._lock:
+            if id not in self.live:
+                return False
+            self.live.remove(id)
+            if any(event.id == id for event in self._waiting if not isinstance(event, Hello)):
+                self._waiting = [event for event in self._waiting if isinstance(event, Hello) or event.id != id]
+                self._deltas = {e.id: at for at, e in enumerate(self._waiting) if isinstance(e, Delta)}
+            return True
+
+    def _greet(self, hello: Hello) -> None:
+        if (hello.version, hello.generation) != (VERSION, self._generation):
+            raise ProtocolError(f"{hello} does not fit version {VERSION}, generation {self._generation}")
+        self._greeted = True
+
+    # -- out ------------------------------------------------------------------------------------------------------
+
+    def push(self, events: Iterable[Event]) -> int:
+        """Takes events of live requests, merging a Delta with the one that still waits; how many wait now."""
+        with self._lock:
+            waiting, deltas = self._waiting, self._deltas
+            for event in events:
+                id = event.id if not isinstance(event, Hello) else -1
+                if id not in self.live:
+                    continue
+                if isinstance(event, Delta):
+                    at = deltas.get(id)
+                    if at is not None:
+                        last = waiting[at]
+                        assert isinstance(last, Delta)
+                        waiting[at] = Delta(id, last.text + event.text, last.tokens + event.tokens)
+                        continue
+                    deltas[id] = len(waiting)
+                else:
+                    deltas.pop(id, None)
+                    if isinstance(event, _LAST):
+                        self.live.discard(id)
+                waiting.append(event)
+            return len(waiting)
+
+    def write(self) -> bool:
+        """Sends what it can; True if nothing is left. Raises Gone."""
+        while True:
+            if not self._out:
+                with self._lock:
+                    events, self._waiting = self._waiting, []
+                    self._deltas.clear()
+                if not events:
+                    return True
+                self._out = memoryview(_frames(events))
+            try:
+                sent = self._sock.send(self._out, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise Gone(str(error)) from None
+            self._out = self._out[sent:]
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def _frames(events: list[Event]) -> bytes:
+    """One frame; several only where one would be too large, as after a long pause or for a huge Rendered."""
+    try:
+        return encode(events)
+    except ProtocolError:
+        if len(events) > 1:
+            half = len(events) // 2
+            return _frames(events[:half]) + _frames(events[half:])
+        event = events[0]
+        if isinstance(event, Delta) and len(event.text) > 1:
+            half = len(event.text) // 2
+            return _frames([Delta(event.id, event.text[:half], event.tokens), Delta(event.id, event.text[half:], 0)])
+        assert not isinstance(event, Hello)
+        return encode([Failed(event.id, "internal_error", "the answer is too large for a frame")])
+
+
+def _adopt(fd: int) -> socket.socket:
+    """The Pipe's end as a non-blocking socket with large buffers."""
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    os.set_inheritable(fd, False)
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+    return sock

@@ -1,0 +1,130 @@
+"""What stands between a worker's two threads, and what the I/O side needs of a model. Knows no llama.cpp.
+
+The I/O thread puts orders into the inbox; the engine (main thread) puts events into the outbox and writes its vitals,
+which the I/O thread reads when it answers a ping. `tests.echo_worker` is another engine behind the same seams.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from supervisor.config import Model
+from supervisor.control import Facts, Phase
+from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
+
+Key = tuple[int, int]  # number of the link, the proxy's number of the request on it
+
+
+# -- I/O thread → engine ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request whose prompt is ready; `Accepted` has been sent for it."""
+
+    key: Key
+    request: Generate
+    prompt: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Forget this request: its client or its proxy is gone."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load this model. `turn` is the descriptor of the file whose lock is the CPU turn, or -1."""
+
+    model: Model
+    generation: int
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """So many workers compute on these cores, this one included."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Finish what runs until `at` (monotonic seconds), then cut it; then return."""
+
+    at: float
+
+
+Order = Job | Drop | Load | Crowd | Leave
+Inbox = queue.SimpleQueue[Order]  # bounded by the proxies' admission; switchboard.MAX_JOBS is the last resort
+
+
+# -- engine → I/O thread ------------------------------------------------------------------------------------------
+
+
+class Outbox(Protocol):
+    """Takes events to their links; never blocks, and merges the deltas of a stream whose proxy is slow."""
+
+    def put(self, link: int, events: Sequence[Event]) -> None: ...
+
+
+@dataclass(slots=True)
+class Vitals:
+    """What a pong says. Written by the main thread only; `expected` is the predicted length of this step in seconds."""
+
+    phase: Phase = Phase.BOOT
+    steps: int = 0
+    progress: float = 0.0
+    active: int = 0
+    queued: int = 0
+    expected: float = 0.0
+
+
+# -- a model, as the I/O thread and the process see it ------------------------------------------------------------
+
+
+class TextSide(Protocol):
+    """Text ↔ tokens. Called in the I/O thread or, for large inputs, in a helper thread. Raises RequestError."""
+
+    def prompt(self, prompt: Chat | Text) -> list[int]:
+        """The token ids of a prompt; refuses one that does not fit the context."""
+
+    def render(self, chat: Chat) -> str: ...
+
+    def tokenize(self, request: Tokenize) -> Tokens: ...
+
+    def detokenize(self, tokens: Sequence[int]) -> str: ...
+
+
+class Loaded(Protocol):
+    """A model that can compute."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    @property
+    def text(self) -> TextSide: ...
+
+    def run(self, inbox: Inbox, outbox: Outbox, vitals: Vitals) -> None:
+        """Serves orders until one says Leave. Raises EngineError."""
+
+
+class Progress(Protocol):
+    """Told how much is loaded, 0…1; answers False if the load is no longer wanted."""
+
+    def __call__(self, done: float, /) -> bool: ...
+
+
+class Kind(Protocol):
+    """A kind of worker: what to import before a model is known, and how to load one."""
+
+    def prepare(self) -> None:
+        """The heavy imports; touches no device."""
+
+    def load(self, order: Load, progress: Progress) -> Loaded:
+        """Raises LoadError."""

@@ -1,0 +1,62 @@
+"""Prompts and token lists of a llama.cpp model: what the I/O thread does for a request before the engine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from worker.chat.render import ChatTemplate
+from worker.failure import RequestError
+from worker.protocol import Chat, Text, Tokenize, Tokens
+from worker.vocabulary import Vocabulary
+
+
+class LlamaText:
+    """See worker.seams.TextSide."""
+
+    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int) -> None:
+        self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
+
+    def prompt(self, prompt: Chat | Text) -> list[int]:
+        """Raises RequestError: template_error, invalid_value, context_length_exceeded."""
+        pieces: Sequence[tuple[str, bool] | int]
+        if isinstance(prompt, Chat):
+            pieces = self._template.pieces(prompt)
+        else:
+            self._check(token for token in prompt.pieces if isinstance(token, int))
+            pieces = [piece if isinstance(piece, int) else (piece, True) for piece in prompt.pieces]
+        tokens = self._vocabulary.prompt(pieces)
+        if not tokens:
+            raise RequestError("invalid_value", "the prompt is empty", param="prompt")
+        if len(tokens) >= self._n_ctx:
+            text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
+            raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
+        return tokens
+
+    def render(self, chat: Chat) -> str:
+        """Raises RequestError: template_error."""
+        return self._template.render(chat)
+
+    def tokenize(self, request: Tokenize) -> Tokens:
+        tokens: list[int] = []
+        first = True
+        for piece in request.pieces:
+            if isinstance(piece, int):
+                self._check((piece,))
+                tokens.append(piece)
+            else:
+                add = request.add_special and first
+                tokens += self._vocabulary.tokenize(piece, special=request.parse_special, add_special=add)
+            first = False
+        spelled = [self._vocabulary.spell(token) for token in tokens] if request.with_pieces else None
+        return Tokens(request.id, tokens, spelled)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        self._check(tokens)
+        return self._vocabulary.detokenize(tokens)
+
+    def _check(self, tokens: Iterable[int]) -> None:
+        """An id outside the vocabulary would be read out of bounds by llama.cpp."""
+        for token in tokens:
+            if not 0 <= token < self._vocabulary.size:
+                text = f"token {token} is not in the vocabulary (0 to {self._vocabulary.size - 1})"
+                raise RequestError("invalid_value", text, param="tokens")

@@ -1,0 +1,95 @@
+"""CPU turns: workers on the same cores decode one after the other. A courtesy, not a lock. ENGINE.md, 19.
+
+Two models that decode at once on the same cores collapse, as each team of threads spins while the other runs. The turn
+is `flock` on a file that all workers share; the kernel drops it when a holder dies. A waiter gives up after `PATIENCE`
+and decodes anyway, so that a holder that is stopped costs the others one wait, no more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import types
+from enum import Enum, auto
+
+PATIENCE = 0.25  # seconds; prefill chunks aim at the same length
+
+
+class Turn:
+    """`with turn: decode()`. Does nothing until `crowd` is 2 or more."""
+
+    def __init__(self, fd: int, patience: float = PATIENCE) -> None:
+        """`fd` may be shared with other processes: it is opened anew, as a lock belongs to an open file description."""
+        self._fd = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        self._patience = patience
+        self._held = False
+        self._waiter = _Waiter(self._fd)
+        self.crowd = 1
+
+    @property
+    def shared(self) -> bool:
+        return self.crowd > 1
+
+    def __enter__(self) -> Turn:
+        if self.shared:
+            self._held = self._waiter.take(self._patience)
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | types.TracebackType | None) -> None:
+        if self._held:
+            self._held = False
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+
+class _State(Enum):
+    IDLE = auto()
+    BLOCKED = auto()  # the thread is in flock, and the engine waits for it
+    GRANTED = auto()
+    ABANDONED = auto()  # the thread is in flock, but the engine has given up waiting
+
+
+class _Waiter:
+    """A thread that blocks in flock so that the engine can wait with a deadline; a lock that comes too late is let go."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._mutex = threading.Lock()
+        self._wanted = threading.Event()
+        self._answered = threading.Condition(self._mutex)
+        self._state = _State.IDLE
+        self._thread: threading.Thread | None = None
+
+    def take(self, patience: float) -> bool:
+        """Whether the lock is ours now; waits at most `patience` seconds."""
+        with self._mutex:
+            if self._state == _State.IDLE:
+                try:
+                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return True
+                except OSError:
+                    self._start()
+            self._state = _State.BLOCKED  # a late waiter from last time is as good as a new one
+            self._answered.wait_for(lambda: self._state == _State.GRANTED, patience)
+            granted = self._state == _State.GRANTED
+            self._state = _State.IDLE if granted else _State.ABANDONED
+            return granted
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="turn", daemon=True)
+            self._thread.start()
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wanted.wait()
+            self._wanted.clear()
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            with self._mutex:
+                if self._state == _State.BLOCKED:
+                    self._state = _State.GRANTED
+                    self._answered.notify_all()
+                else:
+                    fcntl.flock(self._fd, fcntl.LOCK_UN)
+                    self._state = _State.IDLE

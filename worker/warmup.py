@@ -1,0 +1,35 @@
+"""The end of a load: the first decodes prove that the model computes, and give the first cost curve. ENGINE.md, 2."""
+
+from __future__ import annotations
+
+import time
+
+from worker.context import Context
+from worker.cost import CostCurve
+from worker.model import refused
+from worker.sequences import Slot
+
+_ROWS = (1, 8, 64)
+
+
+def calibrate(context: Context) -> CostCurve:
+    """Decodes of 1, 8 and 64 rows; leaves no trace in the cache. Raises LoadError if the model cannot compute."""
+    costs = CostCurve()
+    _decode(context, 1)  # pages in a mapped model and starts the threads: not what a step costs
+    for rows in _ROWS:
+        rows = min(rows, context.n_batch, context.n_ctx)
+        costs.add(rows, _decode(context, rows))
+    context.clear()
+    return costs
+
+
+def _decode(context: Context, rows: int) -> float:
+    slot = Slot(0, context.n_ctx)
+    slot.size = rows
+    context.clear()
+    context.fill([], [(slot, rows)])
+    began = time.monotonic()
+    code = context.decode()
+    if code:
+        raise refused(context.model.log.reason or f"the first decode failed with code {code}: not enough memory?")
+    return time.monotonic() - began
