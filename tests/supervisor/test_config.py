@@ -138,19 +138,14 @@ def test_unreadable_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
         ("[models]\n", "[models]: required"),
         (b"[server]\n# caf\xe9\n", "not UTF-8: byte 0xe9 in line 2"),
         (b"\x00\x01\x02", "not TOML: "),
-        ("a = [" * 20_000, "nested too deeply"),
         ("a = " + "[" * 20_000, "nested too deeply"),
         ("[server\n", "not TOML: Expected ']' at the end of a table declaration (at line 1, column 8)"),
         ("[models.a]\n[models.a]\n", "not TOML: Cannot declare ('models', 'a') twice (at line 2, column 10)"),
     ],
-    ids=["empty", "comment", "no-model", "latin-1", "binary", "deep-broken", "deep", "syntax", "duplicate-name"],
+    ids=["empty", "comment", "no-model", "latin-1", "binary", "deep", "syntax", "duplicate-name"],
 )
 def test_file_that_is_no_configuration(write: Write, text: str | bytes, expected: str) -> None:
-    got = message(write(text))
-    if text == "a = [" * 20_000:
-        assert got.startswith("not TOML: ")
-    else:
-        assert got.startswith(expected)
+    assert message(write(text)).startswith(expected)
 
 
 # -- tables, keys, types, ranges ----------------------------------------------------------------------------------
@@ -225,8 +220,23 @@ def test_listen_is_read(text: str, address: tuple[str, str, int]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8080", "localhost", "::1:8080", "[::1]", "[]:1", "h:65536", "h:-1", "h:٣", "a b:1", "h:1\n", "http://h:1"]
-    + ["unix:", "unix:a\0b", "unix:/" + "x" * 107],
+    [
+        *(
+            "",
+            "8080",
+            "localhost",
+            "::1:8080",
+            "[::1]",
+            "[]:1",
+            "h:65536",
+            "h:-1",
+            "h:٣",
+            "a b:1",
+            "h:1\n",
+            "http://h:1",
+        ),
+        *("unix:", "unix:a\0b", "unix:/" + "x" * 107),
+    ],
 )
 def test_listen_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
@@ -248,7 +258,7 @@ def test_listen_raises_nothing_but_invalid(text: str, start: str) -> None:
     ("listen", "expected"),
     [
         ("[]", "[server].listen: expected list of string, not empty, got []"),
-        ('"127.0.0.1:1"', '[server].listen: expected list of string, not empty, got "127.0.0.1:1"'),
+        ('"127.0.0.1:1"', '[server].listen: expected list of string, got "127.0.0.1:1"'),
         ('[":1", "x"]', '[server].listen[1]: expected "host:port", "[::1]:port" or "unix:/path", got "x"'),
         ('[":70000"]', '[server].listen[0]: expected a port from 0 to 65535, got ":70000"'),
         ('[":1", ":1"]', '[server].listen[1]: expected another address, got ":1"; it is in the list twice'),
