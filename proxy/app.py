@@ -1,0 +1,60 @@
+"""create_app(): routes, and the layers every request passes through, outermost first.
+
+    Boundary   id, headers, access log
+    Cors       which pages may read the answer; OPTIONS
+    Catch      exceptions → answers
+    Slash      one trailing slash is dropped
+    Auth       who asks
+"""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from proxy.auth import Auth
+from proxy.context import Boundary, Catch
+from proxy.cors import Cors
+from proxy.routes import health, llama, models, openai, props
+from proxy.services import Services
+
+ROUTES = [*health.ROUTES, *models.ROUTES, *props.ROUTES, *openai.ROUTES, *llama.ROUTES]
+
+
+def create_app(services: Services) -> Starlette:
+    """The ASGI app; it serves HTTP only."""
+    app = Starlette(
+        routes=ROUTES,
+        middleware=[
+            Middleware(Boundary),
+            Middleware(Cors, origins=services.config.server.cors_origins),
+            Middleware(Catch),
+            Middleware(Slash),
+            Middleware(Auth, config=services.config),
+        ],
+        exception_handlers={HTTPException: _pass_on},
+    )
+    app.router.redirect_slashes = False  # a redirect loses bodies in some clients
+    app.state.services = services
+    return app
+
+
+class Slash:
+    """ASGI middleware: `/v1/models/` is `/v1/models`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].endswith("/") and scope["path"] != "/":
+            scope["path"] = scope["path"][:-1]
+        await self.app(scope, receive, send)
+
+
+async def _pass_on(request: Request, error: Exception) -> Response:
+    """Starlette's own 404 and 405 get our shape, in Catch."""
+    raise error

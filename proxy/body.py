@@ -1,0 +1,84 @@
+"""Request bodies: read within a size and a time, and parsed as JSON whatever the content type says. API.md, 1.1."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope
+
+from proxy.errors import ApiError, BadRequest, ClientGone
+from supervisor.config import Server
+
+MAX_DEPTH = 64
+_OFF_LOOP = 2**20  # bytes; parsing more would hold up every stream for milliseconds
+_PER_SECOND = 64 * 2**10  # bytes that earn one more second
+
+
+async def read(scope: Scope, receive: Receive, server: Server) -> bytes:
+    """The whole body. Raises ApiError: body_too_large, before reading if it is declared; body_timeout. ClientGone."""
+    limit = server.max_body
+    if _declared(scope) > limit:
+        raise _too_large(limit)
+    loop = asyncio.get_running_loop()
+    parts: list[bytes] = []
+    size, start = 0, loop.time()
+    try:
+        async with asyncio.timeout_at(start + server.body_timeout) as clock:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > limit:
+                    raise _too_large(limit)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+                clock.reschedule(start + server.body_timeout + size / _PER_SECOND)
+    except TimeoutError:
+        raise ApiError("body_timeout", f"the body was not complete in time; {size} bytes came") from None
+
+
+async def parse(data: bytes) -> dict[str, Any]:
+    """The JSON object; an empty body counts as `{}`. Raises BadRequest."""
+    if len(data) > _OFF_LOOP:
+        return await asyncio.to_thread(_parse, data)
+    return _parse(data)
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    if not data:
+        return {}
+    try:
+        tree = orjson.loads(data)  # refuses NaN, Infinity and lone surrogates; integers beyond 64 bits become floats
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}", code="invalid_json") from None
+    if not isinstance(tree, dict):
+        raise BadRequest("the body must be a JSON object")
+    if _deeper(tree):
+        raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
+    return tree
+
+
+def _deeper(tree: object) -> bool:
+    """Whether containers are nested beyond MAX_DEPTH; level by level, without recursion."""
+    level: list[Any] = [tree]
+    for _ in range(MAX_DEPTH):
+        items = (item for node in level for item in (node.values() if type(node) is dict else node))
+        level = [item for item in items if type(item) is dict or type(item) is list]
+        if not level:
+            return False
+    return True
+
+
+def _declared(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError("body_too_large", f"the body exceeds {limit} bytes", limit=limit)

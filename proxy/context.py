@@ -1,0 +1,148 @@
+"""What is known of one HTTP request, from its first byte to the access log, and the outermost layer of the app.
+
+Every answer passes here: it gets its id, and an exception becomes an answer or, after the head, the end of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from proxy.calls import Call
+from proxy.errors import ApiError, Gone, internal
+from supervisor.config import Key
+from supervisor.log import facts
+
+CLIENT_GONE = 499  # in the access log only: nobody was left to receive a status
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+access, log = logging.getLogger("proxy.access"), logging.getLogger("proxy.app")
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass
+class Context:
+    """One request. `key` is None when no keys are configured; `cut` closes the connection of a client at once."""
+
+    request_id: str
+    key: Key | None = None
+    admin: bool = False
+    model: str = ""
+    call: Call | None = None
+    cut: Callable[[], None] = _nothing
+    status: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What every response says: API.md, 1.6."""
+        found = [(b"x-request-id", self.request_id.encode()), (b"server", b"llama-supervisor")]
+        if self.model:
+            found.append((b"x-model", self.model.encode("ascii", "replace")))
+        if self.call is not None and self.call.queue_ms is not None:
+            found.append((b"x-queue-ms", f"{self.call.queue_ms:.0f}".encode()))
+            found.append((b"x-load-ms", f"{self.call.load_ms or 0:.0f}".encode()))
+        return found
+
+
+def of(scope: MutableMapping[str, Any]) -> Context:
+    """The context of a request inside the app."""
+    context: Context = scope["state"]["context"]
+    return context
+
+
+class Boundary:
+    """ASGI middleware: makes the Context, turns exceptions into answers, writes the access log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http", "uvicorn is told to pass nothing else"
+        context = Context(_request_id(scope), cut=scope.setdefault("state", {}).get("cut", _nothing))
+        scope["state"]["context"] = context
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                context.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *context.headers()]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, answer)
+        finally:
+            ms = round((time.monotonic() - context.began) * 1000)
+            line = facts(request=context.request_id, model=context.model, status=context.status, ms=ms)
+            access.info("%s %s %s", scope["method"], _printable(scope["path"]), line)
+
+
+class Catch:
+    """ASGI middleware: an exception becomes an answer in the one shape, or ends an answer that has begun."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = of(scope)
+        try:
+            await self.app(scope, receive, send)
+        except Gone:
+            context.status = CLIENT_GONE
+            await asyncio.sleep(0)  # a connection that was cut just now ends before this call does
+            return
+        except ApiError as error:
+            found = error
+        except HTTPException as error:
+            found = _routing(error, scope)
+        except Exception:
+            log.exception("a bug %s", facts(request=context.request_id, path=_printable(scope["path"])))
+            found = internal(context.request_id)
+        if context.status:
+            context.cut()  # the head has gone out: only the end of the connection can say that this is no whole answer
+            await asyncio.sleep(0)  # the server sees the end before this call returns, and does not complain
+        else:
+            await respond(send, found)
+
+
+async def respond(send: Send, error: ApiError) -> None:
+    """Sends an error as a whole answer."""
+    body = error.body()
+    headers = [*error.headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _routing(error: HTTPException, scope: Scope) -> ApiError:
+    if error.status_code == 405:
+        found = ApiError("method_not_allowed", f"{scope['method']} is not possible on {_printable(scope['path'])}")
+        allowed = sorted({method for route in scope["app"].routes for method in _methods(route, scope)})
+        found.extra = [(b"allow", ", ".join(allowed).encode())]
+        return found
+    return ApiError("not_found", f"{scope['method']} {_printable(scope['path'])}: there is no such path")
+
+
+def _methods(route: Any, scope: Scope) -> set[str]:
+    methods: set[str] = route.methods if route.path_regex.match(scope["path"]) else set()
+    return methods
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ID.fullmatch(value.decode("latin-1")):
+            return str(value, "latin-1")
+    return os.urandom(10).hex()
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)[:200]

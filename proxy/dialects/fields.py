@@ -1,0 +1,72 @@
+"""The generation fields that every completion and chat route takes. API.md, 5.
+
+Fields extends Sampling, so a parameter that is added there is accepted here, with its legal range.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from proxy.errors import BadRequest
+from supervisor.config import Sampling
+from supervisor.schema import Invalid, Missing, Path, convert, dotted
+
+MAX_STOPS = 64
+Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    include_usage: bool = False
+
+
+class Fields(Sampling, frozen=True, kw_only=True):
+    """What a client may say about generation; null and unknown fields count as absent."""
+
+    model: str = ""
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    n_predict: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
+    stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS)] = ()  # type: ignore[assignment]
+    cache_prompt: bool = True
+    return_progress: bool = False
+    timings_per_token: bool = False
+    sse_ping_interval: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+
+    @property
+    def sampling(self) -> Sampling:
+        """The sampling parameters alone; the first of the three names for the number of tokens counts."""
+        found = {name: getattr(self, name) for name in Sampling.__struct_fields__}
+        limits = (self.n_predict, self.max_completion_tokens, self.max_tokens)
+        found["max_tokens"] = next((limit for limit in limits if limit is not None), None)
+        return Sampling(**found)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        words = [self.stop] if isinstance(self.stop, str) else self.stop
+        return tuple(word for word in words if word)
+
+
+def typed(body: object, kind: type[S], path: Path = ()) -> S:
+    """The body, or a part of it at `path`, as a struct. Raises BadRequest that names the field and what is legal."""
+    try:
+        found: S = convert(body, kind, path=path, strict=False)
+        return found
+    except Invalid as error:
+        raise refused(error) from None
+
+
+def refused(error: Invalid) -> BadRequest:
+    """The error of a parser in a client's words: JSON has objects, not tables."""
+    text = str(error).replace("expected table", "expected an object").replace("(table)", "(object)")
+    code = "missing_field" if isinstance(error, Missing) else "invalid_value"
+    return BadRequest(text, dotted(error.path) or None, code)
+
+
+def bad(path: Path, expected: str, got: Any) -> BadRequest:
+    """An error about one value, where the types alone cannot say it."""
+    return refused(Invalid(path, expected, got))

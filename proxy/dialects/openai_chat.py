@@ -1,0 +1,85 @@
+"""POST /v1/chat/completions. API.md, 4.2, 4.3, 6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.dialects import results, unbuilt
+from proxy.dialects.chat_messages import Conversation, function_tools
+from proxy.dialects.fields import Fields, typed
+from proxy.dialects.reply import Plan, Reply, chunk, encode
+from proxy.sse import DONE, record
+from worker.protocol import Generate, Progress
+
+_ROLE = {"role": "assistant", "content": None}
+
+
+def parse(body: dict[str, Any], request_id: str) -> Plan:
+    """The body of a chat request. Raises BadRequest, Unsupported."""
+    fields, conversation = typed(body, Fields), typed(body, Conversation)
+    unbuilt.refuse(body)
+    unbuilt.refuse_tool_choice(conversation.tool_choice, function_tools(conversation.tools))
+    chat = conversation.chat()
+    ask = Generate(
+        id=0,
+        request_id=request_id,
+        prompt=chat,
+        sampling=fields.sampling,
+        stop=fields.stops,
+        stream=fields.stream,
+        cache_prompt=fields.cache_prompt,
+        return_progress=fields.return_progress and fields.stream,
+    )
+    return Plan(fields, [ask], [conversation.opening if chat.continue_final else ""], ChatReply)
+
+
+class ChatReply(Reply):
+    """A chat completion, streamed or as one object."""
+
+    def new_head(self, model: str, created: int) -> dict[str, Any]:
+        head: dict[str, Any] = {
+            "id": results.new_id("chatcmpl-"),
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": model,
+            "system_fingerprint": results.FINGERPRINT,
+        }
+        self._front = record(encode(head))[:-3] + b',"choices":[{"index":'  # less than "}\n\n"
+        return head
+
+    def first(self, index: int) -> bytes:
+        return chunk(self.head, choices=[_choice(index, _ROLE)])
+
+    def text(self, index: int, text: str, extra: bytes) -> bytes:
+        middle = b'%d,"delta":{"content":%b},"finish_reason":null}]%b}\n\n' % (index, encode(text), extra)
+        return self._front + middle
+
+    def progress(self, index: int, event: Progress) -> bytes:
+        choices = [_choice(index, _ROLE)]
+        return chunk(self.head, choices=choices, prompt_progress=results.prompt_progress(event))
+
+    def last(self, index: int) -> bytes:
+        ends = self.done and not self.fields.stream_options.include_usage
+        timings = {"timings": self.timings()} if ends else {}
+        return chunk(self.head, choices=[_choice(index, {}, self.finish_reason(index))], **timings)
+
+    def end(self) -> bytes:
+        if not self.fields.stream_options.include_usage:
+            return DONE
+        return chunk(self.head, choices=[], usage=self.usage(), timings=self.timings()) + DONE
+
+    def object(self) -> dict[str, Any]:
+        choices = [
+            {
+                "index": index,
+                "finish_reason": self.finish_reason(index),
+                "message": {"role": "assistant", "content": self.full_text(index)},
+            }
+            for index in range(len(self.choices))
+        ]
+        head = self.head | {"object": "chat.completion", "choices": choices}
+        return head | {"usage": self.usage(), "timings": self.timings()}
+
+
+def _choice(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "finish_reason": finish_reason}

@@ -1,0 +1,112 @@
+"""POST /v1/completions. API.md, 4.1 to 4.3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from proxy.dialects import results, unbuilt
+from proxy.dialects.fields import Fields, bad, typed
+from proxy.dialects.reply import Plan, Reply, chunk, encode
+from proxy.errors import BadRequest, Unsupported
+from proxy.sse import record
+from supervisor.schema import Path
+from worker.protocol import Generate, Text
+
+MAX_PROMPTS = 64  # in one request; each waits for a slot of its own
+Pieces = tuple[str | int, ...]
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """What this route takes beside the generation fields."""
+
+    prompt: Any = None
+    echo: bool = False
+
+
+def parse(body: dict[str, Any], request_id: str) -> Plan:
+    """The body of a completion request. Raises BadRequest, Unsupported."""
+    fields, completion = typed(body, Fields), typed(body, Completion)
+    unbuilt.refuse(body)
+    found = prompts(completion.prompt)
+    asks = [
+        Generate(
+            id=0,
+            request_id=request_id,
+            prompt=Text(pieces),
+            sampling=fields.sampling,
+            stop=fields.stops,
+            stream=fields.stream,
+            cache_prompt=fields.cache_prompt,
+        )
+        for pieces in found
+    ]
+    return Plan(fields, asks, [_opening(pieces) if completion.echo else "" for pieces in found], CompletionReply)
+
+
+def prompts(prompt: Any) -> list[Pieces]:
+    """One prompt (a string, tokens, or both mixed) or a list of such prompts. Raises BadRequest, Unsupported."""
+    if prompt is None:
+        raise BadRequest("prompt: required (string or list)", "prompt", "missing_field")
+    if not isinstance(prompt, list):
+        return [pieces(prompt, ("prompt",))]
+    if not prompt:
+        raise bad(("prompt",), "at least one string or token", prompt)
+    several = any(isinstance(item, list) for item in prompt) or all(isinstance(item, str) for item in prompt)
+    if not several:
+        return [pieces(prompt, ("prompt",))]
+    if len(prompt) > MAX_PROMPTS:
+        raise BadRequest(f"prompt: at most {MAX_PROMPTS} prompts in one request, got {len(prompt)}", "prompt")
+    return [pieces(item, ("prompt", index)) for index, item in enumerate(prompt)]
+
+
+def pieces(value: Any, path: Path) -> Pieces:
+    """Text, token ids, or both mixed. Raises BadRequest, Unsupported."""
+    if isinstance(value, dict):
+        raise Unsupported("multimodal prompt", path[0] if isinstance(path[0], str) else None)
+    found = value if isinstance(value, list) else [value]
+    for index, item in enumerate(found):
+        if type(item) is not str and not (type(item) is int and 0 <= item < 2**31):
+            place = (*path, index) if isinstance(value, list) else path
+            raise bad(place, "string or token id ≥ 0", item)
+    return tuple(found)
+
+
+class CompletionReply(Reply):
+    """A text completion, streamed or as one object; choices in the order of the prompts."""
+
+    def new_head(self, model: str, created: int) -> dict[str, Any]:
+        head: dict[str, Any] = {
+            "id": results.new_id("cmpl-"),
+            "object": "text_completion",
+            "created": created,
+            "model": model,
+            "system_fingerprint": results.FINGERPRINT,
+        }
+        self._front = record(encode(head))[:-3] + b',"choices":[{"text":'  # less than "}\n\n"
+        return head
+
+    def first(self, index: int) -> bytes:
+        return b""
+
+    def text(self, index: int, text: str, extra: bytes) -> bytes:
+        middle = b'%b,"index":%d,"logprobs":null,"finish_reason":null}]%b}\n\n' % (encode(text), index, extra)
+        return self._front + middle
+
+    def last(self, index: int) -> bytes:
+        figures = {"usage": self.usage(), "timings": self.timings()} if self.done else {}
+        return chunk(self.head, choices=[self._choice(index, "")], **figures)
+
+    def object(self) -> dict[str, Any]:
+        choices = [self._choice(index, self.full_text(index)) for index in range(len(self.choices))]
+        return self.head | {"choices": choices, "usage": self.usage(), "timings": self.timings()}
+
+    def _choice(self, index: int, text: str) -> dict[str, Any]:
+        return {"text": text, "index": index, "logprobs": None, "finish_reason": self.finish_reason(index)}
+
+
+def _opening(prompt: Pieces) -> str:
+    if not all(isinstance(piece, str) for piece in prompt):
+        raise Unsupported("echo of token ids", "echo")
+    return "".join(str(piece) for piece in prompt)

@@ -1,0 +1,201 @@
+"""From the events of a call to one answer of the OpenAI family: a stream of records, or one object.
+
+Both are made from the same Tally, so a streamed answer put together is the unstreamed one.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from proxy.dialects import results
+from proxy.dialects.fields import Fields
+from proxy.sse import DONE, record
+from worker.protocol import Accepted, Delta, Event, Finished, Generate, Progress, Started, Timings
+
+Indexed = Iterable[tuple[int, Event]]  # events with the number of their choice
+encode = msgspec.json.Encoder().encode
+
+
+@dataclass
+class Choice:
+    """What is known of one choice; `opening` is text that goes before what the model says. Times are monotonic."""
+
+    opening: str = ""
+    prompt_tokens: int = 0
+    cached: int = 0
+    tokens: int = 0
+    started_at: float = 0.0
+    first_at: float | None = None
+    finished: Finished | None = None
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def timings(self) -> Timings:
+        """The worker's figures; until they come, what this side has seen."""
+        if self.finished is not None:
+            return self.finished.timings
+        now = time.monotonic()
+        first = self.first_at or now
+        return Timings(
+            cache_n=self.cached,
+            prompt_n=self.prompt_tokens - self.cached,
+            prompt_ms=(first - self.started_at) * 1000,
+            predicted_n=self.tokens,
+            predicted_ms=(now - first) * 1000,
+        )
+
+
+class Reply(ABC):
+    """One answer with one choice per request of the call. Children give the shapes."""
+
+    def __init__(self, model: str, fields: Fields, openings: list[str], created: int | None = None) -> None:
+        self.fields = fields
+        self.choices = [Choice(opening) for opening in openings]
+        self.head = self.new_head(model, int(time.time()) if created is None else created)
+
+    # -- the shapes ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def new_head(self, model: str, created: int) -> dict[str, Any]:
+        """The fields that every record of the answer begins with."""
+
+    @abstractmethod
+    def first(self, index: int) -> bytes:
+        """Records before the first text of a choice."""
+
+    @abstractmethod
+    def text(self, index: int, text: str, extra: bytes) -> bytes:
+        """The record of some text; `extra` goes beside its choices."""
+
+    @abstractmethod
+    def last(self, index: int) -> bytes:
+        """The record that ends a choice."""
+
+    @abstractmethod
+    def object(self) -> dict[str, Any]:
+        """The answer as one object."""
+
+    def progress(self, index: int, event: Progress) -> bytes:
+        """The record of progress with the prompt, where the dialect has one."""
+        return b""
+
+    def end(self) -> bytes:
+        """What follows the last choice."""
+        return DONE
+
+    # -- what all of them do ------------------------------------------------------------------------------------------
+
+    def records(self, events: Indexed) -> bytes:
+        """The records of a batch; texts of one choice that follow each other become one."""
+        parts: list[bytes] = []
+        pending, whose = "", -1
+        for index, event in events:
+            if pending and (whose != index or not isinstance(event, Delta)):
+                parts.append(self._text(whose, pending))
+                pending = ""
+            if isinstance(event, Delta):
+                if self._count(index, event):
+                    parts.append(self.first(index))
+                    pending = self.choices[index].opening
+                pending, whose = pending + event.text, index
+            else:
+                parts.append(self._other(index, event))
+        if pending:
+            parts.append(self._text(whose, pending))
+        return b"".join(parts)
+
+    def collect(self, events: Indexed) -> None:
+        """Takes a batch for the answer as one object."""
+        for index, event in events:
+            if isinstance(event, Delta):
+                self._count(index, event)
+                self.choices[index].texts.append(event.text)
+            else:
+                self._note(index, event)
+
+    def full_text(self, index: int) -> str:
+        return self.choices[index].opening + "".join(self.choices[index].texts)
+
+    @property
+    def done(self) -> bool:
+        return all(choice.finished for choice in self.choices)
+
+    def finish_reason(self, index: int) -> str | None:
+        finished = self.choices[index].finished
+        return results.finish_reason(finished.reason) if finished else None
+
+    def usage(self) -> dict[str, Any]:
+        completion = sum(choice.timings.predicted_n for choice in self.choices)
+        prompt = sum(choice.prompt_tokens for choice in self.choices)
+        return results.usage(prompt, completion, sum(choice.cached for choice in self.choices))
+
+    def timings(self) -> dict[str, Any]:
+        return results.timings(results.summed([choice.timings for choice in self.choices]))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _text(self, index: int, text: str) -> bytes:
+        extra = b',"timings":' + encode(self.timings()) if self.fields.timings_per_token else b""
+        return self.text(index, text, extra)
+
+    def _count(self, index: int, event: Delta) -> bool:
+        """Counts a delta's tokens; whether it is the first of its choice."""
+        choice = self.choices[index]
+        choice.tokens += event.tokens
+        if choice.first_at is not None:
+            return False
+        choice.first_at = time.monotonic()
+        return True
+
+    def _note(self, index: int, event: Event) -> None:
+        choice = self.choices[index]
+        match event:
+            case Accepted():
+                choice.prompt_tokens = event.prompt_tokens
+            case Started():
+                choice.cached, choice.started_at = event.cached, time.monotonic()
+            case Finished():
+                choice.finished = event
+                choice.cached = event.timings.cache_n
+            case _:
+                pass
+
+    def _other(self, index: int, event: Event) -> bytes:
+        self._note(index, event)
+        if isinstance(event, Progress):
+            return self.progress(index, event)
+        if not isinstance(event, Finished):
+            return b""
+        parts = [self.last(index), self.end() if self.done else b""]
+        if self.choices[index].first_at is None:  # not one token: the shape is the same
+            self.choices[index].first_at = time.monotonic()
+            parts.insert(0, self.first(index) + self._opening(index))
+        return b"".join(parts)
+
+    def _opening(self, index: int) -> bytes:
+        opening = self.choices[index].opening
+        return self._text(index, opening) if opening else b""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request, parsed: what goes to the worker, and how the answer is made."""
+
+    fields: Fields
+    asks: list[Generate]
+    openings: list[str]
+    kind: type[Reply]
+
+    def reply(self, model: str) -> Reply:
+        return self.kind(model, self.fields, self.openings)
+
+
+def chunk(head: dict[str, Any], **rest: Any) -> bytes:
+    """One record of a stream."""
+    return record(encode(head | rest))

@@ -1,0 +1,87 @@
+"""Fields that would change the output and are not built yet: refused with 501, never ignored in silence.
+
+Each row is a field, and what it may hold without effect. A feature that is built takes its row along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from proxy.dialects.fields import bad
+from proxy.errors import BadRequest, Unsupported
+
+Off = Callable[[Any], bool]
+
+
+def _number(off: Callable[[float], bool]) -> Off:
+    return lambda value: isinstance(value, int | float) and off(value)
+
+
+def _empty(value: Any) -> bool:
+    return value in ("", [], {}, False)
+
+
+_OFF: dict[str, Off] = {
+    "n": _number(lambda value: value == 1),
+    "n_cmpl": _number(lambda value: value == 1),
+    "best_of": _number(lambda value: value <= 1),
+    "suffix": _empty,
+    "grammar": _empty,
+    "json_schema": lambda value: False,
+    "logit_bias": _empty,
+    "logprobs": lambda value: value is False,
+    "top_logprobs": lambda value: value == 0,
+    "n_probs": _number(lambda value: value <= 0),
+    "return_tokens": _empty,
+    "dynatemp_range": _number(lambda value: value == 0),
+    "typical_p": _number(lambda value: value >= 1),
+    "typ_p": _number(lambda value: value >= 1),
+    "xtc_probability": _number(lambda value: value == 0),
+    "top_n_sigma": _number(lambda value: value < 0),
+    "min_keep": _number(lambda value: value <= 0),
+    "dry_multiplier": _number(lambda value: value == 0),
+    "mirostat": _number(lambda value: value == 0),
+    "adaptive_target": _number(lambda value: value < 0),
+    "samplers": _empty,
+    "t_max_predict_ms": _number(lambda value: value < 0),
+    "n_indent": _number(lambda value: value == 0),
+    "lora": _empty,
+    "reasoning_budget_tokens": _number(lambda value: value < 0),
+    "thinking_budget_tokens": _number(lambda value: value < 0),
+}
+_FORMATS = ("text", "json_object", "json_schema")
+_AUTO = ("auto", "none", "required")
+
+
+def refuse(body: Mapping[str, Any]) -> None:
+    """Raises Unsupported for the first field that asks for what is not built; BadRequest if it cannot be meant."""
+    for field, off in _OFF.items():
+        if (value := body.get(field)) is not None and not off(value):
+            if field in ("n", "n_cmpl") and (type(value) is not int or value < 1):
+                raise bad((field,), "integer ≥ 1", value)
+            raise Unsupported(field, field)
+    if (format := body.get("response_format")) is not None:
+        _refuse_format(format)
+
+
+def refuse_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> None:
+    """Only "auto" and "none" are built; they never break a plain chat. API.md, 6."""
+    if choice is None or choice in ("auto", "none"):
+        return
+    if isinstance(choice, Mapping):
+        function = choice.get("function")
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if name not in [tool["function"]["name"] for tool in tools]:
+            raise bad(("tool_choice", "function", "name"), "the name of one of the tools", name)
+    elif choice not in _AUTO:
+        raise BadRequest('tool_choice: expected "auto", "none", "required" or a function', "tool_choice")
+    raise Unsupported("tool_choice", "tool_choice")
+
+
+def _refuse_format(format: Any) -> None:
+    kind = format.get("type") if isinstance(format, Mapping) else None
+    if kind is None or kind not in _FORMATS:
+        raise bad(("response_format", "type"), '"text", "json_object" or "json_schema"', kind)
+    if kind != "text":
+        raise Unsupported("response_format", "response_format.type")

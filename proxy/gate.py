@@ -1,0 +1,189 @@
+"""The way in to one model: requests pass at once when it is ready, else they wait here, first come first served.
+
+The root decides what loads and what goes; a gate only says what is wanted, and mirrors what the root says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.errors import ApiError
+from proxy.generation import Generation, Lease, Report
+from proxy.refusals import failure, queue_full, queue_timeout, unloaded
+from supervisor.config import Config
+from supervisor.control import Lost, ModelStatus, State, Unwant, Want
+
+UNLOADED = "unloaded"  # the cause of a loss that was planned
+
+
+@dataclass
+class Wait:
+    """One request's wait. `limit` and `stalled` are for its stream; times are monotonic seconds."""
+
+    limit: int
+    stalled: Callable[[], None]
+    autoload: bool = True
+    admin: bool = False
+    began: float = 0.0
+    load_ms: float = 0.0
+
+
+class Gate:
+    """Admission to one model. Its queue is bounded by admission.max_queue; full: the new request gets 429."""
+
+    def __init__(self, config: Config, status: ModelStatus, report: Report) -> None:
+        self.name = status.name
+        self.status = status
+        self.generations: dict[int, Generation] = {}
+        self.current: Generation | None = None
+        self._config, self._report = config, report
+        self._queue: deque[tuple[asyncio.Future[Lease], Wait]] = deque()
+        self._watchers: list[asyncio.Future[None]] = []
+        self._refusal: Callable[[], ApiError] | None = None
+        self._load_began: float | None = None
+
+    # -- for requests -------------------------------------------------------------------------------------------------
+
+    @property
+    def in_flight(self) -> int:
+        return sum(len(generation.leases) for generation in self.generations.values())
+
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    @property
+    def admits(self) -> bool:
+        return self.current is not None and self.current.admits and not self.status.suspended and not self._refusal
+
+    async def acquire(self, wait: Wait) -> Lease:
+        """A lease on the model: at once if it is ready, else when the root has attached it. Raises ApiError."""
+        wait.began = time.monotonic()
+        if self.admits and not self._queue:
+            return self._admit(wait)
+        self._check(wait)
+        return await self._wait(wait)
+
+    def position(self) -> str:
+        """What a waiting client may be told: `loading 0.42` or `queued 3`."""
+        if self.status.state is State.LOADING:
+            return f"loading {self.status.progress:.2f}"
+        return f"queued {len(self._queue)}"
+
+    async def settled(self, states: set[State]) -> None:
+        """Waits until the root reports one of these states. Raises LoadFailed if the load fails meanwhile."""
+        while self.status.state not in states:
+            if State.READY in states and (error := self._failure(fresh=True)):
+                raise error
+            watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._watchers.append(watcher)
+            await watcher
+
+    # -- for the root's messages --------------------------------------------------------------------------------------
+
+    def change(self, status: ModelStatus) -> None:
+        """The root's word on the model's state."""
+        if status.state is State.LOADING and self.status.state is not State.LOADING:
+            self._load_began = time.monotonic()
+        self.status = status
+        if self._queue and self._failure(fresh=True):
+            self._dismiss(lambda wait: self._failure(fresh=True, admin=wait.admin))
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+        self.serve()
+
+    def attach(self, generation: Generation) -> None:
+        """A new link, on which requests go from now on."""
+        self.generations[generation.number] = self.current = generation
+
+    def serve(self) -> None:
+        """Admits those who wait, in their order, if the model admits."""
+        while self._queue and self.admits:
+            future, wait = self._queue.popleft()
+            if future.done():
+                continue
+            try:
+                future.set_result(self._admit(wait))
+            except ApiError as error:
+                future.set_exception(error)
+
+    def lost(self, order: Lost) -> None:
+        """The root has forgotten who waits: they are told, or wanted anew where the next generation is theirs."""
+        if order.cause == UNLOADED and self.status.state is not State.STOPPING:
+            self._dismiss(lambda wait: unloaded(self.name, order.message))
+        elif self._queue:
+            self._report(Want(self.name))
+
+    def refuse(self, refusal: Callable[[], ApiError]) -> None:
+        """From now on everybody is turned away, those who wait included."""
+        self._refusal = refusal
+        self._dismiss(lambda wait: refusal())
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _check(self, wait: Wait) -> None:
+        """Raises what can be said at once about a request that would have to wait."""
+        if self._refusal:
+            raise self._refusal()
+        if error := self._failure(fresh=False, admin=wait.admin):
+            raise error
+        if self.status.state is State.UNLOADED and not wait.autoload:
+            raise ApiError("model_not_loaded", f"{self.name} is not loaded, and autoload is off", param="model")
+        limit = self._config.admission.max_queue
+        if len(self._queue) >= limit:
+            raise queue_full(self.name, len(self._queue), limit)
+
+    async def _wait(self, wait: Wait) -> Lease:
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        entry = (future, wait)
+        self._queue.append(entry)
+        if len(self._queue) == 1:
+            self._report(Want(self.name))
+        seconds = self._config.admission.queue_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                lease = await future
+        except TimeoutError:
+            raise queue_timeout(self.name, seconds) from None
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                future.result().release()  # admitted and gone in the same turn of the loop
+            raise
+        finally:
+            self._leave(entry)
+        if self._load_began is not None:
+            wait.load_ms = max(0.0, time.monotonic() - max(self._load_began, wait.began)) * 1000
+        return lease
+
+    def _leave(self, entry: tuple[asyncio.Future[Lease], Wait]) -> None:
+        """The last one who waited and leaves takes the want along."""
+        if entry in self._queue:
+            self._queue.remove(entry)
+            if not self._queue and not self._refusal:
+                self._report(Unwant(self.name))
+
+    def _admit(self, wait: Wait) -> Lease:
+        assert self.current is not None
+        slots = self.status.facts.slots if self.status.facts else 1
+        limit = self._config.admission.max_queue
+        queued = len(self.current.leases) - slots
+        if queued >= limit or self.current.link.full:
+            raise queue_full(self.name, max(queued, 0), limit)
+        return self.current.admit(wait.limit, wait.stalled)
+
+    def _dismiss(self, error: Callable[[Wait], ApiError | None]) -> None:
+        queue, self._queue = self._queue, deque()
+        for future, wait in queue:
+            if not future.done():
+                future.set_exception(error(wait) or ApiError("internal_error", "dismissed without a reason"))
+        if queue:
+            self._report(Unwant(self.name))
+
+    def _failure(self, fresh: bool, admin: bool = False) -> ApiError | None:
+        return failure(self.status, self._config.admission.restart_hold, fresh, admin)

@@ -1,0 +1,153 @@
+"""The proxy process: HTTP on sockets that the root has bound, pipes to the workers, orders from the root.
+
+Its life: configured by the root's first message → listening → shutting down (requests refused, streams end) → stopped.
+It ends at once when the control channel does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from typing import assert_never
+
+import uvloop
+
+from proxy.app import create_app
+from proxy.models import Models
+from proxy.root import Root
+from proxy.server import Server
+from proxy.services import Services
+from supervisor import log as logs
+from supervisor import title
+from supervisor.boot import Child
+from supervisor.control import (
+    Answer,
+    Attach,
+    ConfigureProxy,
+    ConfigureWorker,
+    Drain,
+    FromRoot,
+    Listening,
+    Lost,
+    ModelChanged,
+    Neighbours,
+    Peer,
+    Phase,
+    Ping,
+    Pong,
+    Reopen,
+    ShutDown,
+    Shutdown,
+    Stop,
+)
+
+_ORPHANED = 70
+
+log = logging.getLogger("proxy.main")
+
+
+def main(child: Child, *listeners: socket.socket) -> int:
+    """Runs until the root says Stop; returns the exit code."""
+    return uvloop.run(_run(child, listeners))
+
+
+async def _run(child: Child, listeners: tuple[socket.socket, ...]) -> int:
+    return await Proxy(child, listeners).run()
+
+
+class Proxy:
+    """The process around the app."""
+
+    def __init__(self, child: Child, listeners: tuple[socket.socket, ...]) -> None:
+        self.role = child.role
+        self.listeners = listeners
+        self.steps = 0  # messages handled, for the root's eyes
+        self.root = Root(child.control, self.handle, self.orphaned)
+        self.services: asyncio.Future[Services] = asyncio.get_running_loop().create_future()
+        self.stopped = asyncio.Event()
+        self._server: Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> int:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.terminate)
+        services = await self.services
+        self._server = Server(create_app(services), services.config.server.max_connections)
+        serving = await self._server.start(self.listeners)
+        self.root.send(Listening())
+        log.info("listening %s", logs.facts(sockets=len(self.listeners)))
+        await self.stopped.wait()
+        self._server.finish()
+        await serving
+        return 0
+
+    def handle(self, message: FromRoot, fds: list[int]) -> None:
+        """One message of the root."""
+        self.steps += 1
+        match message:
+            case ConfigureProxy():
+                self.configure(message)
+            case Ping():
+                self.pong(message)
+            case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer():
+                self.services.result().models.obey(message, fds)
+            case Shutdown():
+                self.shut_down(message.deadline)
+            case Stop():
+                self.stopped.set()
+            case ConfigureWorker() | Peer() | Neighbours():
+                raise AssertionError(f"a worker's message to a proxy: {message}")
+            case _:
+                assert_never(message)
+
+    def configure(self, message: ConfigureProxy) -> None:
+        logs.set_level(message.config.log.level)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
+        models = Models(message.config, message.models, self.root.send)
+        self.services.set_result(Services(message.config, models))
+
+    def pong(self, ping: Ping) -> None:
+        active = 0
+        if self.services.done():
+            services = self.services.result()
+            services.heard, active = time.monotonic(), services.models.in_flight
+        self.root.send(Pong(ping.number, Phase.IDLE, steps=self.steps, active=active))
+
+    def shut_down(self, deadline: float) -> None:
+        """Refuses what comes, lets run what runs; ShutDown follows when nothing does. Once more: a new deadline."""
+        services = self.services.result()
+        services.models.shut_down(deadline)
+        if not services.stopping:
+            services.stopping = True
+            title.set(self.role, "shutting down")
+            if self._server is not None:
+                self._server.stop_accepting()
+            self._keep(asyncio.get_running_loop().create_task(self._report_end(services)))
+
+    def terminate(self) -> None:
+        """SIGTERM: as Shutdown, and then the end; a second one does not wait for the streams."""
+        if not self.services.done():
+            os._exit(0)
+        services = self.services.result()
+        again = services.stopping
+        self.shut_down(0.0 if again else services.config.shutdown.drain_timeout)
+        self._keep(asyncio.get_running_loop().create_task(self._stop_when_empty(services)))
+
+    def orphaned(self, reason: str) -> None:
+        log.error("the root is gone %s", logs.facts(reason=reason))
+        os._exit(_ORPHANED)
+
+    async def _report_end(self, services: Services) -> None:
+        await services.models.emptied()
+        self.root.send(ShutDown())
+
+    async def _stop_when_empty(self, services: Services) -> None:
+        await services.models.emptied()
+        self.stopped.set()
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

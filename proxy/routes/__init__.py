@@ -1,0 +1,1 @@
+"""Thin: from a request to the part that knows, and from its answer to JSON."""

@@ -1,0 +1,46 @@
+"""What every route does first: the body, the model, the query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from proxy import body, context, services
+from proxy.dialects.reply import encode
+from proxy.errors import BadRequest
+from proxy.gate import Gate
+
+_BOOLS = {"true": True, "1": True, "false": False, "0": False}
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """The body as a JSON object. Raises ApiError, ClientGone."""
+    raw = await body.read(request.scope, request.receive, services.of(request).config.server)
+    return await body.parse(raw)
+
+
+def gate(request: Request, name: object) -> Gate:
+    """The model a request names, as far as its key may see it; noted for the log. Raises ApiError."""
+    if name is not None and not isinstance(name, str):
+        raise BadRequest(f"model: expected string, got {name!r:.60}", "model")
+    who = context.of(request.scope)
+    found = services.of(request).models.resolve(name or "", who.key)
+    who.model = found.name
+    return found
+
+
+def autoload(request: Request) -> bool:
+    """Whether the request may load its model. Raises BadRequest."""
+    text = request.query_params.get("autoload")
+    if text is None:
+        return services.of(request).config.admission.autoload
+    if text.lower() not in _BOOLS:
+        raise BadRequest(f'autoload: expected "true" or "false", got "{text[:40]}"', "autoload")
+    return _BOOLS[text.lower()]
+
+
+def answer(content: object) -> Response:
+    """A JSON answer."""
+    return Response(encode(content), media_type="application/json")

@@ -1,0 +1,150 @@
+"""uvicorn, held to our rules: no signals of its own, sockets that the root has bound, slow and huge requests bounded.
+
+What uvicorn does not bound: the time until a request's headers are complete, their size, and the rest of a body that
+was answered before it came. RELIABILITY.md, 13.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from proxy.context import respond
+from proxy.errors import ApiError, BadRequest
+
+HEADER_TIMEOUT = 10.0  # seconds for the headers, and for the rest of a body that nobody reads any more
+MAX_HEADERS = 64 * 2**10  # bytes, the request line included
+KEEP_ALIVE = 75.0  # seconds between two requests
+FLUSH_TIMEOUT = 5  # seconds for clients to take the last bytes when the server ends
+
+
+class Server(uvicorn.Server):
+    """Serves until `finish`; `stop_accepting` lets running requests end."""
+
+    def __init__(self, app: ASGIApp, max_connections: int) -> None:
+        Connection.most = max_connections
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=int(KEEP_ALIVE),
+            timeout_graceful_shutdown=FLUSH_TIMEOUT,
+        )
+        super().__init__(config)
+        self._finish = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The root decides when this process ends; uvicorn's handlers would end it at ^C, before the drain."""
+        yield
+
+    async def start(self, sockets: Sequence[socket.socket]) -> asyncio.Task[None]:
+        """Serves on the sockets in a task; returns once it accepts."""
+        task = asyncio.get_running_loop().create_task(self.serve(list(sockets)))
+        self._listening = asyncio.Event()
+        waiter = asyncio.ensure_future(self._listening.wait())
+        await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        waiter.cancel()
+        if task.done():
+            task.result()
+        return task
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening.set()
+
+    def stop_accepting(self) -> None:
+        """Closes the listening sockets; connections stay, and their requests are answered."""
+        for server in self.servers:
+            server.close()
+
+    def finish(self) -> None:
+        """Ends the server once the open answers have been flushed, within FLUSH_TIMEOUT."""
+        self.should_exit = True
+        self._finish.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # each second, for the Date header
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._finish.wait(), 1.0)
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, with what uvicorn leaves unbounded."""
+
+    most = 0  # connections of the process; above: 429
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._clock: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
+        self._limit(HEADER_TIMEOUT)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unlimit()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"]["cut"] = self.transport.abort
+        self._header_bytes = 0
+        self._limit(HEADER_TIMEOUT)
+
+    def on_url(self, url: bytes) -> None:
+        self._weigh(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._weigh(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._unlimit()
+        self.app = _crowded if len(self.connections) > self.most else self.config.loaded_app
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._unlimit()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if self.cycle.more_body:  # answered early, as with 413: it may send the rest, for a while
+            self._limit(HEADER_TIMEOUT)
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        body = BadRequest("the request is not HTTP, or its headers are too large").body()
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self.transport.close()
+
+    def _weigh(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > MAX_HEADERS:
+            raise ValueError("headers too large")  # the parser turns it into a 400
+
+    def _limit(self, seconds: float) -> None:
+        self._unlimit()
+        self._clock = self.loop.call_later(seconds, self.transport.abort)
+
+    def _unlimit(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+
+async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
+    error = ApiError("queue_full", "too many connections", limit=Connection.most)
+    error.extra = [(b"connection", b"close")]
+    await respond(send, error)

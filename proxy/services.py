@@ -1,0 +1,33 @@
+"""What the routes work with, one set per process."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from proxy.models import Models
+from supervisor.config import Config
+
+ROOT_SILENCE = 10.0  # seconds without a ping after which this process calls itself unhealthy
+
+
+@dataclass
+class Services:
+    """`heard` is when the root spoke last, on the monotonic clock."""
+
+    config: Config
+    models: Models
+    heard: float = field(default_factory=time.monotonic)
+    stopping: bool = False
+
+    @property
+    def root_silence(self) -> float:
+        return time.monotonic() - self.heard
+
+
+def of(request: Request) -> Services:
+    """The services of the app that a request reached."""
+    services: Services = request.app.state.services
+    return services

@@ -1,0 +1,130 @@
+"""Server-sent events: records, comments while there is silence, and the end of a stream. API.md, 1.5.
+
+The head goes out with the first record, or after `hold` seconds, so that a request which fails early gets a plain
+HTTP error. Timers are re-armed lazily: a record costs an attribute write, not a timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from starlette.types import Send
+
+from proxy.errors import ApiError
+
+DONE = b"data: [DONE]\n\n"
+HEAD = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+def record(data: bytes) -> bytes:
+    """`data` is JSON on one line."""
+    return b"data: %b\n\n" % data
+
+
+def comment(text: str) -> bytes:
+    """What clients ignore and middle boxes take for life."""
+    return f": {text}\n\n".encode() if text else b":\n\n"
+
+
+class EventStream:
+    """Writes one stream. `note` is what a comment says; `stalled` is called if a write takes over `patience` seconds.
+
+    An async context manager: on the way out its timers end. `ping`: seconds of silence before a comment, 0 = none.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        *,
+        ping: float,
+        hold: float,
+        patience: float,
+        note: Callable[[], str],
+        stalled: Callable[[], None],
+    ) -> None:
+        self.opened = False
+        self._send, self._ping, self._patience = send, ping, patience
+        self._note, self._stalled = note, stalled
+        self._loop = asyncio.get_running_loop()
+        self._lock = asyncio.Lock()  # a comment never cuts into the order of head and records
+        self._last = self._loop.time()
+        self._held_until = self._last + hold
+        self._writing = False
+        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        self._comment: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> EventStream:
+        self._arm(self._watch, self._patience)
+        if self._ping:
+            self._arm(self._hush, self._ping)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        if self._comment is not None:
+            self._comment.cancel()
+
+    async def open(self) -> None:
+        """Sends the head, if it has not gone out."""
+        async with self._lock:
+            if not self.opened:
+                await self._open()
+
+    async def write(self, data: bytes) -> None:
+        """Sends records, the head before them if it has not gone out. Waits while the client does not read."""
+        async with self._lock:
+            if not self.opened:
+                await self._open()
+            await self._put({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def close(self, data: bytes = b"") -> None:
+        """Sends the last records and ends the response."""
+        async with self._lock:
+            if not self.opened:
+                await self._open()
+            await self._put({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def fail(self, error: ApiError) -> None:
+        """The error record, and the end; never `[DONE]`, which clients take for success."""
+        await self.close(record(error.body()))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        self.opened = True
+        await self._put({"type": "http.response.start", "status": 200, "headers": HEAD})
+
+    async def _put(self, message: dict[str, Any]) -> None:
+        self._last, self._writing = self._loop.time(), True
+        await self._send(message)
+        self._writing = False
+
+    def _arm(self, action: Callable[[], None], seconds: float) -> None:
+        self._timers[action] = self._loop.call_later(seconds, action)
+
+    def _hush(self) -> None:
+        """A comment, if nothing has been sent for the interval; the head waits for the end of its hold."""
+        now = self._loop.time()
+        rest = self._last + self._ping - now
+        if not self.opened and now < self._held_until:
+            rest = min(self._ping, self._held_until - now)
+        elif rest <= 0:
+            rest = self._ping
+            if not self._lock.locked():
+                self._comment = self._loop.create_task(self.write(comment(self._note())))
+        self._arm(self._hush, rest)
+
+    def _watch(self) -> None:
+        """The client pays for not reading: its connection is cut."""
+        rest = self._last + self._patience - self._loop.time()
+        if rest <= 0 and self._writing:
+            self._stalled()
+        else:
+            self._arm(self._watch, rest if rest > 0 else self._patience)
