@@ -20,7 +20,7 @@ PHASES = {
     "Installing build dependencies": "getting the build tools",
     "Configuring CMake": "configuring",
     "Building project with": "compiling",
-    "Installing collected packages": "installing",
+    "\nInstalling collected packages": "installing",  # at a line's start: the build tools' own is indented
 }
 NINJA = re.compile(r"\s*\[(\d+)/(\d+)\] ")  # "[12/193] /usr/bin/g++ …"
 MAKEFILES = re.compile(r"\s*\[ *(\d+)%\] ")  # "[ 12%] Building CXX object …"
@@ -40,7 +40,7 @@ class Progress:
             self.phase, self.steps = "compiling", f" {match[1]} %"
         else:
             for sign, phase in PHASES.items():
-                if sign in line:
+                if sign in f"\n{line}":
                     self.phase, self.steps = phase, ""
 
     def __str__(self) -> str:

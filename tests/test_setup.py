@@ -28,6 +28,7 @@ def progress() -> ModuleType:
     [
         ([], "starting"),
         (["  Installing build dependencies: started"], "getting the build tools"),
+        (["  Installing build dependencies: started", "  Installing collected packages: x"], "getting the build tools"),
         (["  *** Configuring CMake..."], "configuring"),
         (["  [12/193] /usr/bin/g++ -DX -c x.cpp"], "compiling 12/193 (6 %)"),
         (["  [ 12%] Building CXX object x.o"], "compiling 12 %"),
