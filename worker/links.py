@@ -29,7 +29,6 @@ from worker.protocol import (
 _READ = 256 * 1024
 _BUFFER = 4 * 2**20  # asked for; the kernel gives what net.core.wmem_max allows
 _LAST = Finished | Failed | Tokens | Rendered  # no event follows these
-_HALF = 8 * 2**20  # text of one event is cut there, so that no frame outgrows MAX_FRAME
 
 
 class Gone(Exception):
@@ -47,8 +46,8 @@ class Link:
         self._lock = threading.Lock()  # never held across a system call
         self._generation = generation
         self._greeted = False
-        self._waiting: list[Event] = [Hello(VERSION, generation)]
-        self._deltas: dict[int, int] = {}  # id → place in `waiting` of its last event, if that is a Delta
+        self._waiting: list[Event | _Merged] = [Hello(VERSION, generation)]
+        self._deltas: dict[int, int] = {}  # id → place in `waiting` of its last event, if that is text
         self._out = memoryview(b"")
 
     def fileno(self) -> int:
@@ -89,7 +88,7 @@ class Link:
             self.live.remove(id)
             if any(event.id == id for event in self._waiting if not isinstance(event, Hello)):
                 self._waiting = [event for event in self._waiting if isinstance(event, Hello) or event.id != id]
-                self._deltas = {e.id: at for at, e in enumerate(self._waiting) if isinstance(e, Delta)}
+                self._deltas = {e.id: at for at, e in enumerate(self._waiting) if isinstance(e, Delta | _Merged)}
             return True
 
     def _greet(self, hello: Hello) -> None:
@@ -111,8 +110,10 @@ class Link:
                     at = deltas.get(id)
                     if at is not None:
                         last = waiting[at]
-                        assert isinstance(last, Delta)
-                        waiting[at] = Delta(id, last.text + event.text, last.tokens + event.tokens)
+                        if isinstance(last, Delta):
+                            last = waiting[at] = _Merged(last)
+                        assert isinstance(last, _Merged)
+                        last.add(event)
                         continue
                     deltas[id] = len(waiting)
                 else:
@@ -131,7 +132,7 @@ class Link:
                     self._deltas.clear()
                 if not events:
                     return True
-                self._out = memoryview(_frames(events))
+                self._out = memoryview(_frames([e.delta if isinstance(e, _Merged) else e for e in events]))
             try:
                 sent = self._sock.send(self._out, socket.MSG_NOSIGNAL)
             except BlockingIOError:
@@ -142,6 +143,24 @@ class Link:
 
     def close(self) -> None:
         self._sock.close()
+
+
+class _Merged:
+    """Deltas of one stream that wait together; joined once, when they are sent."""
+
+    __slots__ = ("_texts", "_tokens", "id")
+
+    def __init__(self, first: Delta) -> None:
+        self.id = first.id
+        self._texts, self._tokens = [first.text], first.tokens
+
+    def add(self, delta: Delta) -> None:
+        self._texts.append(delta.text)
+        self._tokens += delta.tokens
+
+    @property
+    def delta(self) -> Delta:
+        return Delta(self.id, "".join(self._texts), self._tokens)
 
 
 def _frames(events: list[Event]) -> bytes:

@@ -1,4 +1,4 @@
-"""Sampling parameters → llama.cpp's sampler chain, in llama.cpp's order, without those that do nothing. ENGINE.md, 8."""
+"""Sampling parameters → llama.cpp's sampler chain, in its order, without samplers that do nothing. ENGINE.md, 8."""
 
 from __future__ import annotations
 

@@ -72,6 +72,9 @@ class Outbox(Protocol):
 
     def put(self, link: int, events: Sequence[Event]) -> None: ...
 
+    def backlog(self, link: int) -> int:
+        """Events that wait for a link; an engine that outruns its proxy may wait for 0."""
+
 
 @dataclass(slots=True)
 class Vitals:

@@ -50,7 +50,7 @@ class _State(Enum):
 
 
 class _Waiter:
-    """A thread that blocks in flock so that the engine can wait with a deadline; a lock that comes too late is let go."""
+    """A thread that blocks in flock so that the engine can wait with a deadline; a lock that comes late is let go."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

@@ -1,0 +1,310 @@
+"""A worker without llama.cpp, on the real worker's host: its replies can be computed, its faults ordered.
+
+A prompt token is one UTF-8 byte, a chat is rendered as `role: content` lines. The reply echoes the words of the last
+user message (or of a text prompt), one word a token, joined by single spaces: once, or cycled up to `max_tokens`.
+`expected` is the oracle.
+
+The model's `file` sets defaults, `"rate=200,load=0.5"`; a JSON object `{"echo": {…}}` at the beginning of the prompt
+overrides them for one request and is not echoed:
+
+    rate     tokens a second of each stream; 0 = as fast as the proxy takes them (default)
+    prefill  seconds before the first token (0)
+    fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
+             "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows)
+    load     seconds a load takes (0)                       only in `file`
+    fail     "permanent" or "temporary": the load fails     only in `file`
+    crash    a fault as above, while loading                only in `file`
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import os
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from supervisor.boot import Child
+from supervisor.control import Facts, Phase
+from worker import process
+from worker.failure import LoadError, RequestError
+from worker.protocol import Chat, Delta, Event, Failed, Finished, Started, Text, Timings, Tokenize, Tokens
+from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Progress, Vitals
+from worker.text import TextStream
+
+_PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
+
+
+class Options(msgspec.Struct, frozen=True):
+    """See the module's docstring."""
+
+    rate: float = 0.0
+    prefill: float = 0.0
+    fault: str = ""
+    at: int = 0
+    load: float = 0.0
+    fail: str = ""
+    crash: str = ""
+
+
+class Garbage(msgspec.Struct, frozen=True, array_like=True, tag=99):
+    """An event outside the protocol."""
+
+    id: int
+
+
+def main(child: Child) -> int:
+    """The process. Returns its exit code."""
+    return process.run(child, Echo())
+
+
+def expected(text: str, max_tokens: int = -1, stop: Sequence[str] = ()) -> list[str]:
+    """The pieces of text that a reply to this user message has; joined, they are the whole text."""
+    stream = TextStream(stop)
+    pieces = []
+    for word in _words(split(text, Options())[1], max_tokens):
+        pieces.append(stream.feed(word.encode()))
+        if stream.stop_word:
+            break
+    pieces.append(stream.finish())
+    return [piece for piece in pieces if piece]
+
+
+def split(text: str, defaults: Options) -> tuple[Options, str]:
+    """The options of a request, and what is echoed."""
+    if not text.lstrip().startswith('{"echo"'):
+        return defaults, text
+    found, end = json.JSONDecoder().raw_decode(text.lstrip())
+    return msgspec.structs.replace(defaults, **found["echo"]), text.lstrip()[end:]
+
+
+def _words(text: str, max_tokens: int) -> Iterator[str]:
+    words = text.split() or ["nothing"]
+    source = iter(words) if max_tokens < 0 else itertools.islice(itertools.cycle(words), max_tokens)
+    return (word if index == 0 else f" {word}" for index, word in enumerate(source))
+
+
+def user_text(prompt: Chat | Text) -> str:
+    """What a prompt asks to be echoed."""
+    if isinstance(prompt, Text):
+        parts = (bytes([piece]) if isinstance(piece, int) else piece.encode() for piece in prompt.pieces)
+        return b"".join(parts).decode("utf-8", "replace")
+    contents = [message.get("content") for message in prompt.messages if message.get("role") == "user"]
+    return _plain(contents[-1]) if contents else ""
+
+
+def _plain(content: Any) -> str:
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content)
+    return content or ""
+
+
+class Echo:
+    """See worker.seams.Kind."""
+
+    def prepare(self) -> None:
+        pass
+
+    def load(self, order: Load, progress: Progress) -> EchoModel:
+        options = _options(order.model.file)
+        began = time.monotonic()
+        while (elapsed := time.monotonic() - began) < options.load:
+            if not progress(elapsed / options.load):
+                raise LoadError("load_error", "cancelled", permanent=False)
+            threading.Event().wait(0.02)
+        if options.crash:
+            fail(options.crash)
+        if options.fail:
+            raise LoadError("load_error", f"told to fail: {options.fail}", permanent=options.fail == "permanent")
+        return EchoModel(order, options)
+
+
+def _options(text: str) -> Options:
+    pairs = dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
+    return msgspec.convert(pairs, Options, strict=False)
+
+
+def fail(fault: str) -> None:
+    """Performs a fault; returns only from those that are not ours."""
+    kind, _, code = fault.partition(":")
+    if kind == "exit":
+        os._exit(int(code))
+    if kind.startswith("SIG"):
+        os.kill(os.getpid(), signal.Signals[kind])
+    if kind == "hang":
+        while True:
+            pass
+    if kind == "hang_c":
+        ctypes.PyDLL(None).sleep(3600)
+
+
+class EchoText:
+    """See worker.seams.TextSide: a token is a byte."""
+
+    def __init__(self, n_ctx: int) -> None:
+        self._n_ctx = n_ctx
+
+    def prompt(self, prompt: Chat | Text) -> list[int]:
+        text = self.render(prompt) if isinstance(prompt, Chat) else user_text(prompt)
+        tokens = list(text.encode())
+        if len(tokens) >= self._n_ctx:
+            reason = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
+            raise RequestError("context_length_exceeded", reason, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
+        return tokens
+
+    def render(self, chat: Chat) -> str:
+        for message in chat.messages:
+            if message.get("role") == "unsupported":
+                raise RequestError("template_error", "this template knows no such role")
+        return "".join(f"{message.get('role')}: {_plain(message.get('content'))}\n" for message in chat.messages)
+
+    def tokenize(self, request: Tokenize) -> Tokens:
+        tokens = list(user_text(Text(request.pieces)).encode())
+        return Tokens(request.id, tokens, [bytes([token]) for token in tokens] if request.with_pieces else None)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return bytes(tokens).decode("utf-8", "replace")
+
+
+@dataclass(slots=True)
+class Stream:
+    """A request that is being answered."""
+
+    job: Job
+    options: Options
+    words: Iterator[str]
+    text: TextStream
+    limit: int
+    due: float
+    began: float
+    kept: list[str]
+    sent: int = 0
+
+
+class EchoModel:
+    """See worker.seams.Loaded; its engine needs no model."""
+
+    def __init__(self, order: Load, options: Options) -> None:
+        n_ctx = order.model.n_ctx or 4096
+        self.facts = Facts(
+            architecture="echo", description="echo", n_ctx=n_ctx, n_ctx_train=n_ctx, n_vocab=256,
+            slots=order.model.parallel, sampling=order.model.sampling, chat_template="{{ messages }}",
+            template_caps={"supports_system_role": True}, load_ms=options.load * 1000,
+        )  # fmt: skip
+        self.text = EchoText(n_ctx)
+        self._options = options
+        self._parallel = order.model.parallel
+        self._defaults = order.model.sampling
+        self._waiting: deque[Job] = deque()
+        self._streams: list[Stream] = []
+        self._leave_at = float("inf")
+
+    def run(self, inbox: Inbox, outbox: Outbox, vitals: Vitals) -> None:
+        self._outbox, self._vitals = outbox, vitals
+        while self._leave_at == float("inf") or self._streams or self._waiting:
+            self._receive(inbox)
+            self._step()
+            self._report()
+
+    def _receive(self, inbox: Inbox) -> None:
+        """Takes all orders; waits until the next token is due."""
+        timeout = None
+        if self._streams:
+            timeout = min(self._leave_at, *(stream.due for stream in self._streams)) - time.monotonic()
+            if timeout <= 0 and any(self._outbox.backlog(stream.job.key[0]) for stream in self._streams[:1]):
+                timeout = _PACE
+        try:
+            order = inbox.get(timeout is None or timeout > 0, timeout)
+            while True:
+                self._obey(order)
+                order = inbox.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _obey(self, order: Order) -> None:
+        match order:
+            case Job():
+                self._waiting.append(order)
+            case Drop(key):
+                self._waiting = deque(job for job in self._waiting if job.key != key)
+                self._streams = [stream for stream in self._streams if stream.job.key != key]
+            case Leave(at):
+                self._leave_at = at
+            case Crowd() | Load():
+                pass
+
+    def _step(self) -> None:
+        events: dict[int, list[Event]] = {}
+        while self._waiting and len(self._streams) < self._parallel:
+            self._begin(self._waiting.popleft(), events)
+        now = time.monotonic()
+        if now >= self._leave_at:
+            for job in [stream.job for stream in self._streams] + list(self._waiting):
+                failed = Failed(job.key[1], "model_unloaded", "the model is being unloaded")
+                events.setdefault(job.key[0], []).append(failed)
+            self._streams.clear()
+            self._waiting.clear()
+        for stream in self._streams:
+            if stream.due <= now:
+                self._advance(stream, now, events.setdefault(stream.job.key[0], []))
+        self._streams = [stream for stream in self._streams if stream.due < float("inf")]
+        for link, batch in events.items():
+            self._outbox.put(link, batch)
+
+    def _begin(self, job: Job, events: dict[int, list[Event]]) -> None:
+        options, text = split(user_text(job.request.prompt), self._options)
+        limit = job.request.sampling.over(self._defaults).max_tokens
+        limit = -1 if limit is None else limit
+        now = time.monotonic()
+        words = _words(text, limit)
+        stream = Stream(job, options, words, TextStream(job.request.stop), limit, now + options.prefill, now, [])
+        self._streams.append(stream)
+        events.setdefault(job.key[0], []).append(Started(job.key[1], 0))
+
+    def _advance(self, stream: Stream, now: float, events: list[Event]) -> None:
+        """The stream's next token, or its end."""
+        id = stream.job.key[1]
+        if stream.options.fault and stream.sent == stream.options.at:
+            if stream.options.fault == "garbage":
+                self._outbox.put(stream.job.key[0], [Garbage(id)])  # type: ignore[list-item]
+            fail(stream.options.fault)
+        word = next(stream.words, None)
+        if word is None:
+            self._end(stream, "eos" if stream.limit < 0 else "limit", now, events)
+            return
+        stream.sent += 1
+        text = stream.text.feed(word.encode())
+        if text and stream.job.request.stream:
+            events.append(Delta(id, text, 1))
+        else:
+            stream.kept.append(text)
+        if stream.text.stop_word:
+            self._end(stream, "word", now, events)
+        else:
+            stream.due = max(stream.due, now - 1.0) + 1 / stream.options.rate if stream.options.rate else now
+
+    def _end(self, stream: Stream, reason: str, now: float, events: list[Event]) -> None:
+        id = stream.job.key[1]
+        if rest := "".join([*stream.kept, stream.text.finish()]):
+            events.append(Delta(id, rest, len(stream.kept)))
+        prompt, predicted = stream.options.prefill * 1000, (now - stream.began - stream.options.prefill) * 1000
+        timings = Timings(0, len(stream.job.prompt), prompt, stream.sent, predicted)
+        events.append(Finished(id, reason, stream.text.stop_word, timings))
+        stream.due = float("inf")
+
+    def _report(self) -> None:
+        vitals = self._vitals
+        vitals.active, vitals.queued = len(self._streams), len(self._waiting)
+        busy = [stream for stream in self._streams if stream.sent or not stream.options.prefill]
+        vitals.phase = Phase.IDLE if not self._streams else Phase.DECODE if busy else Phase.PREFILL
+        vitals.expected = 0.0 if busy else max((stream.options.prefill for stream in self._streams), default=0.0)
+        vitals.steps += 1
