@@ -29,7 +29,7 @@ def worker() -> Iterator[Worker]:
 @pytest.fixture(scope="module")
 def loaded() -> Iterator[Worker]:
     with Worker(ENTRY) as worker:
-        assert isinstance(worker.load(model(parallel=200)), Ready)
+        assert isinstance(worker.load(model(parallel=200, n_ctx=40_000)), Ready)
         yield worker
 
 
@@ -88,15 +88,15 @@ def test_many_streams_do_not_mix(link: Link) -> None:
 
 
 def test_a_proxy_that_does_not_read_stops_nobody_and_gets_merged_deltas(loaded: Worker, link: Link) -> None:
-    word = "w" * 250
-    link.send(generate(1, '{"echo": {"rate": 1e6}}' + word, max_tokens=4_000))
+    word = "w" * 8_000
+    link.send(generate(1, '{"echo": {"rate": 1e6}}' + word, max_tokens=2_500))
     until(lambda: loaded.ping().active == 1)
-    until(lambda: loaded.ping().active == 0, within=20)  # 1 MB, more than the socket holds
+    until(lambda: loaded.ping().active == 0, within=20)  # 20 MB, more than the socket holds
     events = list(link.events(1))
-    assert text(events) == "".join(expected(word, 4_000))
+    assert text(events) == "".join(expected(word, 2_500))
     deltas = [event for event in events if isinstance(event, Delta)]
-    assert sum(delta.tokens for delta in deltas) == 4_000
-    assert len(deltas) < 3_500
+    assert sum(delta.tokens for delta in deltas) == 2_500
+    assert len(deltas) < 2_400
 
 
 def test_cancel_silences_a_request_and_frees_its_place(loaded: Worker, link: Link) -> None:
@@ -134,11 +134,11 @@ def test_a_proxy_of_another_generation_is_refused(loaded: Worker) -> None:
 
 
 def test_prompt_over_the_context_is_refused_with_counts(link: Link) -> None:
-    (failed,) = link.ask(1, "x" * 5000)
+    (failed,) = link.ask(1, "x" * 50_000)
     assert isinstance(failed, Failed)
     assert failed.code == "context_length_exceeded"
     assert "exceeds the available context size" in failed.message
-    assert failed.fields == {"n_prompt_tokens": 5000, "n_ctx": 4096}
+    assert failed.fields == {"n_prompt_tokens": 50_000, "n_ctx": 40_000}
 
 
 def test_template_error_reaches_the_client(link: Link) -> None:

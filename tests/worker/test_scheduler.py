@@ -1,0 +1,87 @@
+"""The pure deciders: costs and chunks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.cost import CostCurve
+from worker.scheduler import MIN_CHUNK, Limits, plan
+
+
+def curve(**seconds: float) -> CostCurve:
+    costs = CostCurve()
+    for rows, cost in seconds.items():
+        costs.add(int(rows[1:]), cost)
+    return costs
+
+
+LINEAR = curve(r1=0.02, r8=0.04, r64=0.3, r512=2.1)
+LIMITS = Limits(n_batch=2048, n_ubatch=512, budget=0.25)
+
+
+def test_between_measurements_costs_are_interpolated_and_beyond_extrapolated() -> None:
+    costs = curve(r1=1.0, r8=8.0, r64=64.0)
+    assert costs.predict(1) == 1.0
+    assert costs.predict(36) == pytest.approx(36.0)
+    assert costs.predict(640) == pytest.approx(640.0)
+
+
+def test_costs_follow_what_is_measured_and_shrug_off_an_outlier() -> None:
+    costs = curve(r1=1.0)
+    costs.add(1, 100.0)
+    assert costs.predict(1) == pytest.approx(1.6)
+    for _ in range(50):
+        costs.add(1, 3.0)
+    assert costs.predict(1) == pytest.approx(3.0, rel=0.01)
+
+
+@given(st.lists(st.tuples(st.integers(1, 600), st.floats(0.001, 5)), min_size=1, max_size=20))
+def test_more_rows_never_cost_less(measured: list[tuple[int, float]]) -> None:
+    costs = CostCurve()
+    for rows, seconds in measured:
+        costs.add(rows, seconds)
+    predicted = [costs.predict(rows) for rows in range(1, 700, 7)]
+    assert all(a <= b + 1e-9 for a, b in zip(predicted, predicted[1:], strict=False))
+
+
+def test_nobody_decoding_gets_a_whole_ubatch() -> None:
+    assert [chunk.rows for chunk in plan(0, [2000], LIMITS, LINEAR, shared=False)] == [512]
+
+
+def test_beside_decoders_a_chunk_keeps_to_the_budget() -> None:
+    fast = curve(r1=0.01, r64=0.02, r512=0.4)
+    (chunk,) = plan(4, [2000], LIMITS, fast, shared=False)
+    assert MIN_CHUNK < chunk.rows < 512
+    assert fast.predict(4 + chunk.rows) <= LIMITS.budget
+
+
+def test_but_never_less_than_the_smallest_chunk() -> None:
+    (chunk,) = plan(4, [2000], LIMITS, LINEAR, shared=False)
+    assert chunk.rows == MIN_CHUNK
+
+
+def test_shared_cores_keep_to_the_budget_too() -> None:
+    (chunk,) = plan(0, [2000], LIMITS, LINEAR, shared=True)
+    assert chunk.rows == MIN_CHUNK
+
+
+def test_the_first_prompt_takes_the_room_and_whole_ones_fill_it_up() -> None:
+    chunks = plan(0, [300, 400, 100], LIMITS, LINEAR, shared=False)
+    assert [(chunk.index, chunk.rows) for chunk in chunks] == [(0, 300), (2, 100)]
+
+
+@given(
+    st.integers(0, 200), st.lists(st.integers(1, 3000), max_size=20), st.integers(32, 1024), st.floats(0, 1),
+    st.booleans(),
+)  # fmt: skip
+def test_no_plan_exceeds_the_batch_or_starves_the_first(
+    decoding: int, prefilling: list[int], n_ubatch: int, budget: float, shared: bool
+) -> None:
+    limits = Limits(max(n_ubatch, decoding + MIN_CHUNK), n_ubatch, budget)
+    chunks = plan(decoding, prefilling, limits, LINEAR, shared=shared)
+    assert decoding + sum(chunk.rows for chunk in chunks) <= limits.n_batch
+    assert all(0 < chunk.rows <= prefilling[chunk.index] for chunk in chunks)
+    assert len({chunk.index for chunk in chunks}) == len(chunks)
+    assert not prefilling or chunks[0].index == 0

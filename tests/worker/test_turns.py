@@ -1,0 +1,84 @@
+"""CPU turns: one at a time, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from worker.turns import Turn
+
+
+@pytest.fixture
+def fd() -> Iterator[int]:
+    fd = os.memfd_create("turn")
+    yield fd
+    os.close(fd)
+
+
+def turn(fd: int, patience: float = 5.0, crowd: int = 2) -> Turn:
+    made = Turn(fd, patience)
+    made.crowd = crowd
+    return made
+
+
+def test_two_workers_decode_one_after_the_other(fd: int) -> None:
+    inside = most = 0
+
+    def decode(turn: Turn) -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            with turn:
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.001)
+                inside -= 1
+
+    threads = [threading.Thread(target=decode, args=(turn(fd),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_alone_nobody_asks(fd: int) -> None:
+    with turn(fd), turn(fd, crowd=1):
+        pass
+
+
+def test_a_stopped_holder_costs_one_wait_each_and_no_more(fd: int) -> None:
+    holder, waiter = turn(fd), turn(fd, patience=0.1)
+    with holder:
+        for _ in range(2):
+            began = time.monotonic()
+            with waiter:
+                pass
+            assert 0.09 < time.monotonic() - began < 0.5
+
+
+def test_a_turn_that_comes_too_late_is_given_back(fd: int) -> None:
+    holder, waiter, third = turn(fd), turn(fd, patience=0.05), turn(fd)
+    with holder, waiter:
+        pass
+    began = time.monotonic()
+    with third:
+        pass
+    assert time.monotonic() - began < 1
+
+
+def test_a_waiter_gets_the_turn_when_it_is_free(fd: int) -> None:
+    holder, waiter = turn(fd), turn(fd)
+    holder.__enter__()
+    threading.Timer(0.1, holder.__exit__, (None, None, None)).start()
+    began = time.monotonic()
+    with waiter:
+        assert time.monotonic() - began < 2
+        other = os.open(f"/proc/self/fd/{fd}", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
