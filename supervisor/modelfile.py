@@ -24,7 +24,9 @@ def locate(model: Model, base: Path, where: schema.Path, *, own_template: bool) 
         found["chat_template"] = _existing(below(base, model.chat_template), template, model.chat_template)
     if model.path and model.package:
         raise Invalid((*where, "package"), 'either "path" or "package"', model.package, "keep one of the two")
-    if model.file and not model.package:
+    if (
+        model.file and not model.package and model.worker == Model().worker
+    ):  # to another worker, `file` is its own affair
         raise Missing((*where, "package"), 'the installed package that has "file"', 'or name the file by "path" alone')
     if model.path:
         found["path"] = _existing(below(base, model.path), (*where, "path"), model.path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,3 +129,62 @@ class Server:
 def text_of(response: httpx.Response) -> str:
     assert response.status_code == 200, response.text
     return str(response.json()["choices"][0]["message"]["content"])
+
+
+class Stream:
+    """A streamed chat, read in a thread: `text` so far, `error` and `done` once they came."""
+
+    def __init__(self, server: Server, model: str, text: str, **more: Any) -> None:
+        self.text, self.error, self.done, self.status = "", None, False, 0
+        self._server, self._body = (
+            server,
+            {
+                "model": model,
+                "stream": True,
+                "messages": [{"role": "user", "content": text}],
+                **more,
+            },
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            with httpx.stream(
+                "POST", f"{self._server.url}/v1/chat/completions", json=self._body, timeout=60
+            ) as response:
+                self.status = response.status_code
+                if response.status_code != 200:
+                    self.error = json.loads(response.read())["error"]
+                    return
+                for line in response.iter_lines():
+                    if self._stop.is_set():
+                        return
+                    self._take(line)
+        except httpx.HTTPError as error:
+            self.error = {"code": "connection", "message": repr(error)}
+
+    def _take(self, line: str) -> None:
+        if line == "data: [DONE]":
+            self.done = True
+        elif line.startswith("data: "):
+            record = json.loads(line[6:])
+            if "error" in record:
+                self.error = record["error"]
+            elif record["choices"]:
+                self.text += record["choices"][0]["delta"].get("content") or ""
+
+    def leave(self) -> None:
+        """Closes the connection at the next record."""
+        self._stop.set()
+
+    def join(self, within: float = 30.0) -> Stream:
+        self._thread.join(within)
+        assert not self._thread.is_alive(), f"the stream goes on: {self.text[-80:]!r}"
+        return self
+
+    def begun(self, within: float = 10.0) -> Stream:
+        until(lambda: self.text or self.error, within, "the first token")
+        assert self.error is None, self.error
+        return self

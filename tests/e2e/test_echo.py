@@ -1,0 +1,242 @@
+"""The whole tree over HTTP, with echo workers: routing, loading, eviction, errors, leaving."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.server import Server, Stream, text_of, until
+from tests.echo_worker import expected
+
+ECHO = '[defaults]\nworker = "tests.echo_worker:main"\n'
+TWO = ECHO + '[models.a]\naliases = ["default"]\npreload = true\n[models.b]\nfile = "rate=100"\n'
+CHAT = "/v1/chat/completions"
+STORY = "one two three four five six seven eight nine ten " * 4
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("echo"), TWO) as running:
+        yield running
+
+
+def test_a_streamed_reply_equals_the_unstreamed_one_and_the_oracle(server: Server) -> None:
+    assert text_of(server.chat("a", STORY)) == "".join(expected(STORY))
+    stream = Stream(server, "a", STORY).join()
+    assert (stream.text, stream.done, stream.error) == ("".join(expected(STORY)), True, None)
+
+
+def test_requests_are_routed_by_model_and_alias(server: Server) -> None:
+    for word in ("a", "default"):
+        response = server.chat(word, "hello")
+        assert response.headers["x-model"] == response.json()["model"] == "a"
+    assert server.chat("b", "hello").json()["model"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code", "param"),
+    [
+        (CHAT, {"model": "nope", "messages": [{"role": "user", "content": "x"}]}, 404, "model_not_found", None),
+        (CHAT, "{not json", 400, "invalid_json", None),
+        (CHAT, {"model": "a", "messages": "hello"}, 400, "invalid_value", "messages"),
+        ("/v1/completions", {"model": "a", "prompt": "x", "temperature": -1}, 400, "invalid_value", "temperature"),
+        (CHAT, {"model": "a", "messages": [{"role": "unsupported", "content": "x"}]}, 400, "template_error", None),
+        ("/v1/completions", {"model": "a", "prompt": "x" * 5000}, 400, "context_length_exceeded", None),
+        ("/models/load", {"model": "nope"}, 404, "model_not_found", None),
+        ("/nowhere", {}, 404, "not_found", None),
+    ],
+)  # fmt: skip
+def test_bad_requests_get_one_shape_and_restart_nothing(
+    server: Server, path: str, body: Any, status: int, code: str, param: str | None
+) -> None:
+    before = server.pid("w:a"), server.pid("proxy-0")
+    content = body if isinstance(body, str) else json.dumps(body)
+    response = server.http.post(path, content=content)
+    assert response.status_code == status
+    error = response.json()["error"]
+    assert (error["code"], error["status"], error["param"]) == (code, status, param)
+    assert error["message"]
+    assert (server.pid("w:a"), server.pid("proxy-0")) == before
+    assert text_of(server.chat("a", "still here")) == "still here"
+
+
+def test_a_hundred_megabytes_are_refused_before_they_are_read(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {100 * 2**20}\r\n\r\n"
+        sock.sendall(head.encode())
+        sock.settimeout(5)
+        assert sock.recv(4096).startswith(b"HTTP/1.1 413")
+    assert text_of(server.chat("a", "still here")) == "still here"
+
+
+def test_a_hundred_megabytes_without_a_length_are_refused_at_the_limit(server: Server) -> None:
+    chunk = b"x" * 2**20
+    sent = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield chunk
+
+    response = server.http.post("/v1/completions", content=chunks())
+    assert response.status_code == 413
+    assert response.json()["error"]["code"] == "body_too_large"
+    assert sent <= 100
+
+
+def test_without_autoload_an_unloaded_model_is_refused(tmp_path: Path) -> None:
+    with Server(tmp_path, ECHO + "[models.a]\n[models.b]\n") as server:
+        body = {"model": "a", "messages": [{"role": "user", "content": "x"}]}
+        response = server.http.post("/v1/chat/completions?autoload=false", json=body)
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "model_not_loaded")
+        assert server.state("a") == "unloaded"
+        assert server.http.get("/props?model=a&autoload=true").status_code == 200
+        assert server.state("a") == "unloaded"  # looking never loads
+        assert server.http.post("/v1/chat/completions?autoload=true", json=body).status_code == 200
+        assert server.state("a") == "ready"
+
+
+def test_requests_that_arrive_together_share_one_load(tmp_path: Path) -> None:
+    with Server(tmp_path, ECHO + '[models.a]\nfile = "load=0.5"\n') as server, ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda n: text_of(server.chat("a", f"word{n}")), range(16)))
+        assert replies == [f"word{n}" for n in range(16)]
+        listed = server.http.get("/v1/models/a").json()
+        assert listed["runtime"]["generation"] == 1
+
+
+def test_load_and_unload_over_http(tmp_path: Path) -> None:
+    with Server(tmp_path, ECHO + "[models.a]\n") as server:
+        assert server.http.post("/models/load", json={"model": "a", "wait": True}).json()["success"] is True
+        assert server.state("a") == "ready"
+        assert server.http.post("/models/load", json={"model": "a"}).json()["already"] is True
+        pid = server.pid("w:a")
+        assert server.http.post("/models/unload", json={"model": "a", "wait": True}).json()["success"] is True
+        status = server.status("a")
+        assert (status["value"], status["stop_reason"]) == ("unloaded", "requested")
+        assert "failed" not in status
+        assert server.pid("w:a") != pid
+        assert server.http.post("/models/unload", json={"model": "a"}).json()["already"] is True
+
+
+ONE_PLACE = (
+    ECHO + '[placement]\nmax_models = 1\n[admission]\nmax_wait = "{max_wait}"\n[models.a]\n[models.b]\n[models.c]\n'
+)
+
+
+def test_an_idle_model_makes_room_and_a_busy_one_finishes_first(tmp_path: Path) -> None:
+    with Server(tmp_path, ONE_PLACE.format(max_wait="60s")) as server:
+        assert text_of(server.chat("a", "first")) == "first"
+        assert text_of(server.chat("b", "second")) == "second"
+        assert server.state("a") == "unloaded"
+        long = '{"echo": {"rate": 50}} ' + STORY
+        busy = Stream(server, "b", long).begun()
+        waiting = Stream(server, "a", "third")
+        busy.join()
+        assert (busy.text, busy.done) == ("".join(expected(STORY)), True)
+        assert waiting.join().text == "third"
+        assert server.state("b") == "unloaded"
+
+
+def test_steady_traffic_on_one_model_does_not_starve_another(tmp_path: Path) -> None:
+    with Server(tmp_path, ONE_PLACE.format(max_wait="1s")) as server, ThreadPoolExecutor(3) as pool:
+        slow = '{"echo": {"rate": 20}} ' + "word " * 10
+        text_of(server.chat("a", "load it"))
+        until_b = pool.submit(lambda: text_of(server.chat("b", "finally")))
+        traffic = [pool.submit(lambda: [text_of(server.chat("a", slow)) for _ in range(8)]) for _ in range(2)]
+        assert until_b.result(15) == "finally"
+        for future in traffic:
+            assert future.result(30) == [("word " * 10).strip()] * 8
+
+
+def test_first_come_first_served(tmp_path: Path) -> None:
+    with Server(tmp_path, ONE_PLACE.format(max_wait="60s")) as server:
+        busy = Stream(server, "a", '{"echo": {"rate": 20}} ' + "word " * 30).begun()
+        order: list[str] = []
+        second = Stream(server, "b", '{"echo": {"rate": 100}} ' + "b " * 10)
+        until(lambda: "b" in str(server.log.read_text()) or True, 1)
+        third = Stream(server, "c", "c")
+        busy.join()
+        second.begun()
+        order.append("b" if not third.text else "c")
+        second.join()
+        third.join()
+        assert order == ["b"]
+        assert (second.done, third.done) == (True, True)
+
+
+class TestLeaving:
+    """A client that goes away takes its work with it, within a second."""
+
+    def test_while_its_model_loads(self, tmp_path: Path) -> None:
+        with Server(tmp_path, ECHO + '[models.a]\nfile = "load=30"\n') as server:
+            stream = Stream(server, "a", "x", sse_ping_interval=1)
+            with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                body = json.dumps({"model": "a", "prompt": "x"}).encode()
+                head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+                sock.sendall(head.encode() + body)
+                until(lambda: server.state("a") == "loading", 5)
+                until(lambda: stream._thread.is_alive(), 1)
+            assert server.state("a") == "loading"  # the other one still waits
+            server.http.post("/models/unload", json={"model": "a"})
+            stream.join(2)
+            assert stream.error is not None
+            until(lambda: server.state("a") == "unloaded", 1, "the load is cancelled")
+
+    def test_alone_while_its_model_loads(self, tmp_path: Path) -> None:
+        with Server(tmp_path, ECHO + '[models.a]\nfile = "load=30"\n') as server:
+            with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                body = json.dumps({"model": "a", "prompt": "x"}).encode()
+                head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+                sock.sendall(head.encode() + body)
+                until(lambda: server.state("a") == "loading", 5)
+            until(lambda: server.state("a") == "unloaded", 1, "the load is cancelled")
+
+    def test_while_it_waits_for_a_place(self, tmp_path: Path) -> None:
+        with Server(tmp_path, ONE_PLACE.format(max_wait="60s")) as server:
+            busy = Stream(server, "a", '{"echo": {"rate": 20}} ' + "word " * 40).begun()
+            with socket.create_connection(("127.0.0.1", server.port)) as sock:
+                body = json.dumps({"model": "b", "prompt": "x"}).encode()
+                head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+                sock.sendall(head.encode() + body)
+                until(lambda: server.status("b")["queued"] == 1, 5)
+            until(lambda: server.status("b")["queued"] == 0, 1)
+            busy.join()
+            assert server.state("b") == "unloaded"
+            assert server.state("a") == "ready"
+
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_in_the_middle_of_its_reply(self, server: Server, stream: bool) -> None:
+        body = json.dumps({"model": "b", "prompt": "word " * 600, "stream": stream}).encode()
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+            sock.sendall(head.encode() + body)
+            until(lambda: (server.http.get("/v1/models/b").json().get("runtime") or {}).get("in_flight"), 5)
+        until(lambda: server.http.get("/v1/models/b").json()["runtime"]["in_flight"] == 0, 1)
+        pid = server.pid("w:b")
+        title = f"/proc/{pid}/cmdline"
+        until(lambda: "1" not in Path(title).read_text().partition("ready")[2], 1, "the sequence is free")
+
+
+def test_keys_guard_what_they_name(tmp_path: Path) -> None:
+    import hashlib
+
+    keys = "".join(
+        f'[[keys]]\nname = "{name}"\nsha256 = "{hashlib.sha256(name.encode()).hexdigest()}"\nmodels = ["{models}"]\n'
+        f"admin = {admin}\n"
+        for name, models, admin in (("alice", "a*", "false"), ("root", "*", "true"))
+    )
+    with Server(tmp_path, keys + ECHO + "[models.a1]\n[models.b1]\n") as server:
+        assert server.http.get("/v1/models").status_code == 401
+        assert server.http.get("/health").status_code == 200
+        alice = {"Authorization": "Bearer alice"}
+        assert [m["id"] for m in server.http.get("/v1/models", headers=alice).json()["data"]] == ["a1"]
+        body = {"model": "b1", "prompt": "x"}
+        assert server.http.post("/v1/completions", json=body, headers=alice).status_code == 404
+        assert server.http.post("/v1/completions", json=body, headers={"x-api-key": "root"}).status_code == 200
