@@ -96,11 +96,10 @@ class Catch:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context = of(scope)
         try:
-            await self.app(scope, receive, send)
+            return await self.app(scope, receive, send)
         except Gone:
             context.status = CLIENT_GONE
-            await asyncio.sleep(0)  # a connection that was cut just now ends before this call does
-            return
+            return await asyncio.sleep(0)  # a connection that was cut just now ends before this call does
         except ApiError as error:
             found = error
         except HTTPException as error:
@@ -109,10 +108,14 @@ class Catch:
             log.exception("a bug %s", facts(request=context.request_id, path=_printable(scope["path"])))
             found = internal(context.request_id)
         if context.status:
-            context.cut()  # the head has gone out: only the end of the connection can say that this is no whole answer
-            await asyncio.sleep(0)  # the server sees the end before this call returns, and does not complain
-        else:
-            await respond(send, found)
+            return await _break_off(context)
+        return await respond(send, found)
+
+
+async def _break_off(context: Context) -> None:
+    """The head has gone out: only the end of the connection can say that this is no whole answer."""
+    context.cut()
+    await asyncio.sleep(0)  # the server sees the end before this call returns, and does not complain
 
 
 async def respond(send: Send, error: ApiError) -> None:
