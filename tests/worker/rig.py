@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,7 +20,17 @@ import msgspec
 
 from supervisor.config import Model, Sampling
 from supervisor.control import (
-    Channel, ConfigureWorker, LoadFailed, Message, Neighbours, Peer, Ping, Pong, Ready, Stop, ToRoot,
+    Channel,
+    ConfigureWorker,
+    LoadFailed,
+    Message,
+    Neighbours,
+    Peer,
+    Ping,
+    Pong,
+    Ready,
+    Stop,
+    ToRoot,
 )  # fmt: skip
 from worker.protocol import VERSION, Chat, Delta, Event, Finished, Generate, Hello, Request, Text
 
@@ -57,10 +68,7 @@ class Worker:
     def hear(self, within: float = _PATIENCE) -> Message:
         """The next message that is no pong, or a pong if one was asked for."""
         until = time.monotonic() + within
-        self.channel.sock.settimeout(within)
         while time.monotonic() < until:
-            import select
-
             select.select([self.channel.sock], [], [], until - time.monotonic())
             if (received := self.channel.receive()) is not None:
                 return received[0]
@@ -141,7 +149,9 @@ class Link:
         return list(self.events(id))
 
 
-def generate(id: int, prompt: str | Chat, *, stop: tuple[str, ...] = (), stream: bool = True, **sampling: Any) -> Generate:
+def generate(
+    id: int, prompt: str | Chat, *, stop: tuple[str, ...] = (), stream: bool = True, **sampling: Any
+) -> Generate:
     what = prompt if isinstance(prompt, Chat) else Text((prompt,))
     return Generate(id, f"r{id}", what, Sampling(**sampling), stop, stream)
 

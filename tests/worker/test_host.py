@@ -242,5 +242,5 @@ def test_pongs_come_while_python_hangs_but_steps_stand_still(worker: Worker) -> 
 def test_ordered_deaths(worker: Worker, fault: str, code: int) -> None:
     worker.load(model())
     link = worker.link()
-    link.send(generate(1, '{"echo": {"fault": "%s", "at": 2}} a b c' % fault))
+    link.send(generate(1, f'{{"echo": {{"fault": "{fault}", "at": 2}}}} a b c'))
     assert worker.process.wait(5) == code

@@ -78,7 +78,7 @@ def test_system_is_folded_into_the_first_user_turn_where_it_has_no_place() -> No
 
 
 def test_a_template_that_raises_is_the_clients_error_with_its_words() -> None:
-    source = "{% if messages|length > 1 %}{{ raise_exception('roles must alternate') }}{% endif %}{{ messages[0].content }}"
+    source = "{{ raise_exception('roles must alternate') if messages|length > 1 }}{{ messages[0].content }}"
     with pytest.raises(RequestError, match="roles must alternate") as caught:
         template(source).render(Chat(HI * 2))
     assert caught.value.code == "template_error"
@@ -92,15 +92,16 @@ def test_the_sandbox_holds() -> None:
 
 def test_output_is_bounded() -> None:
     with pytest.raises(RequestError, match="more than"):
-        template("{{ messages[0].content }}{% if x %}{% for i in range(90000) %}{{ 'x' * 1000 }}{% endfor %}{% endif %}").render(
-            Chat(HI, template_kwargs={"x": True})
+        template("{{ messages[0].content }}{% for i in range(n or 0) %}{{ 'x' * 1000 }}{% endfor %}").render(
+            Chat(HI, template_kwargs={"n": 90_000})
         )
 
 
 def test_additions_of_templates_in_the_wild() -> None:
     source = (
-        "{% set l = [] %}{% set _ = l.append('ä<') %}{% for i in range(9) %}{% if i == 1 %}{% break %}{% endif %}{{ i }}"
-        "{% endfor %}{% generation %}g{% endgeneration %}{{ l|tojson }}{{ strftime_now('%Y')|length }}{{ date_string|length }}"
+        "{% set l = [] %}{% set _ = l.append('ä<') %}"
+        "{% for i in range(9) %}{% if i == 1 %}{% break %}{% endif %}{{ i }}{% endfor %}"
+        "{% generation %}g{% endgeneration %}{{ l|tojson }}{{ strftime_now('%Y')|length }}{{ date_string|length }}"
         "{{ messages[0].content }}"
     )
     assert template(source).render(Chat(HI)) == '0g["ä<"]411hi'
@@ -109,7 +110,8 @@ def test_additions_of_templates_in_the_wild() -> None:
 def test_caps_of_a_template_that_knows_everything() -> None:
     source = (
         "{{ tools|tojson if tools else '' }}{{ reasoning_effort }}{% for m in messages %}"
-        "{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}"
+        "{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}"
         "{{ m.reasoning_content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}"
         "{% for k, v in c.function.arguments.items() %}{{ k }}={{ v }}{% endfor %}{% endfor %}{% endfor %}"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +45,7 @@ def test_more_rows_never_cost_less(measured: list[tuple[int, float]]) -> None:
     for rows, seconds in measured:
         costs.add(rows, seconds)
     predicted = [costs.predict(rows) for rows in range(1, 700, 7)]
-    assert all(a <= b + 1e-9 for a, b in zip(predicted, predicted[1:], strict=False))
+    assert all(a <= b + 1e-9 for a, b in itertools.pairwise(predicted))
 
 
 def test_nobody_decoding_gets_a_whole_ubatch() -> None:

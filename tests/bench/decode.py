@@ -1,0 +1,126 @@
+"""Decode throughput of the engine against a bare loop of ctypes calls, in one run: `python -m tests.bench.decode`.
+
+Both decode greedily over the same context (sequences, threads, cells); the bare loop does nothing but fill the batch,
+llama_decode and argmax. They take turns, as a busy machine slows both alike; the ratio of medians counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+
+from supervisor.config import Model, Sampling
+from tests import models
+from worker import binding
+from worker.context import Context
+from worker.engine import EngineCore
+from worker.main import Llama, LlamaModel
+from worker.protocol import Event, Generate, Text
+from worker.seams import Drop, Job, Load, Vitals
+
+PROMPT = "A long story about a fox, a dog and a hen that lived beside the old mill begins like this:"
+
+
+class Nowhere:
+    """An outbox that nobody reads."""
+
+    def put(self, link: int, events: Sequence[Event]) -> None:
+        pass
+
+    def backlog(self, link: int) -> int:
+        return 0
+
+
+def load(parallel: int, **keys: object) -> LlamaModel:
+    kind = Llama()
+    kind.prepare()
+    settings = Model(name="bench", path=models.smollm(), n_ctx=512, parallel=parallel, **keys)  # type: ignore[arg-type]
+    loaded = kind.load(Load(settings, 1, -1), lambda _: True)
+    assert isinstance(loaded, LlamaModel)
+    return loaded
+
+
+def bare(context: Context, prompt: Sequence[int], sequences: int, tokens: int) -> tuple[float, list[list[int]]]:
+    """Seconds for `tokens` decode steps of so many sequences, and their greedy tokens; prefill not counted."""
+    context.clear()
+    batch = binding._native.llama_batch_init(context.n_batch, 0, 1)
+    n_vocab = context.model.vocabulary.size
+    row = binding.ctypes.c_float * n_vocab
+    from numpy import frombuffer
+
+    def decode(rows: Sequence[tuple[int, int, int, bool]]) -> None:
+        batch.n_tokens = len(rows)
+        for index, (token, position, sequence, output) in enumerate(rows):
+            batch.token[index], batch.pos[index] = token, position
+            batch.n_seq_id[index], batch.seq_id[index][0], batch.logits[index] = 1, sequence, output
+        assert binding.decode(context.handle, batch) == 0
+        binding.synchronize(context.handle)
+
+    def argmax(index: int) -> int:
+        address = binding.get_logits_ith(context.handle, index)
+        return int(frombuffer(row.from_address(address), "f4").argmax())
+
+    last = len(prompt) - 1
+    texts: list[list[int]] = []
+    for sequence in range(sequences):
+        decode([(token, position, sequence, position == last) for position, token in enumerate(prompt)])
+        texts.append([argmax(last)])
+    began = time.monotonic()
+    for step in range(tokens):
+        decode([(text[-1], len(prompt) + step, sequence, True) for sequence, text in enumerate(texts)])
+        for index, text in enumerate(texts):
+            text.append(argmax(index))
+    seconds = time.monotonic() - began
+    binding._native.llama_batch_free(batch)
+    return seconds, texts
+
+
+def engine(model: LlamaModel, prompt: list[int], sequences: int, tokens: int) -> float:
+    """Seconds the engine takes for the same, from the first step in which all decode."""
+    model._context.clear()
+    core = EngineCore(model._context, model.facts.sampling, model._costs, None, 0.25, Nowhere(), Vitals())
+    sampling = Sampling(temperature=0.0, max_tokens=tokens + sequences + 64)
+    request = Generate(0, "bench", Text((PROMPT,)), sampling, cache_prompt=False)
+    for sequence in range(sequences):
+        core.obey(Job((1, sequence), request, prompt))
+    while core.waiting or not core.running or not all(reply.decoding for reply in core.running):
+        core.step()
+    assert len(core.running) == sequences, "a sequence ended early: the comparison is void"
+    began = time.monotonic()
+    for _ in range(tokens):
+        core.step()
+    seconds = time.monotonic() - began
+    assert len(core.running) == sequences, "a sequence ended early: the comparison is void"
+    for sequence in range(sequences):
+        core.obey(Drop((1, sequence)))
+    return seconds
+
+
+def compare(sequences: int, tokens: int = 48, rounds: int = 5) -> tuple[float, float]:
+    """Median tokens/s of the bare loop and of the engine."""
+    model = load(sequences)
+    prompt = model.text.prompt(Text((PROMPT,)))
+    speeds: dict[str, list[float]] = {"bare": [], "engine": []}
+    for _ in range(rounds):
+        speeds["bare"].append(sequences * tokens / bare(model._context, prompt, sequences, tokens)[0])
+        speeds["engine"].append(sequences * tokens / engine(model, prompt, sequences, tokens))
+    model._context.close()
+    return statistics.median(speeds["bare"]), statistics.median(speeds["engine"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("sequences", type=int, nargs="*", default=[1, 4, 16])
+    options = parser.parse_args()
+    print("sequences  bare tok/s  engine tok/s  ratio")
+    for sequences in options.sequences:
+        plain, ours = compare(sequences, options.tokens, options.rounds)
+        print(f"{sequences:9}  {plain:10.1f}  {ours:12.1f}  {ours / plain:5.3f}")
+
+
+if __name__ == "__main__":
+    main()
