@@ -44,7 +44,7 @@ def tiny(name: str = "tiny", *, seed: int = 1, sampling: dict[str, float] | None
 
 
 def broken() -> dict[str, str]:
-    """Paths by kind: empty, random, cut (among the tensors), header (in the metadata), strange (no such architecture)."""
+    """Paths by kind: empty, random, cut (in the tensors), header (in the metadata), strange (unknown architecture)."""
     whole = Path(tiny()).read_bytes()
     contents = {
         "empty": b"",

@@ -7,9 +7,13 @@ llama_decode and argmax. They take turns, as a busy machine slows both alike; th
 from __future__ import annotations
 
 import argparse
+import ctypes
 import statistics
 import time
 from collections.abc import Sequence
+
+import llama_cpp.llama_cpp as native
+import numpy as np
 
 from supervisor.config import Model, Sampling
 from tests import models
@@ -45,11 +49,9 @@ def load(parallel: int, **keys: object) -> LlamaModel:
 def bare(context: Context, prompt: Sequence[int], sequences: int, tokens: int) -> tuple[float, list[list[int]]]:
     """Seconds for `tokens` decode steps of so many sequences, and their greedy tokens; prefill not counted."""
     context.clear()
-    batch = binding._native.llama_batch_init(context.n_batch, 0, 1)
+    batch = native.llama_batch_init(context.n_batch, 0, 1)
     n_vocab = context.model.vocabulary.size
-    row = binding.ctypes.c_float * n_vocab
-    from numpy import frombuffer
-
+    row = ctypes.c_float * n_vocab
     def decode(rows: Sequence[tuple[int, int, int, bool]]) -> None:
         batch.n_tokens = len(rows)
         for index, (token, position, sequence, output) in enumerate(rows):
@@ -60,7 +62,7 @@ def bare(context: Context, prompt: Sequence[int], sequences: int, tokens: int) -
 
     def argmax(index: int) -> int:
         address = binding.get_logits_ith(context.handle, index)
-        return int(frombuffer(row.from_address(address), "f4").argmax())
+        return int(np.ctypeslib.as_array(row.from_address(address)).argmax())
 
     last = len(prompt) - 1
     texts: list[list[int]] = []
@@ -73,7 +75,7 @@ def bare(context: Context, prompt: Sequence[int], sequences: int, tokens: int) -
         for index, text in enumerate(texts):
             text.append(argmax(index))
     seconds = time.monotonic() - began
-    binding._native.llama_batch_free(batch)
+    native.llama_batch_free(batch)
     return seconds, texts
 
 
