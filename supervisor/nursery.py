@@ -26,6 +26,7 @@ from supervisor.timers import Timers
 
 log = logging.getLogger("root")
 _LATE = 2.0  # a root this late (VM paused, overload) cannot judge anybody
+_LAST_WAIT = 2.0
 _MESSAGES_AT_ONCE = 64  # per child and turn of the loop, so that a chatty child starves nobody
 
 
@@ -60,6 +61,7 @@ class Ward:
         self.vitals = liveness.born(now)
         self.verdict = Verdict.HEALTHY
         self.ladder: Ladder | None = None
+        self.unkillable = False  # SIGKILL did not end it: it is stuck in the kernel
 
     @property
     def role(self) -> str:
@@ -111,6 +113,19 @@ class Nursery:
         """Those that were asked to stop are now told."""
         for ward in list(self.wards):
             self.stop(ward, ladder.hung)
+
+    def kill_all(self) -> None:
+        """The root's own last act: nobody is left, but for what the kernel holds."""
+        for ward in self.wards:
+            ward.child.signal(signal.SIGKILL)
+        deadline = time.monotonic() + _LAST_WAIT
+        for ward in self.wards:
+            if ward.child.gone_within(max(0.0, deadline - time.monotonic())):
+                ward.child.reap()
+                ward.child.close()
+            else:
+                ward.unkillable = True
+        self.wards = {ward for ward in self.wards if ward.unkillable}
 
     # -- the loop's callbacks ----------------------------------------------------------------------------------
 
@@ -187,6 +202,7 @@ class Nursery:
                 ward.child.signal(signal.SIGKILL)
             case Rung.GIVE_UP:
                 log.error("unkillable %s", facts(role=ward.role, pid=ward.child.pid))
+                ward.unkillable = True
                 ward.owner.unkillable(ward)
                 return
         if rung is not Rung.ASK:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,10 @@ class Child:
     def stack_dump(self) -> str:
         """What faulthandler wrote: at SIGUSR1, or at a fatal signal."""
         return os.pread(self._dump, 64 * 1024, 0).decode("utf-8", "replace")
+
+    def gone_within(self, seconds: float) -> bool:
+        """Whether it ends in this time; blocks."""
+        return bool(select.select([self.pidfd], [], [], seconds)[0])
 
     def reap(self) -> int:
         """The exit code, -N for signal N. Only after `pidfd` is readable."""

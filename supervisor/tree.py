@@ -45,7 +45,15 @@ class Tree:
         self._status = ""
 
     def run(self) -> int:
-        """Serves until told to stop."""
+        """Serves until told to stop. Whatever ends it, no child is left."""
+        try:
+            return self._serve()
+        finally:
+            self._nursery.kill_all()
+            if self._nursery.wards:  # stuck in the kernel; multiprocessing would wait for them at exit
+                os._exit(1)
+
+    def _serve(self) -> int:
         title.set("root")
         self._catch_signals()
         self._proxies.start(self._fleet)
@@ -138,11 +146,11 @@ class Tree:
 
     def _advance_stop(self) -> None:
         """Workers first, then the proxies, then the root: the reverse order of opening."""
-        if not self._stopping or self._exit is not None or self._workers.of:
+        if not self._stopping or self._exit is not None:
             return
-        if not self._nursery.wards:
+        if all(ward.unkillable for ward in self._nursery.wards):
             self._exit = 0
-        else:
+        elif all(ward.unkillable for ward in self._workers.of.values()):
             self._proxies.stop()
 
     # -- reload ------------------------------------------------------------------------------------------------

@@ -38,6 +38,19 @@ def until(fact: Callable[[], Any], within: float, what: str = "") -> Any:
         time.sleep(0.01)
 
 
+def still_there(family: list[psutil.Process], within: float) -> list[psutil.Process]:
+    """Those that have not ended in time; one that nobody reaps has ended."""
+    _, left = psutil.wait_procs([process for process in family if alive(process)], timeout=within)
+    return [process for process in left if alive(process)]
+
+
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Server:
     """`with Server(tmp_path, toml) as server:`; the configuration's [server] table is added here.
 
@@ -81,7 +94,7 @@ class Server:
             self.process.wait(30)
         finally:
             self.http.close()
-            left = [process for process in family if process.is_running() and process.status() != "zombie"]
+            left = still_there(family, within=1.0)
             for process in left:
                 process.kill()
         if kind is None:

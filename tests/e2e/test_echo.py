@@ -42,13 +42,13 @@ def test_requests_are_routed_by_model_and_alias(server: Server) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status", "code", "param"),
     [
-        (CHAT, {"model": "nope", "messages": [{"role": "user", "content": "x"}]}, 404, "model_not_found", None),
+        (CHAT, {"model": "nope", "messages": [{"role": "user", "content": "x"}]}, 404, "model_not_found", "model"),
         (CHAT, "{not json", 400, "invalid_json", None),
         (CHAT, {"model": "a", "messages": "hello"}, 400, "invalid_value", "messages"),
         ("/v1/completions", {"model": "a", "prompt": "x", "temperature": -1}, 400, "invalid_value", "temperature"),
         (CHAT, {"model": "a", "messages": [{"role": "unsupported", "content": "x"}]}, 400, "template_error", None),
         ("/v1/completions", {"model": "a", "prompt": "x" * 5000}, 400, "context_length_exceeded", None),
-        ("/models/load", {"model": "nope"}, 404, "model_not_found", None),
+        ("/models/load", {"model": "nope"}, 404, "model_not_found", "model"),
         ("/nowhere", {}, 404, "not_found", None),
     ],
 )  # fmt: skip
@@ -158,17 +158,15 @@ def test_steady_traffic_on_one_model_does_not_starve_another(tmp_path: Path) -> 
 def test_first_come_first_served(tmp_path: Path) -> None:
     with Server(tmp_path, ONE_PLACE.format(max_wait="60s")) as server:
         busy = Stream(server, "a", '{"echo": {"rate": 20}} ' + "word " * 30).begun()
-        order: list[str] = []
-        second = Stream(server, "b", '{"echo": {"rate": 100}} ' + "b " * 10)
-        until(lambda: "b" in str(server.log.read_text()) or True, 1)
-        third = Stream(server, "c", "c")
+        second = Stream(server, "c", '{"echo": {"rate": 100}} ' + "c " * 10)
+        until(lambda: server.status("c")["queued"] == 1, 5)
+        third = Stream(server, "b", "b")
+        until(lambda: server.status("b")["queued"] == 1, 5)
         busy.join()
         second.begun()
-        order.append("b" if not third.text else "c")
-        second.join()
-        third.join()
-        assert order == ["b"]
-        assert (second.done, third.done) == (True, True)
+        assert not third.text
+        assert second.join().done
+        assert third.join().done
 
 
 class TestLeaving:
@@ -181,8 +179,8 @@ class TestLeaving:
                 body = json.dumps({"model": "a", "prompt": "x"}).encode()
                 head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
                 sock.sendall(head.encode() + body)
-                until(lambda: server.state("a") == "loading", 5)
-                until(lambda: stream._thread.is_alive(), 1)
+                until(lambda: server.status("a")["queued"] == 2, 5)
+            until(lambda: server.status("a")["queued"] == 1, 1)
             assert server.state("a") == "loading"  # the other one still waits
             server.http.post("/models/unload", json={"model": "a"})
             stream.join(2)

@@ -11,10 +11,9 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.e2e.server import ROOT, Server, Stream, free_port, text_of, until
+from tests.e2e.server import ROOT, Server, Stream, free_port, still_there, text_of, until
 from tests.echo_worker import expected
 
 ECHO = '[defaults]\nworker = "tests.echo_worker:main"\n'
@@ -91,11 +90,6 @@ def test_a_killed_proxy_refuses_nobody_and_unloads_nothing(tmp_path: Path) -> No
         assert server.http.get("/v1/models/a").json()["runtime"]["generation"] == 1
 
 
-def left_after(family: list[psutil.Process], seconds: float) -> list[psutil.Process]:
-    _, left = psutil.wait_procs(family, timeout=seconds)
-    return [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-
-
 @pytest.mark.parametrize("moment", ["serving", "loading", "stopped worker", "boot"])
 def test_nothing_outlives_a_killed_root(tmp_path: Path, moment: str) -> None:
     server = Server(tmp_path, ECHO + '[models.a]\npreload = true\n[models.slow]\nfile = "load=30"\n')
@@ -113,7 +107,7 @@ def test_nothing_outlives_a_killed_root(tmp_path: Path, moment: str) -> None:
             server.kill("w:a", signal.SIGSTOP)
         family = server.family()
         server.process.kill()
-        assert left_after(family, 1.0) == []
+        assert still_there(family, within=1.0) == []
     finally:
         server.process.kill()
         server.process.wait(5)
