@@ -31,7 +31,7 @@ class Fields(Sampling, frozen=True, kw_only=True):
     stream_options: StreamOptions = StreamOptions()
     n_predict: Tokens | None = None
     max_completion_tokens: Tokens | None = None
-    stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS)] = ()  # type: ignore[assignment]
+    stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS, description=f"(at most {MAX_STOPS})")] = ""
     cache_prompt: bool = True
     return_progress: bool = False
     timings_per_token: bool = False

@@ -65,12 +65,14 @@ def pieces(value: Any, path: Path) -> Pieces:
     """Text, token ids, or both mixed. Raises BadRequest, Unsupported."""
     if isinstance(value, dict):
         raise Unsupported("multimodal prompt", path[0] if isinstance(path[0], str) else None)
-    found = value if isinstance(value, list) else [value]
-    for index, item in enumerate(found):
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise bad(path, "string, or list of strings and token ids", value)
+    for index, item in enumerate(value):
         if type(item) is not str and not (type(item) is int and 0 <= item < 2**31):
-            place = (*path, index) if isinstance(value, list) else path
-            raise bad(place, "string or token id ≥ 0", item)
-    return tuple(found)
+            raise bad((*path, index), "string or token id ≥ 0", item)
+    return tuple(value)
 
 
 class CompletionReply(Reply):

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.dialects.results import FINGERPRINT
 from supervisor.config import Config, Model, Sampling
-from supervisor.control import ModelStatus
+from supervisor.control import ModelStatus, State
 
 # What llama.cpp does where nobody says anything. API.md, 5.
 DEFAULTS = Sampling(
@@ -24,7 +24,7 @@ DEFAULTS = Sampling(
     ignore_eos=False,
 )
 _COMMON: dict[str, Any] = {
-    "ui": True,
+    "ui": False,
     "ui_settings": {},
     "build_info": FINGERPRINT,
     "cors_proxy_enabled": False,
@@ -66,5 +66,5 @@ def model_props(model: Model, status: ModelStatus) -> dict[str, Any]:
         "chat_template_caps": facts.template_caps if facts else {},
         "bos_token": facts.bos_token if facts else "",
         "eos_token": facts.eos_token if facts else "",
-        "is_loaded": status.loaded_at is not None,
+        "is_loaded": status.state in (State.READY, State.DRAINING),
     }

@@ -139,6 +139,7 @@ class Harness:
         self.statuses = statuses or tuple(loaded(name, state=State.UNLOADED, facts=None) for name in names)
         self.said: list[Message] = []  # by the proxy, to the root
         self.workers: list[FakeWorker] = []
+        self.sockets: list[socket.socket] = []  # of raw clients; closed at the end
 
     async def __aenter__(self) -> Harness:
         loop = asyncio.get_running_loop()
@@ -159,6 +160,8 @@ class Harness:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.client.aclose()
+        for sock in self.sockets:
+            sock.close()
         for worker in self.workers:
             worker.die()
         self.tell(Stop(1.0))

@@ -1,0 +1,262 @@
+"""The dialects alone: what a body means, what it may not say, and what is refused rather than ignored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy.dialects import llama, openai_chat, openai_completions
+from proxy.errors import STATUS, ApiError
+from supervisor.config import Sampling
+from worker.protocol import Chat, Text
+
+USER = {"role": "user", "content": "hi"}
+SAMPLING = {
+    "temperature": 0.5, "top_k": -1, "top_p": 0.9, "min_p": 0.1, "seed": 2**32 - 1, "repeat_penalty": 1.1,
+    "presence_penalty": -1.5, "frequency_penalty": 2, "repeat_last_n": 0, "max_tokens": 5, "ignore_eos": True,
+}  # fmt: skip
+
+
+def chat(**body: Any) -> Any:
+    return openai_chat.parse({"messages": [USER]} | body, "r").asks[0]
+
+
+def refusal(**body: Any) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        openai_chat.parse({"messages": [USER]} | body, "r")
+    return caught.value
+
+
+def test_every_sampling_parameter_reaches_the_worker() -> None:
+    assert chat(**SAMPLING).sampling == Sampling(**SAMPLING)
+    assert set(SAMPLING) == set(Sampling.__struct_fields__)
+
+
+def test_null_and_unknown_fields_count_as_absent() -> None:
+    assert chat(**dict.fromkeys(SAMPLING), stream=None, stop=None, what={"ever": [1]}) == chat()
+
+
+@pytest.mark.parametrize(
+    ("names", "limit"),
+    [
+        ({"max_tokens": 1}, 1),
+        ({"max_tokens": 1, "max_completion_tokens": 2}, 2),
+        ({"max_tokens": 1, "max_completion_tokens": 2, "n_predict": 3}, 3),
+        ({"n_predict": 0, "max_tokens": 1}, 0),
+        ({"max_tokens": -1}, -1),
+        ({"max_tokens": 5.0}, 5),
+    ],
+)
+def test_the_first_name_for_the_limit_counts(names: dict[str, Any], limit: int) -> None:
+    assert chat(**names).sampling.max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"), [("x", ("x",)), (["a", "", "b"], ("a", "b")), ("", ()), ([], ()), (["s"] * 64, ("s",) * 64)]
+)
+def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
+    assert chat(stop=stop).stop == words
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"temperature": "hot"}, "temperature", "number"),
+        ({"temperature": -1}, "temperature", "0"),
+        ({"top_p": 1.5}, "top_p", "from 0 to 1"),
+        ({"max_tokens": "5"}, "max_tokens", "integer"),
+        ({"max_tokens": 5.5}, "max_tokens", "integer"),
+        ({"max_tokens": -2}, "max_tokens", "-1"),
+        ({"seed": 2**64}, "seed", "integer"),
+        ({"stream": 1}, "stream", "true or false"),
+        ({"stop": [1]}, "stop[0]", "string"),
+        ({"stop": ["s"] * 65}, "stop", "64"),
+        ({"stream_options": True}, "stream_options", "object"),
+        ({"messages": []}, "messages", "at least one"),
+        ({"messages": None}, "messages", "required"),
+        ({"messages": "hi"}, "messages", "list"),
+        ({"messages": [1]}, "messages[0]", "object"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "required"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "required"),
+        ({"messages": [USER, {"role": "assistant"}]}, "messages[1]", "content or tool_calls"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "string"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text", "string"),
+        ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "messages[0].content[0].type", "text"),
+        ({"tools": {}}, "tools", "list"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name", "string"),
+        ({"tool_choice": "sometimes"}, "tool_choice", "auto"),
+        ({"tool_choice": {"function": {"name": "g"}}}, "tool_choice.function.name", "one of the tools"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
+        ({"n": 0}, "n", "≥ 1"),
+        ({"chat_template_kwargs": {"enable_thinking": "yes"}}, "chat_template_kwargs.enable_thinking", "true or false"),
+        ({"continue_final_message": True}, "continue_final_message", "not the assistant's"),
+    ],
+)
+def test_an_error_names_the_place_and_what_is_legal(body: dict[str, Any], param: str, words: str) -> None:
+    error = refusal(**body)
+    assert error.status == 400
+    assert error.param == param
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"n": 2},
+        {"grammar": "root ::= x"},
+        {"json_schema": {}},
+        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "json_schema", "json_schema": {}}},
+        {"logit_bias": {"5": -100}},
+        {"logprobs": True},
+        {"top_logprobs": 3},
+        {"best_of": 2},
+        {"mirostat": 2},
+        {"dry_multiplier": 0.8},
+        {"samplers": ["top_k"]},
+        {"tool_choice": "required"},
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"function": {"name": "f"}}},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+    ],
+)
+def test_what_is_not_built_is_refused_and_never_ignored(body: dict[str, Any]) -> None:
+    error = refusal(**body)
+    assert (error.status, error.code) == (501, "unsupported_feature")
+    assert error.fields["feature"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"n": 1, "best_of": 1, "logprobs": False, "top_logprobs": 0, "logit_bias": {}, "grammar": ""},
+        {"response_format": {"type": "text"}, "mirostat": 0, "xtc_probability": 0.0, "typical_p": 1, "top_n_sigma": -1},
+        {"tools": [{"type": "web_search"}], "tool_choice": "auto"},
+        {"reasoning_format": "auto", "user": "u", "metadata": {}, "store": True, "service_tier": "auto"},
+    ],
+)
+def test_what_has_no_effect_is_accepted(body: dict[str, Any]) -> None:
+    assert chat(**body) == chat()
+
+
+def test_messages_reach_the_template_as_it_expects_them() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    found = chat(
+        messages=[
+            {"role": "developer", "content": "be brief", "extra": 1},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "b"}]},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": None, "tool_call_id": "c"},
+        ],
+        reasoning_effort="low",
+        chat_template_kwargs={"enable_thinking": False},
+    ).prompt
+    assert found == Chat(
+        messages=[
+            {"role": "system", "content": "be brief"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": None, "tool_calls": [call | {"type": "function"}]},
+            {"role": "tool", "content": None, "tool_call_id": "c"},
+        ],
+        template_kwargs={"reasoning_effort": "low", "enable_thinking": False},
+    )
+
+
+def test_tool_choice_none_hides_the_tools() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert chat(tools=tools).prompt.tools == tools
+    assert chat(tools=tools, tool_choice="none").prompt.tools is None
+
+
+@pytest.mark.parametrize(
+    ("body", "prompt", "continued"),
+    [
+        ({}, False, True),
+        ({"continue_final_message": "content"}, False, True),
+        ({"add_generation_prompt": True}, True, False),
+        ({"add_generation_prompt": False}, False, True),
+    ],
+)
+def test_a_trailing_assistant_message_is_continued(body: dict[str, Any], prompt: bool, continued: bool) -> None:
+    found = chat(messages=[USER, {"role": "assistant", "content": "I"}], **body).prompt
+    assert (found.add_generation_prompt, found.continue_final) == (prompt, continued)
+
+
+@pytest.mark.parametrize(
+    ("tail", "body", "code"),
+    [
+        ([{"role": "assistant", "content": "a"}] * 2, {}, "invalid_value"),
+        ([{"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}], {}, "invalid_value"),
+        (
+            [{"role": "assistant", "content": "a"}],
+            {"continue_final_message": True, "add_generation_prompt": True},
+            "conflicting_fields",
+        ),
+        ([{"role": "assistant", "content": "a"}], {"continue_final_message": "thoughts"}, "invalid_value"),
+    ],
+)
+def test_what_cannot_be_continued(tail: list[Any], body: dict[str, Any], code: str) -> None:
+    assert refusal(messages=[USER, *tail], **body).code == code
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asks"),
+    [
+        ("a", [("a",)]),
+        ([1, 2], [(1, 2)]),
+        (["a", 1], [("a", 1)]),
+        (["a", "b"], [("a",), ("b",)]),
+        ([[1], "b"], [(1,), ("b",)]),
+        ([["a", 1], [2]], [("a", 1), (2,)]),
+    ],
+)
+def test_prompts(prompt: Any, asks: list[Any]) -> None:
+    found = openai_completions.parse({"prompt": prompt}, "r").asks
+    assert [ask.prompt for ask in found] == [Text(pieces) for pieces in asks]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "param"),
+    [
+        (None, "prompt"),
+        ([], "prompt"),
+        (5, "prompt"),
+        ([1, True], "prompt[1]"),
+        ([-1], "prompt[0]"),
+        ([["a"], [1.5]], "prompt[1][0]"),
+        (["x"] * 65, "prompt"),
+    ],
+)
+def test_prompts_that_are_none(prompt: Any, param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        openai_completions.parse({"prompt": prompt}, "r")
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def test_echo_of_tokens_needs_a_tokenizer() -> None:
+    assert openai_completions.parse({"prompt": ["a", "b"], "echo": True}, "r").openings == ["a", "b"]
+    with pytest.raises(ApiError) as caught:
+        openai_completions.parse({"prompt": [1], "echo": True}, "r")
+    assert caught.value.status == 501
+
+
+def test_tokenize_takes_mixed_content_and_none() -> None:
+    assert llama.tokenize({"content": ["a", 1], "add_special": True}).pieces == ("a", 1)
+    assert llama.tokenize({}).pieces == llama.tokenize({"content": ""}).pieces == ()
+    with pytest.raises(ApiError):
+        llama.tokenize({"content": {"a": 1}})
+    with pytest.raises(ApiError) as caught:
+        llama.detokenize({"tokens": [1, "a"]})
+    assert caught.value.param == "tokens[1]"
+
+
+def test_each_code_has_one_status_and_the_object_its_shape() -> None:
+    for code, (status, kind) in STATUS.items():
+        error = ApiError(code, "m", param="p", hint=1)
+        assert error.object == {
+            "error": {"message": "m", "type": kind, "code": code, "status": status, "param": "p", "hint": 1}
+        }
+    assert ApiError("no_such_code", "m").status == 500
+    assert (b"retry-after", b"1") in ApiError("model_backoff", "m", retry_after=0.2).headers
+    assert (b"x-should-retry", b"false") in ApiError("worker_hung", "m").headers
