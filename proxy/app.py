@@ -1,10 +1,10 @@
 """create_app(): routes, and the layers every request passes through, outermost first.
 
-    Boundary   id, headers, access log
-    Cors       which pages may read the answer; OPTIONS
-    Catch      exceptions → answers
-    Slash      one trailing slash is dropped
-    Auth       who asks
+Boundary   id, headers, access log
+Cors       which pages may read the answer; OPTIONS
+Catch      exceptions → answers
+Slash      one trailing slash is dropped
+Auth       who asks
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Call:
 
     def note(self) -> str:
         """What a client that hears nothing may be told: `queued 2`, `loading 0.42` or nothing."""
-        return "" if self._lease else self.gate.position()
+        return "" if self._lease else self.gate.position(self.wait)
 
     def _note(self, events: Sequence[Event]) -> None:
         """Measures the wait until the worker accepts."""

@@ -1,14 +1,14 @@
 """What a client is told when a request cannot be served, and the one mapping to HTTP. API.md, 1.3.
 
-    ApiError                 any code of the table below
-    ├── BadRequest           400: `invalid_value` at the place `param`, unless another code is named
-    ├── Unsupported          501: the request is sound, this model or build cannot do it
-    ├── WorkerLost           500: the worker died or hung while serving this request
-    ├── LoadFailed           503: the model cannot be loaded; carries the cause
-    └── Unloaded             503: the model was unloaded, or the server stopped, before the request was done
-    Gone                     nobody is left to answer
-    ├── ClientGone           the client has closed the connection
-    └── ClientStalled        the client does not read; its connection is cut
+ApiError                 any code of the table below
+├── BadRequest           400: `invalid_value` at the place `param`, unless another code is named
+├── Unsupported          501: the request is sound, this model or build cannot do it
+├── WorkerLost           500: the worker died or hung while serving this request
+├── LoadFailed           503: the model cannot be loaded; carries the cause
+└── Unloaded             503: the model was unloaded, or the server stopped, before the request was done
+Gone                     nobody is left to answer
+├── ClientGone           the client has closed the connection
+└── ClientStalled        the client does not read; its connection is cut
 """
 
 from __future__ import annotations

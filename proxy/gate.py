@@ -6,6 +6,7 @@ The root decides what loads and what goes; a gate only says what is wanted, and 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -68,11 +69,12 @@ class Gate:
         self._check(wait)
         return await self._wait(wait)
 
-    def position(self) -> str:
-        """What a waiting client may be told: `loading 0.42` or `queued 3`."""
+    def position(self, wait: Wait) -> str:
+        """What a waiting client may be told: `loading 0.42`, or `queued 3` if it is the third."""
         if self.status.state is State.LOADING:
             return f"loading {self.status.progress:.2f}"
-        return f"queued {len(self._queue)}"
+        ahead = itertools.takewhile(lambda entry: entry[1] is not wait, self._queue)
+        return f"queued {sum(1 for _ in ahead) + 1}"
 
     async def settled(self, states: set[State]) -> None:
         """Waits until the root reports one of these states. Raises LoadFailed if the load fails meanwhile."""

@@ -89,9 +89,13 @@ class Generation:
         self.closed, self._drain = False, None
 
     def end(self, error: Callable[[], Exception]) -> None:
-        """Ends whatever is in flight with an error; each reader gets its own instance."""
+        """Ends whatever is in flight with an error; each reader gets its own instance.
+
+        The leases end here, not when their clients have read the error: a client that does not read delays no drain.
+        """
         for lease in tuple(self.leases):
             lease.stream.fail(error())
+            lease.release()
 
     def lose(self, error: Callable[[], Exception]) -> None:
         """The worker is gone or given up: nobody is admitted any more, and what is in flight ends."""

@@ -156,6 +156,11 @@ def _ignore(reason: str, broken: bool) -> None:
     pass
 
 
+def _refusal(event: Failed) -> ApiError:
+    fields = {name: value for name, value in event.fields.items() if name not in ("code", "message", "self")}
+    return ApiError(event.code, event.message, **fields)
+
+
 class Stream:
     """The events of one call. Bounded by `limit` bytes of backlog: past it the call is cancelled and `stalled` called.
 
@@ -211,7 +216,7 @@ class Stream:
             return
         if isinstance(event, Failed):
             self._finish(event.id)
-            self.fail(ApiError(event.code, event.message, **event.fields))
+            self.fail(_refusal(event))
             return
         self._events.append(event)
         self._backlog += _EVENT_BYTES

@@ -1,8 +1,8 @@
 """What models there are and how they are, as the root says; names; and the root's orders to this proxy's share of them.
 
-    Models       every model by name, and what the root's messages mean for it
-    └── Gate         admission to one model, and who waits for it
-        └── Generation   one link's leases
+Models       every model by name, and what the root's messages mean for it
+└── Gate         admission to one model, and who waits for it
+    └── Generation   one link's leases
 """
 
 from __future__ import annotations

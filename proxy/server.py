@@ -119,7 +119,9 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        if self.cycle.more_body:  # answered early, as with 413: it may send the rest, for a while
+        if (
+            self.cycle.response_complete and self.cycle.more_body
+        ):  # answered early, as with 413: it may send the rest, for a while
             self._limit(HEADER_TIMEOUT)
         super().on_response_complete()
 

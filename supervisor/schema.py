@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import functools
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec.structs import FieldInfo
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
@@ -215,8 +217,7 @@ def convert(value: object, kind: Any, *, path: Path = (), strict: bool = True) -
 def _struct(value: object, kind: type[msgspec.Struct], path: Path, strict: bool) -> Any:
     if not isinstance(value, Mapping):
         raise Invalid(path, "table", value)
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    hints = get_type_hints(kind, include_extras=True)
+    fields, hints = _shape(kind)
     found: dict[str, object] = {}
     for key, item in value.items():
         field = fields.get(key)
@@ -229,6 +230,13 @@ def _struct(value: object, kind: type[msgspec.Struct], path: Path, strict: bool)
         if field.required and field.name not in found:
             raise Missing((*path, name), describe(hints[field.name]))
     return kind(**found)
+
+
+@functools.cache
+def _shape(kind: type[msgspec.Struct]) -> tuple[dict[str, FieldInfo], dict[str, Any]]:
+    """The fields by their names in the file, and their types: what costs most, and never changes."""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    return fields, get_type_hints(kind, include_extras=True)
 
 
 def _union(value: object, kind: Any, path: Path, strict: bool) -> Any:

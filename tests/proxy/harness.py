@@ -1,8 +1,8 @@
 """A whole proxy in the test's event loop: real sockets all around it, a root and workers that do as the test says.
 
-    async with Harness() as server:
-        worker = await server.attach()
-        ...
+async with Harness() as server:
+    worker = await server.attach()
+    ...
 """
 
 from __future__ import annotations

@@ -175,7 +175,9 @@ async def test_a_drain_waits_for_what_runs() -> None:
     async with Harness() as server:
         worker = await server.attach()
         task, ask = await begun(server, worker)
-        server.tell(Drain("m", 1, "requested", deadline=60.0), )
+        server.tell(
+            Drain("m", 1, "requested", deadline=60.0),
+        )
         server.tell(Ping(1))
         await server.heard(Pong)
         assert server.count(Drained) == 0
