@@ -67,7 +67,7 @@ class Reply:
         if self.n_out == 1:
             self._first = time.monotonic()
         slot = self.slot
-        if token in self._vocabulary.end and not self.job.request.sampling.ignore_eos:
+        if token in self._vocabulary.end:
             return self._end("eos")
         text = self._text.feed(self._vocabulary.pieces[token])
         if text:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from worker.turns import Turn
+from worker.turns import Turn, _State
 
 
 @pytest.fixture
@@ -65,6 +65,9 @@ def test_a_turn_that_comes_too_late_is_given_back(fd: int) -> None:
     holder, waiter, third = turn(fd), turn(fd, patience=0.05), turn(fd)
     with holder, waiter:
         pass
+    until = time.monotonic() + 5
+    while waiter._waiter._state is not _State.IDLE:
+        assert time.monotonic() < until, "the late waiter never woke"
     began = time.monotonic()
     with third:
         pass

@@ -1,0 +1,125 @@
+"""One link, without its thread: what is sent, merged, dropped, split."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from worker.links import Gone, Link
+from worker.protocol import (
+    MAX_FRAME,
+    VERSION,
+    Cancel,
+    Delta,
+    Event,
+    Failed,
+    Finished,
+    Framer,
+    Hello,
+    ProtocolError,
+    Rendered,
+    Request,
+    Timings,
+    encode,
+)  # fmt: skip
+
+HELLO = Hello(VERSION, 5)
+
+
+class Ends:
+    """The link, and the proxy at its other end."""
+
+    def __init__(self) -> None:
+        self.proxy, theirs = socket.socketpair()
+        self.proxy.setblocking(False)
+        self.link = Link(1, theirs.detach(), 5)
+        self._framer: Framer[list[Event]] = Framer(list[Event])
+
+    def sent(self) -> list[Event]:
+        """All events that the link has to send."""
+        events: list[Event] = []
+        done = False
+        while not done:
+            done = self.link.write()
+            with contextlib.suppress(BlockingIOError):
+                while chunk := self.proxy.recv(2**22):
+                    events += [event for batch in self._framer.feed(chunk) for event in batch]
+        return events
+
+    def read(self, *requests: Request) -> list[Request]:
+        self.proxy.sendall(b"".join(encode(request) for request in requests))
+        return list(self.link.read())
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ends = Ends()
+    yield ends
+    ends.link.close()
+    ends.proxy.close()
+
+
+def finished(id: int) -> Finished:
+    return Finished(id, "eos", "", Timings())
+
+
+def test_hello_comes_first(ends: Ends) -> None:
+    assert ends.sent() == [HELLO]
+
+
+def test_deltas_of_a_stream_merge_but_not_across_its_end_or_with_others(ends: Ends) -> None:
+    for id in (1, 2):
+        ends.link.open(id)
+    ends.link.push([Delta(1, "a"), Delta(2, "x")])
+    ends.link.push([Delta(1, "b", 2), finished(1), Delta(1, "late")])
+    ends.link.push([Delta(2, "y")])
+    assert ends.sent() == [HELLO, Delta(1, "ab", 3), Delta(2, "xy", 2), finished(1)]
+
+
+def test_nothing_is_sent_for_a_forgotten_request(ends: Ends) -> None:
+    for id in (1, 2):
+        ends.link.open(id)
+    ends.link.push([Delta(2, "a"), Delta(1, "gone"), Delta(2, "b")])
+    assert ends.link.forget(1)
+    ends.link.push([Delta(1, "gone too"), Delta(2, "c"), finished(1)])
+    assert ends.sent() == [HELLO, Delta(2, "abc", 3)]
+    assert not ends.link.forget(1)
+
+
+def test_what_outgrows_a_frame_is_split_or_refused(ends: Ends) -> None:
+    for id in (1, 2):
+        ends.link.open(id)
+    text = "é" * MAX_FRAME
+    ends.link.push([Delta(1, text, 7), Rendered(2, text)])
+    events = ends.sent()
+    deltas = [event for event in events if isinstance(event, Delta)]
+    assert "".join(delta.text for delta in deltas) == text
+    assert sum(delta.tokens for delta in deltas) == 7
+    assert isinstance(events[-1], Failed)
+
+
+def test_an_id_in_use_is_a_protocol_error(ends: Ends) -> None:
+    ends.link.open(1)
+    with pytest.raises(ProtocolError, match="in use"):
+        ends.link.open(1)
+    ends.link.push([finished(1)])
+    ends.link.open(1)
+
+
+def test_a_proxy_must_greet_with_this_generation(ends: Ends) -> None:
+    with pytest.raises(ProtocolError, match="before Hello"):
+        ends.read(Cancel(1))
+    with pytest.raises(ProtocolError, match="does not fit"):
+        ends.read(Hello(VERSION, 4))
+    assert ends.read(HELLO, Cancel(1)) == [Cancel(1)]
+
+
+def test_a_closed_link_is_gone(ends: Ends) -> None:
+    ends.proxy.close()
+    with pytest.raises(Gone):
+        list(ends.link.read())
+    with pytest.raises(Gone):
+        ends.link.write()
