@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from worker.cost import CostCurve
 
+ALONE = 3.0  # times the budget for a step that nobody else waits for: a cancel takes effect between steps, within 1 s
 MIN_CHUNK = 64  # below it a step gets hardly shorter, while prefill takes twice as long (measured)
 
 
@@ -35,14 +36,14 @@ def plan(decoding: int, prefilling: Sequence[int], limits: Limits, costs: CostCu
     """The prefill chunks of a step in which `decoding` rows decode.
 
     prefilling: rows each prompt still needs, first come first. shared: other processes wait for these cores, so the
-    budget holds even if nobody decodes here. The first prompt takes the room; those that fit whole fill it up.
+    budget holds even if nobody decodes here; otherwise a step of prefill alone may take ALONE times as long. The first
+    prompt takes the room; those that fit whole fill it up.
     """
     if not prefilling:
         return []
-    room = min(limits.n_ubatch, limits.n_batch - decoding)
-    if decoding or shared:
-        high = min(max(limits.n_ubatch - decoding, MIN_CHUNK), limits.n_batch - decoding)
-        room = costs.most(limits.budget, decoding, min(MIN_CHUNK, high), high)
+    budget = limits.budget if decoding or shared else limits.budget * ALONE
+    high = min(max(limits.n_ubatch - decoding, MIN_CHUNK) if decoding else limits.n_ubatch, limits.n_batch - decoding)
+    room = costs.most(budget, decoding, min(MIN_CHUNK, high), high)
     chunks = []
     for index, rows in enumerate(prefilling):
         if index and rows > room:

@@ -48,15 +48,23 @@ def test_more_rows_never_cost_less(measured: list[tuple[int, float]]) -> None:
     assert all(a <= b + 1e-9 for a, b in itertools.pairwise(predicted))
 
 
+FAST = curve(r1=0.01, r64=0.02, r512=0.4)
+
+
 def test_nobody_decoding_gets_a_whole_ubatch() -> None:
-    assert [chunk.rows for chunk in plan(0, [2000], LIMITS, LINEAR, shared=False)] == [512]
+    assert [chunk.rows for chunk in plan(0, [2000], LIMITS, FAST, shared=False)] == [512]
+
+
+def test_alone_on_slow_cores_a_step_still_ends_within_a_second() -> None:
+    (chunk,) = plan(0, [2000], LIMITS, LINEAR, shared=False)
+    assert 64 < chunk.rows < 512
+    assert LINEAR.predict(chunk.rows) <= 0.75
 
 
 def test_beside_decoders_a_chunk_keeps_to_the_budget() -> None:
-    fast = curve(r1=0.01, r64=0.02, r512=0.4)
-    (chunk,) = plan(4, [2000], LIMITS, fast, shared=False)
+    (chunk,) = plan(4, [2000], LIMITS, FAST, shared=False)
     assert MIN_CHUNK < chunk.rows < 512
-    assert fast.predict(4 + chunk.rows) <= LIMITS.budget
+    assert FAST.predict(4 + chunk.rows) <= LIMITS.budget
 
 
 def test_but_never_less_than_the_smallest_chunk() -> None:
@@ -70,7 +78,7 @@ def test_shared_cores_keep_to_the_budget_too() -> None:
 
 
 def test_the_first_prompt_takes_the_room_and_whole_ones_fill_it_up() -> None:
-    chunks = plan(0, [300, 400, 100], LIMITS, LINEAR, shared=False)
+    chunks = plan(0, [300, 400, 100], LIMITS, FAST, shared=False)
     assert [(chunk.index, chunk.rows) for chunk in chunks] == [(0, 300), (2, 100)]
 
 
