@@ -217,7 +217,7 @@ class EchoModel:
 
     def _receive(self, inbox: Inbox) -> None:
         """Takes all orders; waits until the next token is due."""
-        timeout = None
+        timeout = None if not self._waiting else 0.0
         if self._streams:
             timeout = min(self._leave_at, *(stream.due for stream in self._streams)) - time.monotonic()
             if timeout <= 0 and any(self._outbox.backlog(stream.job.key[0]) for stream in self._streams[:1]):

@@ -244,3 +244,13 @@ def test_ordered_deaths(worker: Worker, fault: str, code: int) -> None:
     link = worker.link()
     link.send(generate(1, f'{{"echo": {{"fault": "{fault}", "at": 2}}}} a b c'))
     assert worker.process.wait(5) == code
+
+
+def test_more_requests_than_places_are_all_served(worker: Worker) -> None:
+    worker.load(model(parallel=1))
+    link = worker.link()
+    for id in (1, 2, 3):
+        link.send(generate(id, f"w{id}", max_tokens=50))
+    events = list(link.events(1, 2, 3))
+    for id in (1, 2, 3):
+        assert text([event for event in events if getattr(event, "id", None) == id]) == "".join(expected(f"w{id}", 50))
