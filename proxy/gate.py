@@ -83,7 +83,11 @@ class Gate:
                 raise error
             watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._watchers.append(watcher)
-            await watcher
+            try:
+                await watcher
+            finally:
+                if watcher in self._watchers:  # it gave up before anything changed
+                    self._watchers.remove(watcher)
 
     # -- for the root's messages --------------------------------------------------------------------------------------
 

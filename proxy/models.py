@@ -99,6 +99,8 @@ class Models:
         gate = self.gates.get(order.status.name if isinstance(order, ModelChanged) else order.model)
         if gate is None:
             log.error("a message about an unknown model %s", facts(message=order))
+            for fd in fds:
+                os.close(fd)
             return
         match order:
             case ModelChanged():

@@ -94,6 +94,21 @@ async def test_one_who_leaves_during_a_drain_lets_it_end() -> None:
         await server.heard(Drained)
 
 
+async def test_one_who_does_not_read_delays_no_drain() -> None:
+    async with Harness(settings(server=Server(stream_backlog=2**30))) as server:
+        worker = await server.attach()
+        client = Client(server, stream=True)
+        ask = await worker.next()
+        worker.send(Accepted(ask.id, 7), Started(ask.id, 0), Delta(ask.id, "a"))
+        await client.read(lambda data: b'"content":"a"' in data)
+        for _ in range(400):  # more than the kernel takes for a client that reads no further
+            worker.send(Delta(ask.id, "x" * 32768))
+            await asyncio.sleep(0)
+        server.tell(Drain("m", 1, "requested", deadline=0.05))
+        await server.heard(Drained)
+        client.leave()
+
+
 async def test_events_for_a_cancelled_request_are_ignored() -> None:
     async with Harness() as server:
         worker = await server.attach()
@@ -143,7 +158,9 @@ async def test_without_pings_the_head_waits_for_the_worker() -> None:
         assert (await task).status_code == 503
 
 
-@pytest.mark.parametrize("limits", [{"stream_backlog": 65536}, {"stream_backlog_timeout": 0.2}])
+@pytest.mark.parametrize(
+    "limits", [{"stream_backlog": 65536}, {"stream_backlog": 2**30, "stream_backlog_timeout": 0.2}]
+)
 async def test_one_who_does_not_read_is_cut_off_and_the_others_are_served(limits: dict[str, Any]) -> None:
     async with Harness(settings(server=Server(**limits))) as server:
         worker = await server.attach()
