@@ -64,7 +64,7 @@ class Server:
         self.write(toml)
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=20)
 
     def write(self, toml: str) -> None:
         self.file.write_text(self.head + toml)

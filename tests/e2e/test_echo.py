@@ -158,7 +158,7 @@ def test_steady_traffic_on_one_model_does_not_starve_another(tmp_path: Path) -> 
 def test_first_come_first_served(tmp_path: Path) -> None:
     with Server(tmp_path, ONE_PLACE.format(max_wait="60s")) as server:
         busy = Stream(server, "a", '{"echo": {"rate": 20}} ' + "word " * 30).begun()
-        second = Stream(server, "c", '{"echo": {"rate": 100}} ' + "c " * 10)
+        second = Stream(server, "c", '{"echo": {"rate": 10}} ' + "c " * 10)
         until(lambda: server.status("c")["queued"] == 1, 5)
         third = Stream(server, "b", "b")
         until(lambda: server.status("b")["queued"] == 1, 5)

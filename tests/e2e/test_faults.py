@@ -74,14 +74,14 @@ def test_a_killed_proxy_refuses_nobody_and_unloads_nothing(tmp_path: Path) -> No
                     refused.append(error)
                 time.sleep(0.002)
 
-        thread = threading.Thread(target=knock)
+        thread = threading.Thread(target=knock, daemon=True)
         thread.start()
         for _ in range(3):
             stream = Stream(server, "a", SLOW).begun()
             old = server.kill("proxy-0")
             stream.join(2)
             assert not stream.done
-            assert text_of(server.chat("a", "next")) == "next"
+            assert Stream(server, "a", "next").join().text == "next"  # on a connection of its own
             until(lambda old=old: server.pid("proxy-0") not in (None, old), 2)
         stop.set()
         thread.join()

@@ -1,0 +1,136 @@
+"""The real model through the real tree, spoken to by the `openai` package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests import models
+from tests.e2e.server import SMOLLM2, Server, until
+
+QUESTION = [{"role": "user", "content": "Count from one to ten in words."}]
+EXACT = 'kv = "q8_0"\nflash_attention = "on"\n'  # with these, a text does not depend on what else is in the batch
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("smollm2")
+    broken = "".join(f'[models.{kind}]\npath = "{path}"\n' for kind, path in models.broken().items())
+    two = (
+        SMOLLM2.format(name="small")
+        + EXACT
+        + 'aliases = ["default"]\npreload = true\n'
+        + SMOLLM2.format(name="twin")
+        + EXACT
+    )
+    with Server(folder, "[admission]\ndefault_model = 'small'\n" + two + broken) as running:
+        until(lambda: running.state("small") == "ready", 60)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as running:
+        yield running
+
+
+def greedy(client: openai.OpenAI, model: str, text: str, tokens: int = 24) -> str:
+    messages = [{"role": "user", "content": text}]
+    reply = client.chat.completions.create(model=model, messages=messages, temperature=0, max_tokens=tokens)  # type: ignore[arg-type]
+    return reply.choices[0].message.content or ""
+
+
+def test_a_chat_streams_and_counts(client: openai.OpenAI) -> None:
+    options = {"include_usage": True}
+    chunks = list(
+        client.chat.completions.create(
+            model="small", messages=QUESTION, temperature=0, max_tokens=24, stream=True, stream_options=options
+        )  # type: ignore[call-overload]
+    )
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    whole = client.chat.completions.create(model="default", messages=QUESTION, temperature=0, max_tokens=24)  # type: ignore[arg-type]
+    assert text == whole.choices[0].message.content
+    assert len(text) > 20
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens == 24  # type: ignore[union-attr]
+    assert whole.choices[0].finish_reason == "length"
+    assert whole.model == "small"
+
+
+def test_a_conversation_goes_on_from_what_the_slot_holds(client: openai.OpenAI) -> None:
+    messages = [{"role": "user", "content": "Tell me about the sea. " * 20}]
+    first = client.chat.completions.create(model="small", messages=messages, temperature=0, max_tokens=8)  # type: ignore[arg-type]
+    messages += [{"role": "assistant", "content": first.choices[0].message.content or ""}]
+    messages += [{"role": "user", "content": "And the sky?"}]
+    second = client.chat.completions.create(model="small", messages=messages, temperature=0, max_tokens=8)  # type: ignore[arg-type]
+    assert second.usage is not None
+    assert second.usage.prompt_tokens_details is not None
+    assert first.usage is not None
+    assert (second.usage.prompt_tokens_details.cached_tokens or 0) >= first.usage.prompt_tokens
+
+
+def test_the_same_text_alone_and_in_company(client: openai.OpenAI) -> None:
+    texts = [f"Write one sentence about the number {number}." for number in range(6)]
+    alone = [greedy(client, "small", text) for text in texts]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda text: greedy(client, "small", text), texts))
+    assert together == alone
+
+
+def test_two_models_answer_at_once_and_alike(client: openai.OpenAI) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(pool.map(lambda model: greedy(client, model, "Name three colours."), ("small", "twin")))
+    assert replies[0] == replies[1] != ""
+
+
+def test_completions_and_stop_strings(client: openai.OpenAI) -> None:
+    reply = client.completions.create(model="small", prompt="1, 2, 3, 4,", max_tokens=20, temperature=0, stop=["7"])
+    assert reply.choices[0].text.startswith(" 5, 6")
+    assert "7" not in reply.choices[0].text
+    assert reply.choices[0].finish_reason == "stop"
+
+
+def test_a_seed_repeats_and_another_differs(client: openai.OpenAI) -> None:
+    def sampled(seed: int) -> str:
+        reply = client.completions.create(model="small", prompt="Once", max_tokens=16, temperature=1.0, seed=seed)
+        return str(reply.choices[0].text)
+
+    assert sampled(7) == sampled(7) != sampled(8)
+
+
+def test_tokens_round_trip(server: Server) -> None:
+    tokens = server.http.post("/tokenize", json={"content": "Hello wörld, 你好"}).json()["tokens"]
+    assert server.http.post("/detokenize", json={"tokens": tokens}).json() == {"content": "Hello wörld, 你好"}
+    prompt = server.http.post("/apply-template", json={"messages": QUESTION}).json()["prompt"]
+    assert prompt.endswith("<|im_start|>assistant\n")
+
+
+def test_errors_are_the_clients_own_classes(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        greedy(client, "gpt-3.5-turbo", "x")
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as long:
+        greedy(client, "small", "word " * 5000)
+    assert long.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "random"])
+def test_a_broken_file_fails_alone_with_its_reason(server: Server, client: openai.OpenAI, kind: str) -> None:
+    with pytest.raises(openai.InternalServerError) as failed:
+        greedy(client, kind, "x")
+    assert failed.value.status_code == 503
+    status = server.status(kind)
+    assert (status["state"], status["value"], status["failed"]) == ("failed", "unloaded", True)
+    assert status["cause"] == "file_corrupt"
+    assert status["message"]
+    assert greedy(client, "small", "still here?")
+
+
+def test_root_and_proxy_map_neither_the_library_nor_a_model(server: Server) -> None:
+    for role in ("root", "proxy-0"):
+        maps = Path(f"/proc/{server.pid(role)}/maps").read_text()
+        assert "llama" not in maps
+        assert ".gguf" not in maps
