@@ -37,7 +37,7 @@ lint:
 
 bench:
 	@.ci/setup test
-	@exec env $(TEST_ENV) $(PY) -m tests.bench $(ARGS)
+	@exec env GGML_NO_BACKTRACE=1 $(PY) -m tests.bench $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results
