@@ -21,7 +21,7 @@ from supervisor.workers import Workers
 
 logger = logging.getLogger("root")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_RELOADABLE = {"admission", "placement", "liveness", "restart", "shutdown", "log"}  # those only the root reads
+_RELOADABLE = {"placement", "liveness", "restart", "shutdown"}  # those that only the root reads
 _STARTUP_DEADLINE = 120.0
 
 
