@@ -66,7 +66,13 @@ class Link(asyncio.Protocol):
     async def connect(self, fd: int) -> None:
         """Takes over `fd`, one end of a stream socketpair."""
         sock = socket.socket(fileno=fd)
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+        finally:
+            if not self.alive:
+                # uvloop closes the descriptor, but lets go of `sock` only if the transport outlives this call; else
+                # its end would close the number a second time, and with it whatever was opened there meanwhile
+                sock.detach()
 
     @property
     def alive(self) -> bool:
