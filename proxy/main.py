@@ -144,7 +144,7 @@ class Proxy:
         os._exit(_ORPHANED)
 
     def _watch(self, lease: float, before: float) -> None:
-        """Ends this process if the root has not pinged for `lease` seconds. A look that comes late (VM paused) is void."""
+        """Ends this process if the root has not pinged for `lease` seconds. A late look (VM paused) does not count."""
         services, now = self.services.result(), time.monotonic()
         interval = lease / _LOOKS
         if now - before > 2 * interval:

@@ -7,7 +7,6 @@ of the root's loop `settle` lets placement decide who loads and who goes.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -322,16 +321,12 @@ class Fleet:
         if proxy in self._traffic.linked[model.name] or proxy.stopping:
             return
         try:
-            ends = process.link()
-        except OSError as error:
+            with process.link() as (near, far):
+                self._workers.join(model.name, int(proxy.role.rpartition("-")[2]), far)
+                self._proxies.send(proxy, Attach(model.name, model.generation), [near])
+        except OSError as error:  # no descriptors left: the proxy will ask again
             log.error("no link %s", facts(model=model.name, role=proxy.role, error=error.strerror))
             return
-        try:
-            self._workers.join(model.name, int(proxy.role.rpartition("-")[2]), ends[1])
-            self._proxies.send(proxy, Attach(model.name, model.generation), [ends[0]])
-        finally:
-            for fd in ends:
-                os.close(fd)
         self._traffic.linked[model.name].add(proxy)
 
     def publish(self, name: str) -> None:

@@ -63,7 +63,8 @@ class Tree:
             self._fleet.settle()
             self._tell_status()
             for key, events in self._selector.select(self._until_next()):
-                if key.fd in self._selector.get_map():  # an earlier one may have ended it
+                now = self._selector.get_map().get(key.fd)
+                if now is not None and now.data is key.data:  # an earlier one may have ended it, and the number be new
                     key.data(events)
             self._timers.run(time.monotonic())
             self._advance_stop()
