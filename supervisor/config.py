@@ -173,11 +173,9 @@ class Model(Table):
     sampling: Sampling = Sampling()
 
 
-class Config(Table):
-    """Everything the file says, checked."""
+class Sections(Table):
+    """The tables that stand once in a file."""
 
-    file: str
-    models: dict[str, Model]
     server: Server = Server()
     keys: tuple[Key, ...] = ()
     admission: Admission = Admission()
@@ -187,18 +185,18 @@ class Config(Table):
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
 
+
+class Config(Sections, kw_only=True):
+    """Everything the file says, checked; configfile.load reads it."""
+
+    file: str
+    models: dict[str, Model]
+
     @property
     def names(self) -> dict[str, str]:
         """Every id and alias → the id of its model."""
         pairs = ((word, model.name) for model in self.models.values() for word in (*model.aliases, model.name))
         return dict(pairs)
-
-
-def load(file: str | os.PathLike[str]) -> Config:
-    """Reads and checks a configuration file, the existence of its model files included. Raises ConfigError."""
-    from supervisor import configfile  # builds these structs; only the root needs it, the children get a Config
-
-    return configfile.load(file)
 
 
 def parse_listen(text: str, path: schema.Path = ()) -> tuple[str, str, int]:
