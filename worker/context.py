@@ -131,7 +131,7 @@ class Context:
         return int(binding.memory_seq_pos_max(self._memory, slot.id)) + 1
 
     def clear(self) -> None:
-        """Forgets every sequence. What the cells hold stays, masked: to zero 377 MB costs 50 ms each time (measured)."""
+        """Forgets every sequence. What the cells hold stays, masked: to zero 377 MB takes 50 ms (measured)."""
         binding.memory_clear(self._memory, False)
 
     def close(self) -> None:

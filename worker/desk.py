@@ -89,6 +89,7 @@ class Desk:
             raise RequestError("model_unloaded", "the model is being unloaded")
         if self._inbox.qsize() >= MAX_JOBS:
             raise RequestError("queue_full", "the worker's queue is full", queued=MAX_JOBS, limit=MAX_JOBS)
+        self._text.check(request)
         prompt = self._text.prompt(request.prompt)
         self._answer(link, [Accepted(request.id, len(prompt))])
         if request.id in link.live:  # a cancel may have come while the helper thread was at it

@@ -1,7 +1,8 @@
-"""Sampling parameters → llama.cpp's sampler chain, in its order, without samplers that do nothing. ENGINE.md, 8."""
+"""Logits → tokens: where parameters come from, and the drawing of one sequence. ENGINE.md, 8."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import secrets
 from typing import Protocol
@@ -9,23 +10,26 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from supervisor.config import Sampling
+from supervisor.config import LLAMA_DEFAULTS, Sampling
+from supervisor.schema import Invalid, convert
 from worker import binding
+from worker.chain import links
 from worker.vocabulary import Vocabulary
 
-DEFAULTS = Sampling(
-    temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, repeat_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0,
-    repeat_last_n=64, max_tokens=-1, ignore_eos=False,
-)  # fmt: skip
-_RANDOM_SEED = 2**32 - 1  # llama.cpp's word for "any"
 _FROM_GGUF = {
-    "temperature": ("temp", float),
-    "top_k": ("top_k", int),
-    "top_p": ("top_p", float),
-    "min_p": ("min_p", float),
-    "repeat_penalty": ("penalty_repeat", float),
-    "repeat_last_n": ("penalty_last_n", int),
+    "temperature": "temp",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "xtc_probability": "xtc_probability",
+    "xtc_threshold": "xtc_threshold",
+    "repeat_penalty": "penalty_repeat",
+    "repeat_last_n": "penalty_last_n",
+    "mirostat": "mirostat",
+    "mirostat_tau": "mirostat_tau",
+    "mirostat_eta": "mirostat_eta",
 }
+_RANDOM_SEED = 2**32 - 1  # llama.cpp's word for "any"
 
 
 class Meta(Protocol):
@@ -35,19 +39,23 @@ class Meta(Protocol):
 
 
 def from_gguf(meta: Meta) -> Sampling:
-    """What the file recommends under `general.sampling.*`; values that are no numbers are ignored."""
-    found: dict[str, float] = {}
-    for name, (key, kind) in _FROM_GGUF.items():
-        try:
-            found[name] = kind(meta(f"general.sampling.{key}") or "")
-        except ValueError:
-            continue
-    return Sampling(**found)  # type: ignore[arg-type]
+    """What the file recommends under `general.sampling.*`; what is no legal value is ignored."""
+    said: dict[str, object] = {}
+    for name, key in _FROM_GGUF.items():
+        with contextlib.suppress(ValueError):
+            said[name] = float(meta(f"general.sampling.{key}") or "")
+    if sequence := meta("general.sampling.sequence"):
+        said["samplers"] = sequence.split(";")
+    found = Sampling()
+    for name, value in said.items():
+        with contextlib.suppress(Invalid):
+            found = convert({name: value}, Sampling).over(found)
+    return found
 
 
 def effective(model: Sampling, gguf: Sampling) -> Sampling:
-    """A model's defaults: its configuration over its file over llama.cpp's; only the seed may be unset."""
-    return model.over(gguf.over(DEFAULTS))
+    """A model's defaults: its configuration over its file over llama.cpp's."""
+    return model.over(gguf.over(LLAMA_DEFAULTS))
 
 
 class Sampler:
@@ -57,14 +65,14 @@ class Sampler:
         """`parameters` are complete, as `effective` makes them; `candidates` is shared by the samplers of a thread."""
         self._candidates = candidates
         self._chain = 0
-        self._remembers = _penalties(parameters)
         self.seed = _seed(parameters.seed)
-        links = _links(parameters, vocabulary, n_ctx, self.seed)
-        if links == ["greedy"]:
+        found = links(parameters, vocabulary, n_ctx, self.seed)
+        self._remembers = found.remembers
+        if not found.handles:
             return
         self._chain = binding.sampler_chain_init(binding.sampler_chain_default_params())
-        for link in links:
-            binding.sampler_chain_add(self._chain, binding.sampler_init_greedy() if link == "greedy" else link)
+        for handle in found.handles:
+            binding.sampler_chain_add(self._chain, handle)
 
     def remember(self, tokens: npt.NDArray[np.int32]) -> None:
         """Counts the prompt's tokens for the penalties."""
@@ -107,37 +115,6 @@ class Candidates:
         binding.sampler_apply(chain, self._reference)
         assert 0 <= native.selected < native.size, "the chain selected nothing"
         return int(native.data[native.selected].id)
-
-
-def _links(parameters: Sampling, vocabulary: Vocabulary, n_ctx: int, seed: int) -> list[int | str]:
-    """The chain's samplers in order; just ["greedy"] if nothing but the maximum counts."""
-    p = parameters
-    links: list[int | str] = []
-    if p.ignore_eos and vocabulary.end:
-        bias = (binding.LogitBias * len(vocabulary.end))(*((token, float("-inf")) for token in sorted(vocabulary.end)))
-        links.append(binding.sampler_init_logit_bias(vocabulary.size, len(bias), bias))
-    if _penalties(p):
-        last_n = n_ctx if p.repeat_last_n == -1 else p.repeat_last_n
-        links.append(
-            binding.sampler_init_penalties(
-                vocabulary.size, last_n, p.repeat_penalty, p.frequency_penalty, p.presence_penalty
-            )
-        )
-    if not p.temperature:
-        return [*links, "greedy"]
-    if p.top_k and p.top_k > 0:
-        links.append(binding.sampler_init_top_k(p.top_k))
-    if p.top_p is not None and p.top_p < 1:
-        links.append(binding.sampler_init_top_p(p.top_p, 0))
-    if p.min_p:
-        links.append(binding.sampler_init_min_p(p.min_p, 0))
-    if p.temperature != 1:
-        links.append(binding.sampler_init_temp(p.temperature))
-    return [*links, binding.sampler_init_dist(seed)]
-
-
-def _penalties(p: Sampling) -> bool:
-    return p.repeat_last_n != 0 and (p.repeat_penalty != 1 or p.frequency_penalty != 0 or p.presence_penalty != 0)
 
 
 def _seed(seed: int | None) -> int:

@@ -94,6 +94,9 @@ class Vitals:
 class TextSide(Protocol):
     """Text ↔ tokens. Called in the I/O thread or, for large inputs, in a helper thread. Raises RequestError."""
 
+    def check(self, request: Generate) -> None:
+        """Refuses what this model cannot sample."""
+
     def prompt(self, prompt: Chat | Text) -> list[int]:
         """The token ids of a prompt; refuses one that does not fit the context."""
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from supervisor.config import Sampling
+from worker import chain
 from worker.chat.render import ChatTemplate
 from worker.failure import RequestError
-from worker.protocol import Chat, Text, Tokenize, Tokens
+from worker.protocol import Chat, Generate, Text, Tokenize, Tokens
 from worker.vocabulary import Vocabulary
 
 
 class LlamaText:
     """See worker.seams.TextSide."""
 
-    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int) -> None:
-        self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
+    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int, defaults: Sampling) -> None:
+        """`defaults` are the model's effective sampling parameters."""
+        self._vocabulary, self._template, self._n_ctx, self._defaults = vocabulary, template, n_ctx, defaults
+
+    def check(self, request: Generate) -> None:
+        """Raises RequestError: invalid_value, unsupported_feature."""
+        chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
         """Raises RequestError: template_error, invalid_value, context_length_exceeded."""

@@ -31,6 +31,7 @@ class Fields(Sampling, frozen=True, kw_only=True):
     stream_options: StreamOptions = StreamOptions()
     n_predict: Tokens | None = None
     max_completion_tokens: Tokens | None = None
+    typ_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS, description=f"(at most {MAX_STOPS})")] = ""
     cache_prompt: bool = True
     return_progress: bool = False
@@ -43,6 +44,7 @@ class Fields(Sampling, frozen=True, kw_only=True):
         found = {name: getattr(self, name) for name in Sampling.__struct_fields__}
         limits = (self.n_predict, self.max_completion_tokens, self.max_tokens)
         found["max_tokens"] = next((limit for limit in limits if limit is not None), None)
+        found["typical_p"] = self.typ_p if self.typical_p is None else self.typical_p
         return Sampling(**found)
 
     @property

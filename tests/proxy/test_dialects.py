@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,12 +10,17 @@ import pytest
 from proxy.dialects import llama, openai_chat, openai_completions
 from proxy.errors import STATUS, ApiError
 from supervisor.config import Sampling
+from supervisor.samplers import ORDER
 from worker.protocol import Chat, Text
 
 USER = {"role": "user", "content": "hi"}
 SAMPLING = {
     "temperature": 0.5, "top_k": -1, "top_p": 0.9, "min_p": 0.1, "seed": 2**32 - 1, "repeat_penalty": 1.1,
     "presence_penalty": -1.5, "frequency_penalty": 2, "repeat_last_n": 0, "max_tokens": 5, "ignore_eos": True,
+    "dynatemp_range": 0.5, "dynatemp_exponent": 2, "typical_p": 0.9, "top_n_sigma": 1.5, "xtc_probability": 0.5,
+    "xtc_threshold": 0.2, "min_keep": 2, "dry_multiplier": 0.8, "dry_base": 2, "dry_allowed_length": 3,
+    "dry_penalty_last_n": -1, "dry_sequence_breakers": ("\n",), "mirostat": 2, "mirostat_tau": 4, "mirostat_eta": 0.2,
+    "adaptive_target": 0.5, "adaptive_decay": 0.8, "samplers": ("top_k", "temperature"), "logit_bias": ((5, -1.0),),
 }  # fmt: skip
 
 
@@ -31,6 +37,39 @@ def refusal(**body: Any) -> ApiError:
 def test_every_sampling_parameter_reaches_the_worker() -> None:
     assert chat(**SAMPLING).sampling == Sampling(**SAMPLING)
     assert set(SAMPLING) == set(Sampling.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ([[5, 1], ["no", False], [7.0, -0.5]], ((5, 1.0), ("no", -math.inf), (7, -0.5))),
+        ({"5": -100, " no": False, "-1": 1}, ((5, -100.0), (" no", -math.inf), ("-1", 1.0))),
+        ([], ()),
+        ({}, ()),
+    ],
+)
+def test_logit_bias_in_every_spelling(said: Any, meant: tuple[Any, ...]) -> None:
+    assert chat(logit_bias=said).sampling.logit_bias == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (["top-k", "TopP", "temp", "nonsense", "typ"], ("top_k", "top_p", "temperature", "typ_p")),
+        ("edskypmxt", ORDER),
+        ("kz?ia", ("top_k", "infill", "adaptive_p")),
+        ("top_k;temperature", ("top_k", "temperature")),
+        ("min-p", ("min_p",)),
+        ([], ()),
+    ],
+)
+def test_samplers_in_every_spelling(said: Any, meant: tuple[str, ...]) -> None:
+    assert chat(samplers=said).sampling.samplers == meant
+
+
+def test_the_other_name_of_typical_p() -> None:
+    assert chat(typ_p=0.5).sampling.typical_p == 0.5
+    assert chat(typ_p=0.5, typical_p=0.6).sampling.typical_p == 0.6
 
 
 def test_null_and_unknown_fields_count_as_absent() -> None:
@@ -65,6 +104,19 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"temperature": "hot"}, "temperature", "number"),
         ({"temperature": -1}, "temperature", "0"),
         ({"top_p": 1.5}, "top_p", "from 0 to 1"),
+        ({"mirostat": 3}, "mirostat", "from 0 to 2"),
+        ({"dry_base": 0.5}, "dry_base", "from 1"),
+        ({"dry_sequence_breakers": []}, "dry_sequence_breakers", "1 to 64 strings"),
+        ({"dry_sequence_breakers": ["\0"]}, "dry_sequence_breakers", "1 to 64 strings"),
+        ({"adaptive_decay": 1}, "adaptive_decay", "from 0 to 0.99"),
+        ({"xtc_probability": 1.1}, "xtc_probability", "from 0 to 1"),
+        ({"min_keep": -1}, "min_keep", "0"),
+        ({"samplers": 5}, "samplers", "names of samplers"),
+        ({"samplers": ["top_k", 5]}, "samplers", "names of samplers"),
+        ({"logit_bias": [[5]]}, "logit_bias", "pairs"),
+        ({"logit_bias": [[-1, 1]]}, "logit_bias", "token id ≥ 0"),
+        ({"logit_bias": {"5": True}}, "logit_bias", "a number or false"),
+        ({"logit_bias": {"5": "x"}}, "logit_bias", "a number or false"),
         ({"max_tokens": "5"}, "max_tokens", "integer"),
         ({"max_tokens": 5.5}, "max_tokens", "integer"),
         ({"max_tokens": -2}, "max_tokens", "-1"),
@@ -108,13 +160,8 @@ def test_an_error_names_the_place_and_what_is_legal(body: dict[str, Any], param:
         {"json_schema": {}},
         {"response_format": {"type": "json_object"}},
         {"response_format": {"type": "json_schema", "json_schema": {}}},
-        {"logit_bias": {"5": -100}},
         {"logprobs": True},
         {"top_logprobs": 3},
-        {"best_of": 2},
-        {"mirostat": 2},
-        {"dry_multiplier": 0.8},
-        {"samplers": ["top_k"]},
         {"tool_choice": "required"},
         {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"function": {"name": "f"}}},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
@@ -130,8 +177,8 @@ def test_what_is_not_built_is_refused_and_never_ignored(body: dict[str, Any]) ->
 @pytest.mark.parametrize(
     "body",
     [
-        {"n": 1, "best_of": 1, "logprobs": False, "top_logprobs": 0, "logit_bias": {}, "grammar": ""},
-        {"response_format": {"type": "text"}, "mirostat": 0, "xtc_probability": 0.0, "typical_p": 1, "top_n_sigma": -1},
+        {"n": 1, "best_of": 1, "logprobs": False, "top_logprobs": 0, "grammar": ""},
+        {"response_format": {"type": "text"}},
         {"tools": [{"type": "web_search"}], "tool_choice": "auto"},
         {"reasoning_format": "auto", "user": "u", "metadata": {}, "store": True, "service_tier": "auto"},
     ],
