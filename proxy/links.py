@@ -41,6 +41,7 @@ from worker.protocol import (
 Ask = Generate | Tokenize | Detokenize | Render
 _LAST = (Finished, Tokens, Rendered)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
+_PROBABILITY_BYTES = 12  # the same of a token's probability
 HIGH_WATER = 2**20  # bytes not yet taken by the worker; above: its new requests get 429
 
 log = logging.getLogger("proxy.links")
@@ -222,6 +223,8 @@ class Stream:
         self._backlog += _EVENT_BYTES
         if isinstance(event, Delta):
             self._backlog += len(event.text)
+            if event.probs:
+                self._backlog += _PROBABILITY_BYTES * sum(1 + len(token.top) for token in event.probs)
             if self._backlog > self._limit:
                 self._overflow()
         elif isinstance(event, Started):

@@ -28,10 +28,14 @@ _MAY_DROP_THE_BEST = frozenset(("typ_p", "xtc", "infill"))
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The samplers in order; none if the largest logit is the token. remembers: they must be told each token."""
+    """The samplers in order; none if the largest logit is the token.
+
+    remembers: they must be told each token. greedy: the last one takes the best, so all others have probability 0.
+    """
 
     handles: list[Handle]
     remembers: bool
+    greedy: bool
 
 
 def links(parameters: Sampling, vocabulary: Vocabulary, n_ctx: int, seed: int) -> Links:
@@ -40,11 +44,11 @@ def links(parameters: Sampling, vocabulary: Vocabulary, n_ctx: int, seed: int) -
     biases = bias(p, vocabulary)
     names = _names(p)
     if not biases and names == ["greedy"]:
-        return Links([], remembers=False)
+        return Links([], remembers=False, greedy=True)
     make = _makers(p, vocabulary, n_ctx, seed)
     handles = [_init_bias(biases, vocabulary)] if biases else []
     handles += [make[name]() for name in names]
-    return Links(handles, any(name in _STATEFUL for name in names))
+    return Links(handles, any(name in _STATEFUL for name in names), names[-1] == "greedy")
 
 
 def bias(p: Sampling, vocabulary: Vocabulary) -> list[tuple[int, float]]:

@@ -176,7 +176,10 @@ class EngineCore:
         if reply.limit == 0:
             events = reply.prefilled()
         else:
-            events = reply.take(reply.sampler.sample(self.context.logits(index)))
+            row = self.context.logits(index)
+            token = reply.sampler.sample(row)
+            wanted = reply.probabilities
+            events = reply.take(token, wanted.of(row, token, reply.sampler) if wanted else None)
         self._post(reply, events)
         if reply.reason:
             self._release(reply)

@@ -32,6 +32,10 @@ _FROM_GGUF = {
 _RANDOM_SEED = 2**32 - 1  # llama.cpp's word for "any"
 
 
+Ids = npt.NDArray[np.int32]
+Values = npt.NDArray[np.float32]
+
+
 class Meta(Protocol):
     """Answers with the text of a GGUF key, or None."""
 
@@ -67,7 +71,8 @@ class Sampler:
         self._chain = 0
         self.seed = _seed(parameters.seed)
         found = links(parameters, vocabulary, n_ctx, self.seed)
-        self._remembers = found.remembers
+        self._remembers, self._greedy = found.remembers, found.greedy
+        self._drawn = -1
         if not found.handles:
             return
         self._chain = binding.sampler_chain_init(binding.sampler_chain_default_params())
@@ -83,11 +88,18 @@ class Sampler:
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
         """The next token for a row of logits, shape (n_vocab,)."""
         if not self._chain:
-            return int(logits.argmax())
-        token = self._candidates.choose(self._chain, logits)
+            self._drawn = int(logits.argmax())
+            return self._drawn
+        self._drawn = token = self._candidates.choose(self._chain, logits)
         if self._remembers:
             binding.sampler_accept(self._chain, token)
         return token
+
+    def distribution(self) -> tuple[Ids, Values]:
+        """Tokens and their probabilities after the chain, for the token just drawn; views, for the moment only."""
+        if self._greedy:
+            return np.array([self._drawn], np.int32), np.ones(1, np.float32)
+        return self._candidates.left
 
     def close(self) -> None:
         if self._chain:
@@ -105,6 +117,14 @@ class Candidates:
         self._data = ctypes.cast(self._array.ctypes.data, binding.TokenDataPointer)
         self._native = binding.TokenDataArray(data=self._data, size=n_vocab, selected=-1, sorted=False)
         self._reference = ctypes.byref(self._native)
+
+    @property
+    def left(self) -> tuple[Ids, Values]:
+        """Ids and probabilities of what the chain has left over; it may have moved the beginning."""
+        native = self._native
+        first = (ctypes.cast(native.data, ctypes.c_void_p).value or 0) - self._array.ctypes.data
+        part = self._array[first // self._array.itemsize :][: native.size]
+        return part["id"], part["p"]
 
     def choose(self, chain: int, logits: npt.NDArray[np.float32]) -> int:
         """The token the chain selects."""

@@ -58,6 +58,10 @@ class Vocabulary:
             tokens.insert(0, self.bos)
         return tokens
 
+    def spelled(self, token: int) -> bytes:
+        """The same as `spell`, for many tokens: most need no call."""
+        return self.pieces[token] or self.spell(token)
+
     def spell(self, token: int) -> bytes:
         """The token's bytes, control tokens included."""
         return self._piece(token, special=True, buffer=ctypes.create_string_buffer(256))

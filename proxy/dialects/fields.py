@@ -35,6 +35,8 @@ class Fields(Sampling, frozen=True, kw_only=True):
     stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS, description=f"(at most {MAX_STOPS})")] = ""
     cache_prompt: bool = True
     return_progress: bool = False
+    n_probs: Annotated[int, Meta(ge=0, le=1000)] = 0
+    post_sampling_probs: bool = False
     timings_per_token: bool = False
     sse_ping_interval: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
 

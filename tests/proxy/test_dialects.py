@@ -67,6 +67,33 @@ def test_samplers_in_every_spelling(said: Any, meant: tuple[str, ...]) -> None:
     assert chat(samplers=said).sampling.samplers == meant
 
 
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ({}, -1),
+        ({"logprobs": True}, 20),
+        ({"logprobs": True, "top_logprobs": 0}, 0),
+        ({"logprobs": True, "top_logprobs": 3, "n_probs": 9}, 3),
+        ({"n_probs": 30}, 30),
+    ],
+)
+def test_how_many_probabilities_a_chat_asks_for(body: dict[str, Any], count: int) -> None:
+    assert chat(**body).n_probs == count
+
+
+@pytest.mark.parametrize(
+    ("body", "count"), [({}, -1), ({"logprobs": 0}, 0), ({"logprobs": 5}, 5), ({"logprobs": False, "n_probs": 2}, 2)]
+)
+def test_how_many_probabilities_a_completion_asks_for(body: dict[str, Any], count: int) -> None:
+    assert openai_completions.parse({"prompt": "x"} | body, "r").asks[0].n_probs == count
+
+
+def test_probabilities_of_an_echoed_prompt_are_not_built() -> None:
+    with pytest.raises(ApiError) as caught:
+        openai_completions.parse({"prompt": "x", "echo": True, "logprobs": 1}, "r")
+    assert (caught.value.status, caught.value.param) == (501, "echo")
+
+
 def test_the_other_name_of_typical_p() -> None:
     assert chat(typ_p=0.5).sampling.typical_p == 0.5
     assert chat(typ_p=0.5, typical_p=0.6).sampling.typical_p == 0.6
@@ -104,6 +131,10 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"temperature": "hot"}, "temperature", "number"),
         ({"temperature": -1}, "temperature", "0"),
         ({"top_p": 1.5}, "top_p", "from 0 to 1"),
+        ({"logprobs": 5}, "logprobs", "true or false"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "from 0 to 20"),
+        ({"top_logprobs": 3}, "top_logprobs", "needs logprobs"),
+        ({"n_probs": 1001}, "n_probs", "from 0 to 1000"),
         ({"mirostat": 3}, "mirostat", "from 0 to 2"),
         ({"dry_base": 0.5}, "dry_base", "from 1"),
         ({"dry_sequence_breakers": []}, "dry_sequence_breakers", "1 to 64 strings"),
@@ -160,8 +191,6 @@ def test_an_error_names_the_place_and_what_is_legal(body: dict[str, Any], param:
         {"json_schema": {}},
         {"response_format": {"type": "json_object"}},
         {"response_format": {"type": "json_schema", "json_schema": {}}},
-        {"logprobs": True},
-        {"top_logprobs": 3},
         {"tool_choice": "required"},
         {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"function": {"name": "f"}}},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
@@ -177,7 +206,7 @@ def test_what_is_not_built_is_refused_and_never_ignored(body: dict[str, Any]) ->
 @pytest.mark.parametrize(
     "body",
     [
-        {"n": 1, "best_of": 1, "logprobs": False, "top_logprobs": 0, "grammar": ""},
+        {"n": 1, "best_of": 2, "logprobs": False, "top_logprobs": 0, "n_probs": 0, "grammar": ""},
         {"response_format": {"type": "text"}},
         {"tools": [{"type": "web_search"}], "tool_choice": "auto"},
         {"reasoning_format": "auto", "user": "u", "metadata": {}, "store": True, "service_tier": "auto"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tests.bench.decode import bare
 from worker.engine import EngineCore
 from worker.failure import EngineError
 from worker.main import Llama, LlamaModel
-from worker.protocol import Chat, Delta, Event, Failed, Finished, Progress, Started, Text
+from worker.protocol import Chat, Delta, Event, Failed, Finished, Probability, Progress, Started, Text
 from worker.protocol import Generate as Request
 from worker.scheduler import Limits
 from worker.seams import Drop, Job, Leave, Load, Vitals
@@ -286,6 +287,73 @@ def test_repeat_penalty_changes_a_greedy_text_that_repeats(smollm: Bench) -> Non
     smollm.new()
     plain = smollm.reply("1 1 1 1 1 1 1 1")
     assert smollm.reply("1 1 1 1 1 1 1 1", Sampling(temperature=0.0, max_tokens=24, repeat_penalty=1.8)) != plain
+
+
+# -- probabilities ------------------------------------------------------------------------------------------------
+
+
+def probs(bench: Bench, id: int) -> list[Probability]:
+    deltas = [event for event in bench.events if isinstance(event, Delta) and event.id == id]
+    return [probability for delta in deltas for probability in delta.probs or ()]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_probabilities_are_of_the_raw_logits_and_their_pieces_are_the_text(smollm: Bench, stream: bool) -> None:
+    smollm.new()
+    id = smollm.start(PROMPTS[1], n_probs=5, stream=stream)
+    smollm.run()
+    found = probs(smollm, id)
+    assert b"".join(probability.piece for probability in found).decode() == smollm.text(id)
+    assert len(found) == 24
+    for probability in found:
+        values = [other.value for other in probability.top]
+        assert (probability.id, probability.value) == (probability.top[0].id, values[0])  # greedy
+        assert values == sorted(values, reverse=True)
+        assert len(values) == 5
+        assert sum(np.exp(values)) < 1
+
+
+def test_probabilities_of_all_tokens_sum_to_one(tiny: Bench) -> None:
+    id = tiny.start("abc", Sampling(temperature=5, max_tokens=3, ignore_eos=True), n_probs=1000)
+    tiny.run()
+    for probability in probs(tiny, id):
+        assert len(probability.top) == tiny.model.facts.n_vocab
+        assert sum(np.exp([other.value for other in probability.top])) == pytest.approx(1, abs=1e-4)
+        assert probability.value == next(other.value for other in probability.top if other.id == probability.id)
+
+
+@pytest.mark.parametrize(
+    ("more", "most"), [({"top_k": 3}, 3), ({"temperature": 0.0}, 1), ({"xtc_probability": 1.0}, 40)]
+)
+def test_probabilities_after_sampling_are_those_of_the_chain(tiny: Bench, more: dict[str, Any], most: int) -> None:
+    sampling = Sampling(seed=1, max_tokens=8, ignore_eos=True).over(Sampling(**more))
+    id = tiny.start("abc", sampling, n_probs=50, post_sampling_probs=True)
+    tiny.run()
+    for probability in probs(tiny, id):
+        values = [other.value for other in probability.top]
+        assert 1 <= len(values) <= most
+        assert sum(values) == pytest.approx(1, abs=1e-4)
+        assert probability.value == next(other.value for other in probability.top if other.id == probability.id)
+
+
+def test_a_stop_string_takes_the_probabilities_of_its_tokens_along(smollm: Bench) -> None:
+    smollm.new()
+    whole = smollm.reply(PROMPTS[1])
+    for word in (whole[9:12], whole[5:30]):
+        id = smollm.start(PROMPTS[1], stop=(word,), n_probs=0)
+        smollm.run()
+        pieces = b"".join(probability.piece for probability in probs(smollm, id)).decode()
+        shown = smollm.text(id)
+        assert smollm.end(id).reason == "word"
+        assert pieces.startswith(shown)
+        assert len(pieces) - len(shown) < len(word)
+        assert all(not probability.top for probability in probs(smollm, id))
+
+
+def test_no_probability_is_lost_to_characters_in_parts(tiny: Bench) -> None:
+    id = tiny.start("abc", Sampling(temperature=9, top_k=0, seed=3, max_tokens=60, ignore_eos=True), n_probs=0)
+    tiny.run()
+    assert len(probs(tiny, id)) == 60
 
 
 # -- failures of llama_decode -------------------------------------------------------------------------------------
