@@ -236,7 +236,7 @@ class EchoModel:
     def _obey(self, order: Order) -> None:
         match order:
             case Job():
-                self._waiting.append(order)
+                self._waiting += [Job(key, order.request, order.prompt) for key in order.keys]
             case Drop(key):
                 self._waiting = deque(job for job in self._waiting if job.key != key)
                 self._streams = [stream for stream in self._streams if stream.job.key != key]

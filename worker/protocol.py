@@ -65,6 +65,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     return_progress: bool = False
     n_probs: int = -1  # so many of the likeliest tokens beside each token's own probability; -1: none at all
     post_sampling_probs: bool = False
+    siblings: tuple[int, ...] = ()  # ids of further choices: same prompt, seed + 1, + 2, …; each has events of its own
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -101,7 +102,7 @@ class Render(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """Rendered, tokenized, fits the context: the request will run."""
+    """Rendered, tokenized, fits the context: the request will run. A sibling has no prompt tokens of its own."""
 
     id: int
     prompt_tokens: int

@@ -21,13 +21,15 @@ class Reply:
 
     __slots__ = (
         "_began", "_cached", "_first", "_parts", "_pending", "_shown", "_silent", "_streams", "_text", "_vocabulary",
-        "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "slot",
+        "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "siblings",
+        "slot",
     )  # fmt: skip
 
     def __init__(self, job: Job, slot: Slot, cached: int, sampler: Sampler, limit: int, vocabulary: Vocabulary) -> None:
         """`limit` is the most tokens to generate, -1 for as many as the context holds."""
         self.job, self.slot, self.sampler = job, slot, sampler
         self.reason = ""
+        self.siblings: list[Reply] = []  # choices that wait for this one's prompt
         self.n_out = 0
         self.prompt_seconds = 0.0
         self._vocabulary = vocabulary

@@ -29,7 +29,7 @@ _FROM_GGUF = {
     "mirostat_tau": "mirostat_tau",
     "mirostat_eta": "mirostat_eta",
 }
-_RANDOM_SEED = 2**32 - 1  # llama.cpp's word for "any"
+RANDOM_SEED = 2**32 - 1  # llama.cpp's word for "any"
 
 
 Ids = npt.NDArray[np.int32]
@@ -138,6 +138,6 @@ class Candidates:
 
 
 def _seed(seed: int | None) -> int:
-    if seed is None or seed in (-1, _RANDOM_SEED):
-        return secrets.randbelow(_RANDOM_SEED)
+    if seed is None or seed in (-1, RANDOM_SEED):
+        return secrets.randbelow(RANDOM_SEED)
     return seed

@@ -15,12 +15,17 @@ from worker.vocabulary import Vocabulary
 class LlamaText:
     """See worker.seams.TextSide."""
 
-    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int, defaults: Sampling) -> None:
-        """`defaults` are the model's effective sampling parameters."""
-        self._vocabulary, self._template, self._n_ctx, self._defaults = vocabulary, template, n_ctx, defaults
+    def __init__(
+        self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int, defaults: Sampling, parallel: int
+    ) -> None:
+        """`defaults` are the model's effective sampling parameters; `parallel` is how many sequences run at once."""
+        self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
+        self._defaults, self._parallel = defaults, parallel
 
     def check(self, request: Generate) -> None:
         """Raises RequestError: invalid_value, unsupported_feature."""
+        if (n := 1 + len(request.siblings)) > self._parallel:
+            raise RequestError("invalid_value", f"n: expected integer from 1 to {self._parallel}, got {n}", param="n")
         chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
     def prompt(self, prompt: Chat | Text) -> list[int]:

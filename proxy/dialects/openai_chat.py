@@ -34,8 +34,10 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         return_progress=fields.return_progress and fields.stream,
         n_probs=n_probs,
         post_sampling_probs=fields.post_sampling_probs,
+        siblings=fields.siblings,
     )
-    return Plan(fields, [ask], [conversation.opening if chat.continue_final else ""], ChatReply)
+    opening = conversation.opening if chat.continue_final else ""
+    return Plan(fields, [ask], [opening] * (1 + len(ask.siblings)), ChatReply)
 
 
 class ChatReply(Reply):

@@ -46,10 +46,13 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
             cache_prompt=fields.cache_prompt,
             n_probs=n_probs,
             post_sampling_probs=fields.post_sampling_probs,
+            siblings=fields.siblings,
         )
         for pieces in found
     ]
-    return Plan(fields, asks, [_opening(pieces) if completion.echo else "" for pieces in found], CompletionReply)
+    openings = [_opening(pieces) if completion.echo else "" for pieces in found]
+    each = 1 + len(fields.siblings)
+    return Plan(fields, asks, [opening for opening in openings for _ in range(each)], CompletionReply)
 
 
 def prompts(prompt: Any) -> list[Pieces]:

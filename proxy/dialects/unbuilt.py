@@ -23,8 +23,6 @@ def _empty(value: Any) -> bool:
 
 
 _OFF: dict[str, Off] = {
-    "n": _number(lambda value: value == 1),
-    "n_cmpl": _number(lambda value: value == 1),
     "suffix": _empty,
     "grammar": _empty,
     "json_schema": lambda value: False,
@@ -43,8 +41,6 @@ def refuse(body: Mapping[str, Any]) -> None:
     """Raises Unsupported for the first field that asks for what is not built; BadRequest if it cannot be meant."""
     for field, off in _OFF.items():
         if (value := body.get(field)) is not None and not off(value):
-            if field in ("n", "n_cmpl") and (type(value) is not int or value < 1):
-                raise bad((field,), "integer ≥ 1", value)
             raise Unsupported(field, field)
     if (format := body.get("response_format")) is not None:
         _refuse_format(format)

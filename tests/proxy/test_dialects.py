@@ -171,7 +171,8 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"tool_choice": "sometimes"}, "tool_choice", "auto"),
         ({"tool_choice": {"function": {"name": "g"}}}, "tool_choice.function.name", "one of the tools"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
-        ({"n": 0}, "n", "≥ 1"),
+        ({"n": 0}, "n", "from 1 to 200"),
+        ({"n_cmpl": "2"}, "n_cmpl", "integer"),
         ({"chat_template_kwargs": {"enable_thinking": "yes"}}, "chat_template_kwargs.enable_thinking", "true or false"),
         ({"continue_final_message": True}, "continue_final_message", "not the assistant's"),
     ],
@@ -186,7 +187,6 @@ def test_an_error_names_the_place_and_what_is_legal(body: dict[str, Any], param:
 @pytest.mark.parametrize(
     "body",
     [
-        {"n": 2},
         {"grammar": "root ::= x"},
         {"json_schema": {}},
         {"response_format": {"type": "json_object"}},
@@ -290,6 +290,13 @@ def test_what_cannot_be_continued(tail: list[Any], body: dict[str, Any], code: s
 def test_prompts(prompt: Any, asks: list[Any]) -> None:
     found = openai_completions.parse({"prompt": prompt}, "r").asks
     assert [ask.prompt for ask in found] == [Text(pieces) for pieces in asks]
+
+
+def test_choices_of_several_prompts_are_prompt_major() -> None:
+    plan = openai_completions.parse({"prompt": ["a", "b"], "n": 3, "echo": True}, "r")
+    assert [ask.siblings for ask in plan.asks] == [(0, 0), (0, 0)]
+    assert plan.openings == ["a"] * 3 + ["b"] * 3
+    assert len(chat(n_cmpl=4).siblings) == 3
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,25 @@ async def test_a_stream_put_together_is_the_unstreamed_answer(path: str) -> None
         assert [ask.stream for ask in asks] == [False, True]
 
 
+async def test_choices_have_numbers_of_their_own_and_count_their_prompt_once() -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        task = server.post("/v1/completions", prompt=["p", "q"], n=2)
+        asks = [await worker.next(number) for number in (1, 2)]
+        numbers = [number for ask in asks for number in (ask.id, *ask.siblings)]
+        assert len(set(numbers)) == 4
+        for place, number in reversed(list(enumerate(numbers))):
+            prompt = 0 if place % 2 else 7
+            worker.send(Accepted(number, prompt), Started(number, 0), Delta(number, f"text {place}", 2))
+            worker.send(Finished(number, "eos", "", Timings(0, prompt, 1.0, 2, 1.0)))
+        found = (await task).json()
+        assert [(choice["index"], choice["text"]) for choice in found["choices"]] == [
+            (place, f"text {place}") for place in range(4)
+        ]
+        assert (found["usage"]["prompt_tokens"], found["usage"]["completion_tokens"]) == (14, 8)
+        assert (found["timings"]["prompt_n"], found["timings"]["predicted_n"]) == (14, 8)
+
+
 def likely(id: int, piece: bytes, value: float) -> Probability:
     return Probability(id, piece, value, [Alternative(id, piece, value), Alternative(9, b"\xff", -math.inf)])
 
