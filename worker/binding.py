@@ -37,6 +37,7 @@ def _long(name: str) -> Function:
 Batch: Any = _native.llama_batch
 LogitBias: Any = _native.llama_logit_bias
 Token: Any = _native.llama_token
+TokenData: Any = _native.llama_token_data
 TokenDataArray: Any = _native.llama_token_data_array
 TokenDataPointer: Any = _native.llama_token_data_p
 LogCallback: Any = _native.llama_log_callback
@@ -125,6 +126,8 @@ sampler_init_mirostat = _short("llama_sampler_init_mirostat")
 sampler_init_mirostat_v2 = _short("llama_sampler_init_mirostat_v2")
 sampler_init_adaptive_p = _short("llama_sampler_init_adaptive_p")
 sampler_init_infill = _short("llama_sampler_init_infill")
+sampler_apply_long = _long("llama_sampler_apply")
+sampler_init_grammar = _long("llama_sampler_init_grammar")
 sampler_init_dry = _long("llama_sampler_init_dry")
 sampler_clone = _short("llama_sampler_clone")
 sampler_init_greedy = _short("llama_sampler_init_greedy")

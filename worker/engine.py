@@ -14,10 +14,11 @@ from msgspec.structs import replace
 
 from supervisor.config import Sampling
 from supervisor.control import Phase
-from worker import decoding
+from worker import decoding, grammar
 from worker.context import Context
 from worker.cost import CostCurve
 from worker.failure import RequestError
+from worker.grammar import Grammar
 from worker.protocol import Event, Failed
 from worker.reply import Reply
 from worker.sampling import RANDOM_SEED, Candidates, Sampler
@@ -124,7 +125,9 @@ class EngineCore:
             self.running.append(reply)
 
     def _begin(self, job: Job, slot: Slot, cached: int, parameters: Sampling) -> Reply:
-        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates)
+        text = grammar.of(job.request)
+        rules = Grammar(text, self._vocabulary) if text else None
+        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates, rules)
         limit = -1 if parameters.max_tokens is None else parameters.max_tokens
         reply = Reply(job, slot, cached, sampler, limit, self._vocabulary)
         sampler.remember(np.asarray(job.prompt, np.int32))
@@ -213,7 +216,11 @@ class EngineCore:
             events = reply.prefilled()
         else:
             row = self.context.logits(index)
-            token = reply.sampler.sample(row)
+            try:
+                token = reply.sampler.sample(row)
+            except RequestError as error:
+                self._fail(reply, error)
+                return
             wanted = reply.probabilities
             events = reply.take(token, wanted.of(row, token, reply.sampler) if wanted else None)
         self._post(reply, events)

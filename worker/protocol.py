@@ -66,6 +66,8 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     n_probs: int = -1  # so many of the likeliest tokens beside each token's own probability; -1: none at all
     post_sampling_probs: bool = False
     siblings: tuple[int, ...] = ()  # ids of further choices: same prompt, seed + 1, + 2, …; each has events of its own
+    grammar: str = ""  # GBNF; at most one of the two
+    json_schema: str = ""  # JSON text
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -14,6 +14,7 @@ from supervisor.config import LLAMA_DEFAULTS, Sampling
 from supervisor.schema import Invalid, convert
 from worker import binding
 from worker.chain import links
+from worker.grammar import Grammar
 from worker.vocabulary import Vocabulary
 
 _FROM_GGUF = {
@@ -65,8 +66,19 @@ def effective(model: Sampling, gguf: Sampling) -> Sampling:
 class Sampler:
     """Draws the tokens of one sequence. `close` frees the chain."""
 
-    def __init__(self, parameters: Sampling, vocabulary: Vocabulary, n_ctx: int, candidates: Candidates) -> None:
-        """`parameters` are complete, as `effective` makes them; `candidates` is shared by the samplers of a thread."""
+    def __init__(
+        self,
+        parameters: Sampling,
+        vocabulary: Vocabulary,
+        n_ctx: int,
+        candidates: Candidates,
+        grammar: Grammar | None = None,
+    ) -> None:
+        """`parameters` are complete, as `effective` makes them; `candidates` is shared by the samplers of a thread.
+
+        `grammar` is closed with the sampler.
+        """
+        self._grammar, self._end = grammar, vocabulary.end
         self._candidates = candidates
         self._chain = 0
         self.seed = _seed(parameters.seed)
@@ -86,13 +98,22 @@ class Sampler:
                 binding.sampler_accept(self._chain, token)
 
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
-        """The next token for a row of logits, shape (n_vocab,)."""
-        if not self._chain:
-            self._drawn = int(logits.argmax())
-            return self._drawn
-        self._drawn = token = self._candidates.choose(self._chain, logits)
+        """The next token for a row of logits, shape (n_vocab,). Raises RequestError at a grammar's dead end."""
+        token = self._candidates.choose(self._chain, logits) if self._chain else int(logits.argmax())
+        if self._grammar is not None:
+            token = self._constrained(self._grammar, token, logits)
         if self._remembers:
             binding.sampler_accept(self._chain, token)
+        self._drawn = token
+        return token
+
+    def _constrained(self, grammar: Grammar, token: int, logits: Values) -> int:
+        """The token if the grammar allows it, else one drawn from those that it allows; the grammar accepts it."""
+        if not grammar.allows(token):
+            token = self._candidates.choose(self._chain, logits, grammar)
+            if not grammar.allows(token):  # the chain has left none of them; a reply that is complete may end
+                token = next((end for end in self._end if grammar.allows(end)), token)
+        grammar.accept(token)
         return token
 
     def distribution(self) -> tuple[Ids, Values]:
@@ -102,6 +123,8 @@ class Sampler:
         return self._candidates.left
 
     def close(self) -> None:
+        if self._grammar:
+            self._grammar.close()
         if self._chain:
             binding.sampler_free(self._chain)
             self._chain = 0
@@ -126,12 +149,16 @@ class Candidates:
         part = self._array[first // self._array.itemsize :][: native.size]
         return part["id"], part["p"]
 
-    def choose(self, chain: int, logits: npt.NDArray[np.float32]) -> int:
-        """The token the chain selects."""
+    def choose(self, chain: int, logits: npt.NDArray[np.float32], grammar: Grammar | None = None) -> int:
+        """The token the chain selects, of those that the grammar allows; without a chain the likeliest one."""
         self._id[:] = self._ids
         self._logit[:] = logits
         native = self._native
         native.data, native.size, native.selected, native.sorted = self._data, len(self._ids), -1, False
+        if grammar is not None:
+            grammar.filter(self._reference)
+        if not chain:
+            return int(self._logit.argmax())
         binding.sampler_apply(chain, self._reference)
         assert 0 <= native.selected < native.size, "the chain selected nothing"
         return int(native.data[native.selected].id)

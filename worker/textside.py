@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from supervisor.config import Sampling
-from worker import chain
+from worker import chain, grammar
 from worker.chat.render import ChatTemplate
 from worker.failure import RequestError
+from worker.gbnf import GrammarError
 from worker.protocol import Chat, Generate, Text, Tokenize, Tokens
 from worker.vocabulary import Vocabulary
 
@@ -23,9 +24,15 @@ class LlamaText:
         self._defaults, self._parallel = defaults, parallel
 
     def check(self, request: Generate) -> None:
-        """Raises RequestError: invalid_value, unsupported_feature."""
+        """Raises RequestError: invalid_value, invalid_grammar, unsupported_feature."""
         if (n := 1 + len(request.siblings)) > self._parallel:
             raise RequestError("invalid_value", f"n: expected integer from 1 to {self._parallel}, got {n}", param="n")
+        try:
+            if text := grammar.of(request):
+                grammar.check(text, self._vocabulary)
+        except GrammarError as error:
+            field = "json_schema" if request.json_schema else "grammar"
+            raise RequestError("invalid_grammar", f"{field}: {error}", param=field) from None
         chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
     def prompt(self, prompt: Chat | Text) -> list[int]:

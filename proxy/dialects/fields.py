@@ -36,6 +36,8 @@ class Fields(Sampling, frozen=True, kw_only=True):
     stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS, description=f"(at most {MAX_STOPS})")] = ""
     cache_prompt: bool = True
     return_progress: bool = False
+    grammar: str = ""
+    json_schema: Any = None
     n: Choices | None = None
     n_cmpl: Choices | None = None
     n_probs: Annotated[int, Meta(ge=0, le=1000)] = 0

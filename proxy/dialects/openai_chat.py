@@ -7,9 +7,11 @@ from typing import Any
 
 from proxy.dialects import logprobs, results, unbuilt
 from proxy.dialects.chat_messages import Conversation, function_tools
+from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
 from proxy.dialects.logprobs import ChatLogprobs
 from proxy.dialects.reply import Plan, Reply, chunk, encode
+from proxy.errors import BadRequest
 from proxy.sse import DONE, record
 from worker.protocol import Generate, Probability, Progress
 
@@ -20,9 +22,12 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
     """The body of a chat request. Raises BadRequest, Unsupported."""
     fields, conversation = typed(body, Fields), typed(body, Conversation)
     n_probs = typed(body, ChatLogprobs).count(fields)
+    grammar, schema = constraint(body, fields)
     unbuilt.refuse(body)
     unbuilt.refuse_tool_choice(conversation.tool_choice, function_tools(conversation.tools))
     chat = conversation.chat()
+    if grammar and chat.tools:
+        raise BadRequest("grammar and tools exclude each other", "grammar", "conflicting_fields")
     ask = Generate(
         id=0,
         request_id=request_id,
@@ -35,6 +40,8 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         n_probs=n_probs,
         post_sampling_probs=fields.post_sampling_probs,
         siblings=fields.siblings,
+        grammar=grammar,
+        json_schema=schema,
     )
     opening = conversation.opening if chat.continue_final else ""
     return Plan(fields, [ask], [opening] * (1 + len(ask.siblings)), ChatReply)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from proxy.dialects import logprobs, results, unbuilt
+from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, bad, typed
 from proxy.dialects.logprobs import CompletionLogprobs
 from proxy.dialects.reply import Plan, Reply, chunk, encode
@@ -33,6 +34,7 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
     n_probs = typed(body, CompletionLogprobs).count(fields)
     if completion.echo and n_probs >= 0:
         raise Unsupported("logprobs of the prompt", "echo")
+    grammar, schema = constraint(body, fields)
     unbuilt.refuse(body)
     found = prompts(completion.prompt)
     asks = [
@@ -47,6 +49,8 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
             n_probs=n_probs,
             post_sampling_probs=fields.post_sampling_probs,
             siblings=fields.siblings,
+            grammar=grammar,
+            json_schema=schema,
         )
         for pieces in found
     ]

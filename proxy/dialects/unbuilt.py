@@ -24,8 +24,6 @@ def _empty(value: Any) -> bool:
 
 _OFF: dict[str, Off] = {
     "suffix": _empty,
-    "grammar": _empty,
-    "json_schema": lambda value: False,
     "return_tokens": _empty,
     "t_max_predict_ms": _number(lambda value: value < 0),
     "n_indent": _number(lambda value: value == 0),
@@ -33,7 +31,6 @@ _OFF: dict[str, Off] = {
     "reasoning_budget_tokens": _number(lambda value: value < 0),
     "thinking_budget_tokens": _number(lambda value: value < 0),
 }
-_FORMATS = ("text", "json_object", "json_schema")
 _AUTO = ("auto", "none", "required")
 
 
@@ -42,8 +39,6 @@ def refuse(body: Mapping[str, Any]) -> None:
     for field, off in _OFF.items():
         if (value := body.get(field)) is not None and not off(value):
             raise Unsupported(field, field)
-    if (format := body.get("response_format")) is not None:
-        _refuse_format(format)
 
 
 def refuse_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> None:
@@ -58,11 +53,3 @@ def refuse_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> None:
     elif choice not in _AUTO:
         raise BadRequest('tool_choice: expected "auto", "none", "required" or a function', "tool_choice")
     raise Unsupported("tool_choice", "tool_choice")
-
-
-def _refuse_format(format: Any) -> None:
-    kind = format.get("type") if isinstance(format, Mapping) else None
-    if kind is None or kind not in _FORMATS:
-        raise bad(("response_format", "type"), '"text", "json_object" or "json_schema"', kind)
-    if kind != "text":
-        raise Unsupported("response_format", "response_format.type")

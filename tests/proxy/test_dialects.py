@@ -88,6 +88,38 @@ def test_how_many_probabilities_a_completion_asks_for(body: dict[str, Any], coun
     assert openai_completions.parse({"prompt": "x"} | body, "r").asks[0].n_probs == count
 
 
+OBJECT = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("body", "grammar", "schema"),
+    [
+        ({"grammar": 'root ::= "x"'}, 'root ::= "x"', ""),
+        ({"json_schema": {}}, "", "{}"),
+        ({"json_schema": OBJECT, "grammar": ""}, "", '{"type":"object"}'),
+        ({"response_format": {"type": "text"}}, "", ""),
+        ({"response_format": {"type": "json_object"}}, "", "{}"),
+        ({"response_format": {"type": "json_object", "schema": OBJECT}}, "", '{"type":"object"}'),
+        ({"response_format": {"type": "json_schema", "schema": OBJECT}}, "", '{"type":"object"}'),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": OBJECT}}}, "", '{"type":"object"}'),
+    ],
+)
+def test_grammars_and_schemas_reach_the_worker(body: dict[str, Any], grammar: str, schema: str) -> None:
+    assert (chat(**body).grammar, chat(**body).json_schema) == (grammar, schema)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"grammar": "x", "json_schema": {}},
+        {"json_schema": {}, "response_format": {"type": "json_object"}},
+        {"grammar": "x", "tools": [{"type": "function", "function": {"name": "f"}}]},
+    ],
+)
+def test_one_constraint_at_a_time(body: dict[str, Any]) -> None:
+    assert refusal(**body).code == "conflicting_fields"
+
+
 def test_probabilities_of_an_echoed_prompt_are_not_built() -> None:
     with pytest.raises(ApiError) as caught:
         openai_completions.parse({"prompt": "x", "echo": True, "logprobs": 1}, "r")
@@ -187,10 +219,6 @@ def test_an_error_names_the_place_and_what_is_legal(body: dict[str, Any], param:
 @pytest.mark.parametrize(
     "body",
     [
-        {"grammar": "root ::= x"},
-        {"json_schema": {}},
-        {"response_format": {"type": "json_object"}},
-        {"response_format": {"type": "json_schema", "json_schema": {}}},
         {"tool_choice": "required"},
         {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"function": {"name": "f"}}},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
