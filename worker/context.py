@@ -126,6 +126,12 @@ class Context:
             slot.held = 0
             binding.memory_seq_rm(self._memory, slot.id, -1, -1)
 
+    def copy(self, source: Slot, target: Slot) -> None:
+        """Makes the target hold what the source holds, without computing; the cells are shared."""
+        binding.memory_seq_cp(self._memory, source.id, target.id, -1, -1)
+        target.tokens[: source.size] = source.tokens[: source.size]
+        target.size, target.held = source.size, source.held
+
     def held(self, slot: Slot) -> int:
         """How many positions the cache really holds for the slot."""
         return int(binding.memory_seq_pos_max(self._memory, slot.id)) + 1
