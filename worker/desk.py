@@ -92,7 +92,8 @@ class Desk:
         prompt = self._text.prompt(request.prompt)
         self._answer(link, [Accepted(request.id, len(prompt))])
         if request.id in link.live:  # a cancel may have come while the helper thread was at it
-            self._inbox.put(Job((link.number, request.id), request, prompt))
+            machine = self._text.machine(request, prompt)
+            self._inbox.put(Job((link.number, request.id), request, prompt, machine))
 
 
 def _weight(value: Any, enough: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from worker.chat.split import Split
 from worker.protocol import Chat, Delta, Event, Finished, Progress, Started, Timings
 from worker.seams import Job
 from worker.sequences import Slot
@@ -19,7 +20,7 @@ class Reply:
     """Takes sampled tokens, gives events; `reason` is set when it has ended."""
 
     __slots__ = (
-        "_began", "_cached", "_first", "_parts", "_silent", "_text", "_vocabulary",
+        "_began", "_cached", "_first", "_parts", "_silent", "_split", "_text", "_vocabulary",
         "job", "limit", "n_out", "prompt_seconds", "reason", "sampler", "slot",
     )  # fmt: skip
 
@@ -32,7 +33,9 @@ class Reply:
         self._vocabulary = vocabulary
         self._cached = cached
         self.limit = limit
-        self._text = TextStream(job.request.stop, strip=_starts_anew(job, vocabulary))
+        self._split = Split(job.machine, job.request.stop) if job.machine is not None else None
+        stop = job.request.stop if self._split is None else ()
+        self._text = TextStream(stop, strip=_starts_anew(job, vocabulary))
         self._parts: list[str] = []  # text not yet sent: all of it if the request does not stream
         self._silent = 0  # tokens decoded since the last Delta
         self._began = time.monotonic()
@@ -69,30 +72,50 @@ class Reply:
         slot = self.slot
         if token in self._vocabulary.end:
             return self._end("eos")
-        text = self._text.feed(self._vocabulary.pieces[token])
-        if text:
-            self._parts.append(text)
-        if self._text.stop_word:
+        ready = self._read(token)
+        if self._stop_word:
             return self._end("word")
+        if self._split is not None and self._split.done:
+            return self._end("eos")
         if self.n_out == self.limit:
             return self._end("limit")
         if slot.size + 1 >= len(slot.tokens):
             return self._end("context")
         slot.append(token)
-        return self._delta() if text and self.job.request.stream else []
+        return self._delta() if ready and self.job.request.stream else []
+
+    @property
+    def _stop_word(self) -> str:
+        return self._text.stop_word if self._split is None else self._split.stop_word
+
+    def _read(self, token: int) -> bool:
+        """Takes a token's text; whether there is something to send."""
+        data = self._vocabulary.pieces[token]
+        if self._split is not None:
+            return self._split.feed(self._text.feed(data or self._split.shown.get(token, b"")))
+        text = self._text.feed(data)
+        if text:
+            self._parts.append(text)
+        return bool(text)
 
     def _delta(self) -> list[Event]:
+        silent, self._silent = self._silent, 0
+        if self._split is not None:
+            return self._split.events(self.job.key[1], silent)
         text = "".join(self._parts)
         self._parts.clear()
-        silent, self._silent = self._silent, 0
         return [Delta(self.job.key[1], text, silent)]
 
     def _end(self, reason: str) -> list[Event]:
-        if rest := self._text.finish():
+        rest, split = self._text.finish(), self._split
+        if split is not None:
+            split.feed(rest)
+            split.finish(complete=reason == "eos")
+        elif rest:
             self._parts.append(rest)
-        self.reason = "word" if self._text.stop_word else reason
-        events = self._delta() if self._parts else []
-        return [*events, Finished(self.job.key[1], self.reason, self._text.stop_word, self._timings())]
+        self.reason = "word" if self._stop_word else reason
+        events = self._delta() if self._parts or (split is not None and split.pending) else []
+        return [*events, Finished(self.job.key[1], self.reason, self._stop_word, self._timings())]
 
     def _timings(self) -> Timings:
         predicted = (time.monotonic() - self._first) * 1000

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from supervisor.config import Model
 from supervisor.control import Facts, Phase
+from worker.chat.machine import Machine
 from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
 
 Key = tuple[int, int]  # number of the link, the proxy's number of the request on it
@@ -28,6 +29,7 @@ class Job:
     key: Key
     request: Generate
     prompt: Sequence[int]
+    machine: Machine | None = None  # splits the output; None if it is only text
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,9 @@ class TextSide(Protocol):
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
         """The token ids of a prompt; refuses one that does not fit the context."""
+
+    def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
+        """What splits the output of this request into content, reasoning and calls; None if it is only text."""
 
     def render(self, chat: Chat) -> str: ...
 

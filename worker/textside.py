@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from worker.chat.machine import Machine
+from worker.chat.parser import TAIL, Parser
 from worker.chat.render import ChatTemplate
 from worker.failure import RequestError
-from worker.protocol import Chat, Text, Tokenize, Tokens
+from worker.protocol import Chat, Generate, Text, Tokenize, Tokens
 from worker.vocabulary import Vocabulary
 
 
@@ -15,6 +17,8 @@ class LlamaText:
 
     def __init__(self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int) -> None:
         self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
+        several = template.caps.parallel_tool_calls or not template.caps.tool_calls
+        self._parser = Parser(template.sources, vocabulary.hidden, parallel=several)
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
         """Raises RequestError: template_error, invalid_value, context_length_exceeded."""
@@ -31,6 +35,9 @@ class LlamaText:
             text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
             raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
+
+    def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
+        return self._parser.machine(request, lambda: self._vocabulary.detokenize(prompt[-TAIL:]))
 
     def render(self, chat: Chat) -> str:
         """Raises RequestError: template_error."""

@@ -7,9 +7,9 @@ from typing import Any
 from proxy.dialects import results, unbuilt
 from proxy.dialects.chat_messages import Conversation, function_tools
 from proxy.dialects.fields import Fields, typed
-from proxy.dialects.reply import Plan, Reply, chunk, encode
+from proxy.dialects.reply import Part, Plan, Reply, chunk, encode
 from proxy.sse import DONE, record
-from worker.protocol import Generate, Progress
+from worker.protocol import CallDelta, CallStart, Generate, Progress, Reasoning
 
 _ROLE = {"role": "assistant", "content": None}
 
@@ -29,6 +29,9 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         stream=fields.stream,
         cache_prompt=fields.cache_prompt,
         return_progress=fields.return_progress and fields.stream,
+        parse_tools=conversation.parses_tools,
+        parallel_tool_calls=conversation.parallel_tool_calls,
+        reasoning_format=conversation.reasoning,
     )
     return Plan(fields, [ask], [conversation.opening if chat.continue_final else ""], ChatReply)
 
@@ -54,6 +57,10 @@ class ChatReply(Reply):
         middle = b'%d,"delta":{"content":%b},"finish_reason":null}]%b}\n\n' % (index, encode(text), extra)
         return self._front + middle
 
+    def part(self, index: int, event: Part, extra: bytes) -> bytes:
+        middle = b'%d,"delta":%b,"finish_reason":null}]%b}\n\n' % (index, encode(_delta(event)), extra)
+        return self._front + middle
+
     def progress(self, index: int, event: Progress) -> bytes:
         choices = [_choice(index, _ROLE)]
         return chunk(self.head, choices=choices, prompt_progress=results.prompt_progress(event))
@@ -73,12 +80,36 @@ class ChatReply(Reply):
             {
                 "index": index,
                 "finish_reason": self.finish_reason(index),
-                "message": {"role": "assistant", "content": self.full_text(index)},
+                "message": self._message(index),
             }
             for index in range(len(self.choices))
         ]
         head = self.head | {"object": "chat.completion", "choices": choices}
         return head | {"usage": self.usage(), "timings": self.timings()}
+
+
+    def _message(self, index: int) -> dict[str, Any]:
+        choice = self.choices[index]
+        message: dict[str, Any] = {"role": "assistant", "content": self.full_text(index)}
+        if choice.reasoning:
+            message["reasoning_content"] = "".join(choice.reasoning)
+        if choice.calls:
+            message["tool_calls"] = [_call(call.id, call.name, "".join(call.arguments)) for call in choice.calls]
+        return message
+
+
+def _delta(event: Part) -> dict[str, Any]:
+    match event:
+        case Reasoning():
+            return {"reasoning_content": event.text}
+        case CallStart():
+            return {"tool_calls": [{"index": event.index} | _call(event.call_id, event.name, "")]}
+        case CallDelta():
+            return {"tool_calls": [{"index": event.index, "function": {"arguments": event.text}}]}
+
+
+def _call(id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _choice(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
