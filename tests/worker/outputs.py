@@ -227,6 +227,9 @@ CASES = {
         COMMAND, "Hm.<|END_THINKING|><|START_RESPONSE|>Hello<|END_RESPONSE|>", "Hello", "Hm.",
         tail="<|CHATBOT_TOKEN|><|START_THINKING|>",
     ),
+    "phi one": Case(
+        PHI, f'Sure.<|tool_call|>{{"name": "run", "arguments": {J_TRICKY}}}<|/tool_call|>', "Sure.", calls=(TRICKY,)
+    ),
     "phi": Case(
         PHI, f'<|tool_call|>[{{"name": "weather", "arguments": {J_PARIS}}}]<|/tool_call|>', calls=(PARIS,)
     ),

@@ -7,6 +7,7 @@ what fits no rule is content.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
@@ -68,13 +69,18 @@ class Machine:
         self._raw: list[str] = []  # a value whose type is known when it is whole
         self._value = Value()
         self._ending = Rules(())
-        self._fresh, self._lead, self._trim = True, "", thinking
-        self._state: Callable[[], bool] = self._reasoning if thinking else self._content
+        self._kind: Kind | None  # of the text outside calls
+        self._open: re.Pattern[str]  # finds what may end it
+        self._state: Callable[[], bool]
+        self._fresh, self._lead, self._trim = True, "", False
+        self._text(Kind.REASONING if thinking else Kind.CONTENT, trim=thinking)
 
     def feed(self, text: str) -> list[Part]:
         """The next text of the model → what may be shown now."""
         if self.done:
             return []
+        if self._kind is not None and not self._held and not self._fresh and not self._open.search(text):
+            return [Part(self._kind, text)]  # nearly always
         self._held += text
         while self._held and self._state():
             pass
@@ -111,9 +117,9 @@ class Machine:
             case Call():
                 self._begin(rule.then, attempt)
             case Thought():
-                self._text(self._reasoning)
+                self._text(Kind.REASONING)
             case End():
-                self._text(self._content)
+                self._text(Kind.CONTENT)
             case Hide():
                 pass
         return True
@@ -171,17 +177,21 @@ class Machine:
         if found is not None and isinstance(found[0].then, Call):
             self._begin(found[0].then, found[1])
         else:
-            self._text(self._content)
+            self._text(Kind.CONTENT)
         return True
 
     # -- moves --------------------------------------------------------------------------------------------------------
 
-    def _text(self, state: Callable[[], bool]) -> None:
-        """To content or reasoning; whitespace at its beginning is the markers'."""
-        self._state, self._tries = state, ()
-        self._fresh, self._lead, self._trim = True, "", True
+    def _text(self, kind: Kind, *, trim: bool = True) -> None:
+        """To content or reasoning; whitespace at its beginning is the markers' if it is trimmed."""
+        reasoning = kind is Kind.REASONING
+        self._kind, self._tries = kind, ()
+        self._state = self._reasoning if reasoning else self._content
+        self._open = (self._format.reasoning if reasoning else self._format.content).later
+        self._fresh, self._lead, self._trim = True, "", trim
 
     def _begin(self, call: Call, attempt: Attempt) -> None:
+        self._kind = None
         self._call, self._name, self._closed = call, attempt.name, attempt.closed
         self._index += 1
         self._put(Kind.CALL, attempt.name, attempt.id or _new_id(self._format.short_ids))
@@ -225,6 +235,8 @@ class Machine:
                     text, self._held = self._held[:start], self._held[start:]
                     show(text)
                     continue  # what was shown may decide which rules count
+                if not self._final and self._held[-1] == "\n" and self._held.strip("\n") == "":
+                    return None
                 names = self._tools.names
                 tried = [rule for rule in rules.rules if self._fresh or not rule.anchored]
                 self._tries = [(rule, Attempt(rule.steps, names)) for rule in tried]

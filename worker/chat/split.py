@@ -48,33 +48,42 @@ class Split:
     def events(self, id: int, tokens: int) -> list[Event]:
         """What is to be sent; the first event counts the tokens."""
         events: list[Event] = []
-        for (kind, call), group in groupby(self._parts, key=lambda part: (part.kind, part.call)):
-            parts = list(group)
-            text = "".join(part.text for part in parts)
-            match kind:
+        for part in _joined(self._parts):
+            match part.kind:
                 case Kind.CONTENT:
-                    events.append(Delta(id, text, tokens))
+                    events.append(Delta(id, part.text, tokens))
                 case Kind.REASONING:
-                    events.append(Reasoning(id, text, tokens))
+                    events.append(Reasoning(id, part.text, tokens))
                 case Kind.CALL:
-                    events.append(CallStart(id, call, parts[0].id, text, tokens))
+                    events.append(CallStart(id, part.call, part.id, part.text, tokens))
                 case Kind.ARGUMENTS:
-                    events.append(CallDelta(id, call, text, tokens))
+                    events.append(CallDelta(id, part.call, part.text, tokens))
             tokens = 0
         self._parts.clear()
         return events
 
     def _take(self, parts: Iterable[Part]) -> None:
         for part in parts:
-            if part.kind is Kind.CONTENT:
+            if part.kind is Kind.CONTENT and self._stops.words:
                 shown, self.stop_word = self._stops.feed(part.text)
                 self._put(shown)
                 if self.stop_word:
                     return
             else:
-                self._put(self._stops.flush())
+                if self._stops.held:
+                    self._put(self._stops.flush())
                 self._parts.append(part)
 
     def _put(self, text: str) -> None:
         if text:
             self._parts.append(Part(Kind.CONTENT, text))
+
+
+def _joined(parts: list[Part]) -> Iterable[Part]:
+    """Those of one kind and call that follow each other as one."""
+    if len(parts) == 1:
+        yield parts[0]
+        return
+    for (kind, call), group in groupby(parts, key=lambda part: (part.kind, part.call)):
+        run = list(group)
+        yield Part(kind, "".join(part.text for part in run), call, run[0].id)

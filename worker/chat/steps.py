@@ -16,13 +16,13 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 _WORD = 64  # characters of an id or a key
-_BLANK = 64  # whitespace between two parts of a marker
+BLANK = 64  # whitespace between two parts of a marker
 _PYTHON = 4096  # characters of a call in Python's syntax, which is held until it ends
 _STRUCTURE = re.compile(r'["{}\[\]]')
 _IN_STRING = re.compile(r'["\\]')
 _SCALAR_END = re.compile(r"[\s,}\]]")
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_NOT_BLANK = re.compile(r"\S")
+_NOTBLANK = re.compile(r"\S")
 
 
 class Outcome(Enum):
@@ -103,15 +103,22 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Maybe:
-    """This text, if it is there."""
+    """This text, if it is there. blank: with the whitespace behind it."""
 
     text: str
+    blank: bool = False
 
     def read(self, attempt: Attempt, text: str) -> Outcome:
-        outcome = _compare(self.text, text, attempt.at)
-        if outcome is FITS:
+        if attempt.reader is None:
+            outcome = _compare(self.text, text, attempt.at)
+            if outcome is not FITS:
+                return MORE if outcome is MORE else FITS
             attempt.at += len(self.text)
-        return MORE if outcome is MORE else FITS
+            if not self.blank:
+                return FITS
+            attempt.reader = Blank()
+        found: Outcome = attempt.reader.read(attempt, text)
+        return found
 
     def beginnings(self) -> str:
         return ""
@@ -155,12 +162,12 @@ class Blank:
 
     def read(self, attempt: Attempt, text: str) -> Outcome:
         begin = attempt.at
-        limit = min(len(text), begin + _BLANK)
+        limit = min(len(text), begin + BLANK)
         while attempt.at < limit and (text[attempt.at] == "\n" if self.lines else text[attempt.at].isspace()):
             attempt.at += 1
         if attempt.at < limit:
             return FITS
-        if attempt.at - begin == _BLANK:
+        if attempt.at - begin == BLANK:
             return FAILS
         attempt.at = begin
         return MORE
@@ -340,9 +347,9 @@ class CallObject:
                 if attempt.name and attempt.arguments is not None:
                     attempt.closed = False
                     return FITS
-            found = _NOT_BLANK.search(text, attempt.at)
+            found = _NOTBLANK.search(text, attempt.at)
             if found is None:
-                return MORE if len(text) - attempt.at < _BLANK else FAILS
+                return MORE if len(text) - attempt.at < BLANK else FAILS
             attempt.at = found.start()
             if members.part is not _Part.VALUE:
                 outcome = _punctuation(attempt, members, text)
@@ -408,7 +415,7 @@ class CallObjectEnd:
                 if end < 0:
                     return MORE
                 attempt.at, members.part = end, _Part.NEXT
-            found = _NOT_BLANK.search(text, attempt.at)
+            found = _NOTBLANK.search(text, attempt.at)
             if found is None:
                 return MORE
             attempt.at = found.start()

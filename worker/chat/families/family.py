@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from worker.chat.steps import Blank, CallObjectEnd, Exact, Maybe, OneOf, Step
+from worker.chat.steps import BLANK, Blank, CallObjectEnd, Exact, Maybe, OneOf, Step
 
 Row = tuple[Step, ...]
 
@@ -96,7 +96,7 @@ class Family:
 
 
 class Rules:
-    """A row of rules with the characters they may begin with. Of those that fit at one place, the first counts."""
+    """A row of rules with the places where they may begin. Of those that fit at one place, the first counts."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
@@ -123,8 +123,13 @@ def _beginnings(steps: Row) -> str:
 
 
 def _first(rules: Sequence[Rule]) -> re.Pattern[str]:
-    chars = "".join(sorted({char for rule in rules for char in _beginnings(rule.steps)}))
-    return re.compile(f"[{re.escape(chars)}]" if chars else r"(?!)")
+    """Finds where one of the rules may begin. Line breaks count only before such a place, or at the end of the text."""
+    chars = {char for rule in rules for char in _beginnings(rule.steps)}
+    others = "".join(sorted(chars - {"\n"}))
+    if not others:
+        return re.compile(r"(?!)")
+    lines = rf"\n{{0,{BLANK}}}" if "\n" in chars else ""
+    return re.compile(f"{lines}[{re.escape(others)}]" + (rf"|\n{{1,{BLANK}}}\Z" if lines else ""))
 
 
 def _all(rule: Rule) -> list[Step]:

@@ -23,7 +23,7 @@ MISTRAL = Family(
 
 _CALLS, _CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 _CALL, _SEPARATOR, _CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
-_OPEN = (LINES, Maybe(_CALLS), _GAP, _CALL, _GAP)
+_OPEN = (LINES, Maybe(_CALLS, blank=True), _CALL, _GAP)
 DEEPSEEK = Family(
     "deepseek",
     ("tool▁call▁begin",),
@@ -39,10 +39,10 @@ DEEPSEEK = Family(
 _SECTION, _SECTION_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 KIMI = Family(
     "kimi",
-    ("<|tool_call_begin|>",),
+    ("<|tool_call_begin|>", "<|im_middle|>"),  # the first template shows no call
     calls=(
         Rule(
-            row(LINES, Maybe(_SECTION), _GAP, "<|tool_call_begin|>", _GAP, Maybe("functions."), Name(), ":",
+            row(LINES, Maybe(_SECTION, blank=True), "<|tool_call_begin|>", _GAP, Maybe("functions."), Name(), ":",
                 Index("functions."), _GAP, "<|tool_call_argument_begin|>", _GAP, _BRACE),
             Call(closers=("<|tool_call_end|>", _SECTION_END)),
         ),

@@ -36,7 +36,14 @@ GRANITE = Family(
     ("<|start_of_role|>", "<response>"),
     calls=(listed("<|tool_call|>"), listed("<tool_call>"), *HERMES.calls),
 )
-PHI = Family("phi", ("<|tool_call|>",), calls=(listed("<|tool_call|>", "<|/tool_call|>"),))
+PHI = Family(
+    "phi",
+    ("<|tool_call|>",),
+    calls=(
+        listed("<|tool_call|>", "<|/tool_call|>"),
+        Rule(row(LINES, "<|tool_call|>", _GAP, _CALL), Call(closers=("<|/tool_call|>",))),
+    ),
+)
 COMMAND = Family(
     "command",
     ("<|START_ACTION|>",),

@@ -14,7 +14,7 @@ CODER = Family(
     ("<function=",),
     calls=(
         Rule(
-            row(LINES, Maybe("<tool_call>"), _GAP, "<function=", Name(), ">", _GAP,
+            row(LINES, Maybe("<tool_call>", blank=True), "<function=", Name(), ">", _GAP,
                 OneOf((_PARAMETER, _FUNCTION_END), look=True)),
             Call(
                 Tags(
@@ -57,7 +57,7 @@ DSML = Family(
     (_DSML,),
     calls=(
         Rule(
-            row(LINES, Maybe(f"<{_DSML}function_calls>"), _GAP, f'<{_DSML}invoke name="', Name(), '">', _GAP,
+            row(LINES, Maybe(f"<{_DSML}function_calls>", blank=True), f'<{_DSML}invoke name="', Name(), '">', _GAP,
                 OneOf((_DSML_KEY, _DSML_END), look=True)),
             Call(
                 Tags(
