@@ -90,6 +90,7 @@ HARMONY = "<|channel|>"
 GRANITE = "<|start_of_role|><think><response><|tool_call|>"
 COMMAND = "<|START_ACTION|><|START_THINKING|>"
 PHI = "<think><|tool_call|>"
+GEMMA = "<|channel><|tool_call>"
 DSML = "<think>｜DSML｜"
 
 _R1 = "<｜tool▁call▁begin｜>function<｜tool▁sep｜>{}\n```json\n{}\n```<｜tool▁call▁end｜>"
@@ -127,6 +128,10 @@ CASES = {
         HERMES, f'<tool_call>{{"name":"run","arguments":{json.dumps(J_TRICKY)}}}</tool_call>\nDone.', "Done.",
         calls=(TRICKY,),
     ),
+    "hermes late thought": Case(HERMES, "The tag <think> and </think>", "The tag <think> and </think>"),
+    "hermes object broken": Case(
+        HERMES, '<tool_call>{"name": "weather_map", "arguments": {}, oops', ", oops", calls=(MAP,)
+    ),
     "hermes no arguments": Case(HERMES, '<tool_call>{"name": "weather_map"}</tool_call>', calls=(MAP,)),
     "coder": Case(CODER, f"Sure.\n\n{_CODER_PARIS}", "Sure.", calls=(PARIS,)),
     "coder in thought": Case(CODER, f"<think>\nHm.\n{_CODER_PARIS}\nDone", "Done", "Hm.", (PARIS,)),
@@ -134,6 +139,7 @@ CASES = {
         CODER, f"<function=run>\n<parameter=code>\n{TRICKY[1]['code']}\n</parameter>\n</function>", calls=(TRICKY,)
     ),
     "coder empty": Case(CODER, "<tool_call>\n<function=weather_map>\n</function>\n</tool_call>", calls=(MAP,)),
+    "coder ends early": Case(CODER, "<function=run><parameter=code>x</parameter>", calls=(("run", {"code": "x"}),)),
     "coder types": Case(
         CODER,
         "<function=weather><parameter=metric>True</parameter><parameter=spots>\n[1, \"a\"]\n</parameter>"
@@ -226,6 +232,18 @@ CASES = {
     "command answer": Case(
         COMMAND, "Hm.<|END_THINKING|><|START_RESPONSE|>Hello<|END_RESPONSE|>", "Hello", "Hm.",
         tail="<|CHATBOT_TOKEN|><|START_THINKING|>",
+    ),
+    "gemma": Case(
+        GEMMA,
+        '<|channel>thought\nHm.<channel|>Sure.\n<|tool_call>call:weather{city:<|"|>Paris<|"|>,days:2}<tool_call|>'
+        '<|tool_call>call:weather_map{}<tool_call|>',
+        "Sure.", "Hm.", (PARIS, MAP),
+    ),
+    "gemma nested": Case(
+        GEMMA,
+        '<|tool_call>call:weather{spots:[{name:<|"|>a: {b}<|"|>,<|"|>x y<|"|>:null},true],city:<|"|>"q"\n<|"|>}'
+        "<tool_call|>",
+        calls=(("weather", {"spots": [{"name": "a: {b}", "x y": None}, True], "city": '"q"\n'}),),
     ),
     "phi one": Case(
         PHI, f'Sure.<|tool_call|>{{"name": "run", "arguments": {J_TRICKY}}}<|/tool_call|>', "Sure.", calls=(TRICKY,)

@@ -13,6 +13,7 @@ from tests.worker.outputs import (
     CASES,
     CODER,
     DEEPSEEK,
+    GEMMA,
     GLM,
     HARMONY,
     HERMES,
@@ -28,6 +29,7 @@ from tests.worker.outputs import (
     seen,
     whole,
 )  # fmt: skip
+from worker.chat.arguments import Tools, as_json
 from worker.chat.families import CALLS, THOUGHTS, choose
 from worker.chat.families.family import Rules
 from worker.chat.machine import Kind
@@ -118,6 +120,7 @@ def test_text_without_markers_comes_out_as_it_is(template: str, text: str) -> No
         (HERMES, '<tool_call>{"name": "weath", "arguments": {}}</tool_call>'),
         (HERMES, '<tool_call>{"name": "weather", "arguments": 5}</tool_call>'),
         (HERMES, "<tool_call>weather</tool_call>"),
+        (HERMES, '<tool_call>{"name": "weather", "arguments": "[]"}</tool_call>'),
         (HERMES, "<tool_call>"),
         (HERMES, '<tool_call>{"name": "weath'),
         (HERMES, '<tool_call>{"name": "weather", "argu'),
@@ -132,6 +135,8 @@ def test_text_without_markers_comes_out_as_it_is(template: str, text: str) -> No
         (MISTRAL, "[TOOL_CALLS]weather[ARGS]text"),
         (DEEPSEEK, "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>unknown<｜tool▁sep｜>{}"),
         (KIMI, "<|tool_call_begin|>functions.weather<|tool_call_argument_begin|>{}"),
+        (GEMMA, "<|tool_call>call:weather{city:Paris}<tool_call|>"),
+        (GEMMA, '<|tool_call>call:weather{city:<|"|>Paris'),
         (HARMONY, "<|channel|>commentary to=functions.unknown<|message|>{}"),
         (HARMONY, "<|start|>user"),
         (THINK, "<thin"),
@@ -184,6 +189,51 @@ def test_a_models_own_ids_are_kept() -> None:
     assert len(ids("mistral")[0]) == 9
     assert all(id.startswith("call_") for id in ids("hermes"))
     assert len(set(ids("hermes"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "types", "value"),
+    [
+        ("5", {"integer"}, 5),
+        ("5", {"string", "null"}, "5"),
+        ("null", {"string", "null"}, None),
+        ("None", {"string", "null"}, None),
+        ("None", {"string"}, "None"),
+        (" True ", {"boolean"}, True),
+        ("True", {"string", "integer"}, "True"),
+        ("5.5", {"string", "number"}, 5.5),
+        ("5", {"string", "number"}, 5),
+        ('{"a": [1]}', {"string", "object"}, {"a": [1]}),
+        ("[1]", {"string", "object"}, "[1]"),
+        ("[1]", {"array"}, [1]),
+        ("[1]", set(), [1]),
+        ("[1", set(), "[1"),
+        ("NaN", {"number"}, "NaN"),
+        ("", {"integer"}, ""),
+    ],
+)
+def test_a_tagged_value_is_what_the_schema_says_or_a_string(text: str, types: set[str], value: object) -> None:
+    found = json.loads(as_json(text, frozenset(types)))
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("schema", "types"),
+    [
+        ({"type": "string"}, {"string"}),
+        ({"type": ["string", "null"]}, {"string", "null"}),
+        ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, {"string", "integer"}),
+        ({"anyOf": [{"type": "string"}, {"$ref": "x"}]}, set()),
+        ({"enum": ["a", "b"]}, {"string"}),
+        ({"enum": ["a", 1]}, set()),
+        ({}, set()),
+        (5, set()),
+    ],
+)
+def test_types_of_a_parameter(schema: object, types: set[str]) -> None:
+    tools = Tools([{"function": {"name": "f", "parameters": {"properties": {"p": schema}}}}])
+    assert tools.types("f", "p") == types
+    assert tools.types("f", "q") == tools.types("g", "p") == set()
 
 
 def test_arguments_stream_while_they_come() -> None:

@@ -48,6 +48,16 @@ def test_nothing_is_shown_behind_a_stop_string() -> None:
     assert split("a stop" + RUN, "stop") == ([Delta(1, "a ", 9)], "stop")
 
 
+def test_nothing_behind_a_stop_string_is_shown_that_came_with_it() -> None:
+    reader = Split(machine(HERMES), ("stop",))
+    reader.feed("a stop" + RUN)
+    assert reader.events(1, 1) == [Delta(1, "a ", 1)]
+
+
+def test_the_beginning_of_a_stop_string_is_shown_in_the_end() -> None:
+    assert split("a sto", "stop") == ([Delta(1, "a sto", 9)], "")
+
+
 def test_the_tokens_of_events_add_up() -> None:
     reader = Split(machine(HERMES), ())
     output = CASES["hermes"].output

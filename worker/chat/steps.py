@@ -18,6 +18,8 @@ from typing import Any, Protocol
 _WORD = 64  # characters of an id or a key
 BLANK = 64  # whitespace between two parts of a marker
 _PYTHON = 4096  # characters of a call in Python's syntax, which is held until it ends
+_BARE = 65536  # the same for one with bare keys
+_BARE_KEY = re.compile(r"([^\W\d][\w.$-]*)(?=\s*:)")
 _STRUCTURE = re.compile(r'["{}\[\]]')
 _IN_STRING = re.compile(r'["\\]')
 _SCALAR_END = re.compile(r"[\s,}\]]")
@@ -462,6 +464,39 @@ class PythonArguments:
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class BareArguments:
+    """`{city:<|"|>Paris<|"|>,days:2}`: JSON with bare keys and its own quotes, held until it ends."""
+
+    quote: str
+
+    def read(self, attempt: Attempt, text: str) -> Outcome:
+        at, depth, within = attempt.reader or (attempt.at, 0, False)
+        if at == attempt.at and not text.startswith("{", at):
+            return FAILS if len(text) > at else MORE
+        structure = re.compile(f"{re.escape(self.quote)}|[{{}}\\[\\]]")
+        while found := structure.search(text, at):
+            at = found.end()
+            if found[0] == self.quote:
+                within = not within
+            elif not within:
+                depth += 1 if found[0] in "{[" else -1
+                if depth == 0:
+                    attempt.arguments = _with_json_quotes(text[attempt.at : at], self.quote)
+                    attempt.at = at
+                    return FITS if attempt.arguments is not None else FAILS
+        at = max(at, len(text) - len(self.quote) + 1)  # a quote may have come in part
+        attempt.reader = (at, depth, within)
+        return MORE if at - attempt.at < _BARE else FAILS
+
+    def beginnings(self) -> str:
+        raise AssertionError("no rule begins with arguments")
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        return (self.quote,)
+
+
 def _compare(wanted: str, text: str, at: int) -> Outcome:
     if text.startswith(wanted, at):
         return FITS
@@ -514,6 +549,15 @@ def is_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _with_json_quotes(text: str, quote: str) -> str | None:
+    """The same in JSON; None if it is none then."""
+    parts = text.split(quote)  # what is bare and what is quoted in turn
+    plain = [_BARE_KEY.sub(r'"\1"', part) if at % 2 == 0 else json.dumps(part, ensure_ascii=False)
+             for at, part in enumerate(parts)]  # fmt: skip
+    found = "".join(plain)
+    return found if is_object(found) else None
 
 
 def _keywords(text: str) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from worker.chat.families import harmony, named, objects, tagged, thinking
+from worker.chat.families import gemma, harmony, named, objects, tagged, thinking
 from worker.chat.families.family import Family
 
 # The first that a template shows gives its calls: the special before the general.
 CALLS = (
     harmony.HARMONY,
+    gemma.GEMMA,
     tagged.DSML,
     tagged.CODER,
     tagged.GLM,
@@ -20,7 +21,7 @@ CALLS = (
     objects.LLAMA,
     objects.HERMES,
 )
-THOUGHTS = (harmony.HARMONY, thinking.COMMAND, thinking.BRACKETS, thinking.GRANITE, thinking.THINK)
+THOUGHTS = (harmony.HARMONY, gemma.GEMMA, thinking.COMMAND, thinking.BRACKETS, thinking.GRANITE, thinking.THINK)
 
 
 def choose(template: str) -> Family | None:
