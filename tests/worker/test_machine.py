@@ -33,8 +33,8 @@ from worker.chat.arguments import Tools, as_json
 from worker.chat.families import CALLS, THOUGHTS, choose
 from worker.chat.families.family import Rules
 from worker.chat.machine import Kind
+from worker.chat.objects import is_object
 from worker.chat.parser import Parser
-from worker.chat.steps import is_object
 from worker.protocol import Chat, Generate, Text
 
 cases = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from worker.chat.arguments import Tools, as_json, escaped, is_text, quoted
 from worker.chat.families.family import Call, End, Hide, Row, Rule, Rules, Thought
-from worker.chat.steps import FAILS, FITS, MORE, Attempt, Blank, Exact, Maybe, OneOf, Value
+from worker.chat.objects import Value
+from worker.chat.steps import FAILS, FITS, MORE, Attempt, Blank, Exact, Maybe, OneOf
 
 _LEAD = 256  # characters of whitespace before a text that may still turn out to stand before a marker
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"

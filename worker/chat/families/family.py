@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from worker.chat.steps import BLANK, Blank, CallObjectEnd, Exact, Maybe, OneOf, Step
+from worker.chat.objects import CallObjectEnd
+from worker.chat.steps import BLANK, Blank, Exact, Maybe, OneOf, Step
 
 Row = tuple[Step, ...]
 

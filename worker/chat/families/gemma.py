@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from worker.chat.families.family import Call, Family, Rule, Thought, row
 from worker.chat.families.thinking import LINES
-from worker.chat.steps import BareArguments, Name
+from worker.chat.literals import BareArguments
+from worker.chat.steps import Name
 
 GEMMA = Family(
     "gemma",

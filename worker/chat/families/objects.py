@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from worker.chat.families.family import Call, Family, Row, Rule, row
 from worker.chat.families.thinking import LINES
-from worker.chat.steps import Blank, CallObject, CallObjectEnd, Name, PythonArguments, Step
+from worker.chat.literals import PythonArguments
+from worker.chat.objects import CallObject, CallObjectEnd
+from worker.chat.steps import Blank, Name, Step
 
 _GAP = Blank()
 _CALL = CallObject()
