@@ -30,20 +30,21 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from supervisor.boot import Child
 from supervisor.control import Facts, Phase
 from worker import process
-from worker.chat.machine import Machine
-from worker.chat.parser import Parser
-from worker.chat.split import Split
 from worker.failure import LoadError, RequestError
 from worker.protocol import Chat, Delta, Event, Failed, Finished, Generate, Started, Text, Timings, Tokenize, Tokens
 from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Progress, Vitals
 from worker.text import TextStream
+
+if TYPE_CHECKING:
+    from worker.chat.machine import Machine
+    from worker.chat.split import Split
 
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
 
@@ -168,7 +169,11 @@ class EchoText:
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         raw = split(user_text(request.prompt), Options())[0].raw
-        return Parser(raw, lambda _: {}).machine(request, lambda: raw) if raw else None
+        if not raw:
+            return None
+        from worker.chat.parser import Parser
+
+        return Parser(raw, lambda _: {}).machine(request, lambda: raw)
 
     def render(self, chat: Chat) -> str:
         for message in chat.messages:
@@ -276,7 +281,11 @@ class EchoModel:
         limit = -1 if limit is None else limit
         now = time.monotonic()
         words = _words(text, limit) if not options.raw else iter(text if limit < 0 else text[:limit])
-        parts = Split(job.machine, job.request.stop) if job.machine is not None else None
+        parts = None
+        if job.machine is not None:
+            from worker.chat.split import Split
+
+            parts = Split(job.machine, job.request.stop)
         stop = job.request.stop if parts is None else ()
         stream = Stream(job, options, words, TextStream(stop), limit, now + options.prefill, now, [], parts)
         self._streams.append(stream)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import queue
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from supervisor.config import Model
 from supervisor.control import Facts, Phase
-from worker.chat.machine import Machine
 from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
+
+if TYPE_CHECKING:
+    from worker.chat.machine import Machine  # a standby has no use for it yet
 
 Key = tuple[int, int]  # number of the link, the proxy's number of the request on it
 

@@ -241,9 +241,9 @@ CASES = {
     ),
     "gemma nested": Case(
         GEMMA,
-        '<|tool_call>call:weather{spots:[{name:<|"|>a: {b}<|"|>,<|"|>x y<|"|>:null},true],city:<|"|>"q"\n<|"|>}'
+        '<|tool_call>call:weather{spots:[{name:<|"|>a: }b<|"|>,<|"|>x y<|"|>:null},true],city:<|"|>"q"\n<|"|>}'
         "<tool_call|>",
-        calls=(("weather", {"spots": [{"name": "a: {b}", "x y": None}, True], "city": '"q"\n'}),),
+        calls=(("weather", {"spots": [{"name": "a: }b", "x y": None}, True], "city": '"q"\n'}),),
     ),
     "phi one": Case(
         PHI, f'Sure.<|tool_call|>{{"name": "run", "arguments": {J_TRICKY}}}<|/tool_call|>', "Sure.", calls=(TRICKY,)
