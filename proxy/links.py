@@ -20,6 +20,7 @@ from proxy.errors import ApiError, ClientStalled
 from supervisor.log import facts
 from worker import protocol
 from worker.protocol import (
+    CallDelta,
     Cancel,
     Delta,
     Detokenize,
@@ -30,6 +31,7 @@ from worker.protocol import (
     Generate,
     Hello,
     ProtocolError,
+    Reasoning,
     Render,
     Rendered,
     Request,
@@ -39,6 +41,7 @@ from worker.protocol import (
 )
 
 Ask = Generate | Tokenize | Detokenize | Render
+_TEXT = (Delta, Reasoning, CallDelta)
 _LAST = (Finished, Tokens, Rendered)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
 _PROBABILITY_BYTES = 12  # the same of a token's probability
@@ -234,9 +237,9 @@ class Stream:
             return
         self._events.append(event)
         self._backlog += _EVENT_BYTES
-        if isinstance(event, Delta):
+        if isinstance(event, _TEXT):
             self._backlog += len(event.text)
-            if event.probs:
+            if isinstance(event, Delta) and event.probs:
                 self._backlog += _PROBABILITY_BYTES * sum(1 + len(token.top) for token in event.probs)
             if self._backlog > self._limit:
                 self._overflow()

@@ -11,6 +11,7 @@ overrides them for one request and is not echoed:
     prefill  seconds before the first token (0)
     fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
              "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows)
+    raw      text of a chat template: what follows is emitted character by character and split by that family
     load     seconds a load takes (0)                       only in `file`
     fail     "permanent" or "temporary": the load fails     only in `file`
     crash    a fault as above, while loading                only in `file`
@@ -29,7 +30,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -41,6 +42,10 @@ from worker.protocol import Chat, Delta, Event, Failed, Finished, Generate, Star
 from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Progress, Vitals
 from worker.text import TextStream
 
+if TYPE_CHECKING:
+    from worker.chat.machine import Machine
+    from worker.chat.split import Split
+
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
 
 
@@ -51,6 +56,7 @@ class Options(msgspec.Struct, frozen=True):
     prefill: float = 0.0
     fault: str = ""
     at: int = 0
+    raw: str = ""
     load: float = 0.0
     fail: str = ""
     crash: str = ""
@@ -164,6 +170,14 @@ class EchoText:
             raise RequestError("context_length_exceeded", reason, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
 
+    def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
+        raw = split(user_text(request.prompt), Options())[0].raw
+        if not raw:
+            return None
+        from worker.chat.parser import Parser
+
+        return Parser(raw, lambda _: {}).machine(request, lambda: raw)
+
     def render(self, chat: Chat) -> str:
         for message in chat.messages:
             if message.get("role") == "unsupported":
@@ -190,6 +204,7 @@ class Stream:
     due: float
     began: float
     kept: list[str]
+    split: Split | None = None
     sent: int = 0
 
 
@@ -268,8 +283,14 @@ class EchoModel:
         limit = job.request.sampling.over(self._defaults).max_tokens
         limit = -1 if limit is None else limit
         now = time.monotonic()
-        words = _words(text, limit)
-        stream = Stream(job, options, words, TextStream(job.request.stop), limit, now + options.prefill, now, [])
+        words = _words(text, limit) if not options.raw else iter(text if limit < 0 else text[:limit])
+        parts = None
+        if job.machines:
+            from worker.chat.split import Split
+
+            parts = Split(job.machines[0], job.request.stop)
+        stop = job.request.stop if parts is None else ()
+        stream = Stream(job, options, words, TextStream(stop), limit, now + options.prefill, now, [], parts)
         self._streams.append(stream)
         events.setdefault(job.key[0], []).append(Started(job.key[1], 0))
 
@@ -286,6 +307,9 @@ class EchoModel:
             return
         stream.sent += 1
         text = stream.text.feed(word.encode())
+        if stream.split is not None:
+            self._divide(stream, stream.split, text, now, events)
+            return
         if text and stream.job.request.stream:
             events.append(Delta(id, text, 1))
         else:
@@ -295,13 +319,27 @@ class EchoModel:
         else:
             stream.due = max(stream.due, now - 1.0) + 1 / stream.options.rate if stream.options.rate else now
 
+    def _divide(self, stream: Stream, parts: Split, text: str, now: float, events: list[Event]) -> None:
+        """The stream's next text, through its machine."""
+        if parts.feed(text) and stream.job.request.stream:
+            events += parts.events(stream.job.key[1], 1)
+        if parts.stop_word or parts.done:
+            self._end(stream, "word" if parts.stop_word else "eos", now, events)
+        else:
+            stream.due = now
+
     def _end(self, stream: Stream, reason: str, now: float, events: list[Event]) -> None:
         id = stream.job.key[1]
         if rest := "".join([*stream.kept, stream.text.finish()]):
             events.append(Delta(id, rest, len(stream.kept)))
+        stop_word = stream.text.stop_word
+        if stream.split is not None:
+            stream.split.finish(complete=reason == "eos")
+            events += stream.split.events(id, 0)
+            stop_word = stream.split.stop_word
         prompt, predicted = stream.options.prefill * 1000, (now - stream.began - stream.options.prefill) * 1000
         timings = Timings(0, len(stream.job.prompt), prompt, stream.sent, predicted)
-        events.append(Finished(id, reason, stream.text.stop_word, timings))
+        events.append(Finished(id, "word" if stop_word else reason, stop_word, timings))
         stream.due = float("inf")
 
     def _report(self) -> None:

@@ -94,7 +94,9 @@ class Desk:
         self._text.check(request)
         prompt = self._text.prompt(request.prompt)
         self._answer(link, [Accepted(request.id, len(prompt)), *(Accepted(id, 0) for id in request.siblings)])
-        job: Job | None = Job((link.number, request.id), request, prompt)
+        found = (self._text.machine(request, prompt) for _ in _ids(request))
+        machines = tuple(machine for machine in found if machine is not None)
+        job: Job | None = Job((link.number, request.id), request, prompt, machines)
         for id in _ids(request):  # a cancel may have come while the helper thread was at it
             if job and id not in link.live:
                 job = job.without((link.number, id))

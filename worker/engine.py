@@ -141,7 +141,7 @@ class EngineCore:
         request = replace(leader.job.request, return_progress=False, siblings=())
         seed = (leader.sampler.seed + index) % RANDOM_SEED
         parameters = replace(request.sampling, seed=seed).over(self._defaults)
-        reply = self._begin(Job(key, request, ()), slot, 0, parameters)
+        reply = self._begin(Job(key, request, (), leader.job.machines[index : index + 1]), slot, 0, parameters)
         reply.sampler.remember(np.asarray(leader.job.prompt, np.int32))
         return reply
 

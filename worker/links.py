@@ -11,8 +11,11 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator
 
+from msgspec.structs import replace
+
 from worker.protocol import (
     VERSION,
+    CallDelta,
     Delta,
     Event,
     Failed,
@@ -20,6 +23,7 @@ from worker.protocol import (
     Framer,
     Hello,
     ProtocolError,
+    Reasoning,
     Rendered,
     Request,
     Tokens,
@@ -28,6 +32,7 @@ from worker.protocol import (
 
 _READ = 256 * 1024
 _BUFFER = 4 * 2**20  # asked for; the kernel gives what net.core.wmem_max allows
+_TEXT = (Delta, Reasoning, CallDelta)  # those that follow each other in one stream are merged
 _LAST = Finished | Failed | Tokens | Rendered  # no event follows these
 
 
@@ -88,7 +93,8 @@ class Link:
             self.live.remove(id)
             if any(event.id == id for event in self._waiting if not isinstance(event, Hello)):
                 self._waiting = [event for event in self._waiting if isinstance(event, Hello) or event.id != id]
-                self._deltas = {e.id: at for at, e in enumerate(self._waiting) if isinstance(e, Delta | _Merged)}
+                last = {e.id: at for at, e in enumerate(self._waiting) if not isinstance(e, Hello)}
+                self._deltas = {e: at for e, at in last.items() if isinstance(self._waiting[at], (*_TEXT, _Merged))}
             return True
 
     def _greet(self, hello: Hello) -> None:
@@ -106,15 +112,15 @@ class Link:
                 id = event.id if not isinstance(event, Hello) else -1
                 if id not in self.live:
                     continue
-                if isinstance(event, Delta):
+                if isinstance(event, _TEXT):
                     at = deltas.get(id)
                     if at is not None:
                         last = waiting[at]
-                        if isinstance(last, Delta):
+                        if isinstance(last, _TEXT) and _continues(last, event):
                             last = waiting[at] = _Merged(last)
-                        assert isinstance(last, _Merged)
-                        last.add(event)
-                        continue
+                        if isinstance(last, _Merged) and _continues(last.first, event):
+                            last.add(event)
+                            continue
                     deltas[id] = len(waiting)
                 else:
                     deltas.pop(id, None)
@@ -148,21 +154,32 @@ class Link:
 class _Merged:
     """Deltas of one stream that wait together; joined once, when they are sent."""
 
-    __slots__ = ("_probs", "_texts", "_tokens", "id")
+    __slots__ = ("_probs", "_texts", "_tokens", "first", "id")
 
-    def __init__(self, first: Delta) -> None:
-        self.id = first.id
+    def __init__(self, first: Delta | Reasoning | CallDelta) -> None:
+        self.first, self.id = first, first.id
         self._texts, self._tokens = [first.text], first.tokens
-        self._probs = list(first.probs or ())
+        self._probs = list(first.probs or ()) if isinstance(first, Delta) else []
 
-    def add(self, delta: Delta) -> None:
+    def add(self, delta: Delta | Reasoning | CallDelta) -> None:
         self._texts.append(delta.text)
         self._tokens += delta.tokens
-        self._probs += delta.probs or ()
+        if isinstance(delta, Delta):
+            self._probs += delta.probs or ()
 
     @property
-    def delta(self) -> Delta:
-        return Delta(self.id, "".join(self._texts), self._tokens, self._probs or None)
+    def delta(self) -> Delta | Reasoning | CallDelta:
+        text = "".join(self._texts)
+        if isinstance(self.first, Delta):
+            return Delta(self.id, text, self._tokens, self._probs or None)
+        return replace(self.first, text=text, tokens=self._tokens)
+
+
+def _continues(last: Delta | Reasoning | CallDelta, event: Delta | Reasoning | CallDelta) -> bool:
+    """Whether the two are parts of one text."""
+    if type(last) is not type(event):
+        return False
+    return not isinstance(last, CallDelta) or not isinstance(event, CallDelta) or last.index == event.index
 
 
 def _frames(events: list[Event]) -> bytes:
@@ -179,6 +196,9 @@ def _frames(events: list[Event]) -> bytes:
             first = Delta(event.id, event.text[:half], event.tokens, probs[: len(probs) // 2] or None)
             rest = Delta(event.id, event.text[half:], 0, probs[len(probs) // 2 :] or None)
             return _frames([first, rest])
+        if isinstance(event, Reasoning | CallDelta) and len(event.text) > 1:
+            half = len(event.text) // 2
+            return _frames([replace(event, text=event.text[:half]), replace(event, text=event.text[half:], tokens=0)])
         assert not isinstance(event, Hello)
         return encode([Failed(event.id, "internal_error", "the answer is too large for a frame")])
 

@@ -53,6 +53,9 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Generate from a prompt. `id` is the proxy's number for it on this link; `request_id` is for logs.
 
     stream: False sends the whole text as one Delta at the end.
+    parse_tools: calls of the chat's tools are split out of the text; parallel_tool_calls: False ends after the first,
+    None does so where the chat template shows no second one.
+    reasoning_format: "auto" and "deepseek" split reasoning out, "none" does not, "deepseek-legacy" only unstreamed.
     """
 
     id: int
@@ -68,6 +71,9 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     siblings: tuple[int, ...] = ()  # ids of further choices: same prompt, seed + 1, + 2, …; each has events of its own
     grammar: str = ""  # GBNF; at most one of the two
     json_schema: str = ""  # JSON text
+    parse_tools: bool = False
+    parallel_tool_calls: bool | None = None
+    reasoning_format: str = "none"
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -199,8 +205,38 @@ class Rendered(msgspec.Struct, frozen=True, array_like=True, tag=17):
     text: str
 
 
+class Reasoning(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """New text of the model's reasoning; `tokens` were decoded for it."""
+
+    id: int
+    text: str
+    tokens: int = 1
+
+
+class CallStart(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """The model calls a tool: the call's number from 0, its id and the tool's name. CallDeltas follow."""
+
+    id: int
+    index: int
+    call_id: str
+    name: str
+    tokens: int = 0
+
+
+class CallDelta(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """A fragment of a call's arguments; together they are a JSON object, as far as the model wrote one."""
+
+    id: int
+    index: int
+    text: str
+    tokens: int = 1
+
+
 Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render
-Event = Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
+Event = (
+    Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
+    | Reasoning | CallStart | CallDelta
+)  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
 _LENGTH = struct.Struct("!i")

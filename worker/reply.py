@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from worker.output import Output, Parsed, Plain
 from worker.probabilities import Probabilities
-from worker.protocol import Chat, Delta, Event, Finished, Probability, Progress, Started, Timings
+from worker.protocol import Chat, Event, Finished, Probability, Progress, Started, Timings
 from worker.seams import Job
 from worker.sequences import Slot
 from worker.text import TextStream
@@ -20,9 +21,8 @@ class Reply:
     """Takes sampled tokens, gives events; `reason` is set when it has ended."""
 
     __slots__ = (
-        "_began", "_cached", "_first", "_parts", "_pending", "_shown", "_silent", "_streams", "_text", "_vocabulary",
-        "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "siblings",
-        "slot",
+        "_began", "_cached", "_first", "_output", "_silent", "_streams", "_vocabulary",
+        "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "siblings", "slot",
     )  # fmt: skip
 
     def __init__(self, job: Job, slot: Slot, cached: int, sampler: Sampler, limit: int, vocabulary: Vocabulary) -> None:
@@ -35,11 +35,8 @@ class Reply:
         self._vocabulary = vocabulary
         self._cached = cached
         self.limit = limit
-        self._text = TextStream(job.request.stop, strip=_starts_anew(job, vocabulary))
-        self._parts: list[str] = []  # text not yet sent: all of it if the request does not stream
-        self._shown = 0  # characters given to _parts so far
+        self._output = _output(job, vocabulary)
         self.probabilities = Probabilities(job.request, vocabulary) if job.request.n_probs >= 0 else None
-        self._pending: list[tuple[int, Probability]] = []  # tokens not yet shown, by the place of their first character
         # probabilities go out as they come, even to a client that does not stream: they may fill many frames
         self._streams = job.request.stream or self.probabilities is not None
         self._silent = 0  # tokens decoded since the last Delta
@@ -77,46 +74,39 @@ class Reply:
         slot = self.slot
         if token in self._vocabulary.end:
             return self._end("eos")
-        if probability is not None:
-            self._pending.append((self._shown + self._text.held, probability))
-        text = self._text.feed(self._vocabulary.pieces[token])
-        if text:
-            self._show(text)
-        if self._text.stop_word:
+        self._output.feed(token, self._vocabulary.pieces[token], probability)
+        if self._output.stop_word:
             return self._end("word")
+        if self._output.done:
+            return self._end("eos")
         if self.n_out == self.limit:
             return self._end("limit")
         if slot.size + 1 >= len(slot.tokens):
             return self._end("context")
         slot.append(token)
-        return self._delta() if text and self._streams else []
+        return self._events() if self._streams and self._output.pending else []
 
-    def _show(self, text: str) -> None:
-        self._parts.append(text)
-        self._shown += len(text)
-
-    def _delta(self) -> list[Event]:
-        text = "".join(self._parts)
-        self._parts.clear()
+    def _events(self) -> list[Event]:
         silent, self._silent = self._silent, 0
-        probs = [probability for at, probability in self._pending if at < self._shown]
-        del self._pending[: len(probs)]
-        return [Delta(self.job.key[1], text, silent, probs or None)]
+        return self._output.events(self.job.key[1], silent)
 
     def _end(self, reason: str) -> list[Event]:
-        if rest := self._text.finish():
-            self._show(rest)
-        self.reason = "word" if self._text.stop_word else reason
-        if self.reason == "word":
-            self._pending = [(at, probability) for at, probability in self._pending if at < self._shown]
-        self._shown += 1  # tokens without a character of their own are at the very end
-        events = self._delta() if self._parts or self._pending else []
-        return [*events, Finished(self.job.key[1], self.reason, self._text.stop_word, self._timings())]
+        self._output.finish(complete=reason == "eos")
+        self.reason = "word" if self._output.stop_word else reason
+        events = self._events() if self._output.pending else []
+        return [*events, Finished(self.job.key[1], self.reason, self._output.stop_word, self._timings())]
 
     def _timings(self) -> Timings:
         predicted = (time.monotonic() - self._first) * 1000
         prompt = len(self.job.prompt) - self._cached
         return Timings(self._cached, prompt, self.prompt_seconds * 1000, self.n_out, predicted)
+
+
+def _output(job: Job, vocabulary: Vocabulary) -> Output:
+    strip, stop = _starts_anew(job, vocabulary), job.request.stop
+    if job.machines:
+        return Parsed(TextStream(strip=strip), job.machines[0], stop)
+    return Plain(TextStream(stop, strip=strip))
 
 
 def _starts_anew(job: Job, vocabulary: Vocabulary) -> bool:

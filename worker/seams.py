@@ -9,13 +9,16 @@ from __future__ import annotations
 import queue
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
 from supervisor.config import Model
 from supervisor.control import Facts, Phase
 from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
+
+if TYPE_CHECKING:
+    from worker.chat.machine import Machine  # a standby has no use for it yet
 
 Key = tuple[int, int]  # number of the link, the proxy's number of the request on it
 
@@ -30,6 +33,7 @@ class Job:
     key: Key
     request: Generate
     prompt: Sequence[int]
+    machines: tuple[Machine, ...] = ()  # one for each key, which splits its output; none if the output is only text
 
     @property
     def keys(self) -> list[Key]:
@@ -41,7 +45,8 @@ class Job:
         keys = [each for each in self.keys if each != key]
         if not keys:
             return None
-        return Job(keys[0], replace(self.request, siblings=tuple(id for _, id in keys[1:])), self.prompt)
+        machines = tuple(machine for each, machine in zip(self.keys, self.machines, strict=False) if each != key)
+        return Job(keys[0], replace(self.request, siblings=tuple(id for _, id in keys[1:])), self.prompt, machines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,9 @@ class TextSide(Protocol):
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
         """The token ids of a prompt; refuses one that does not fit the context."""
+
+    def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
+        """What splits the output of this request into content, reasoning and calls; None if it is only text."""
 
     def render(self, chat: Chat) -> str: ...
 

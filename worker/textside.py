@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from supervisor.config import Sampling
 from worker import chain, grammar
+from worker.chat.machine import Machine
+from worker.chat.parser import TAIL, Parser
 from worker.chat.render import ChatTemplate
 from worker.failure import RequestError
 from worker.gbnf import GrammarError
@@ -22,6 +24,8 @@ class LlamaText:
         """`defaults` are the model's effective sampling parameters; `parallel` is how many sequences run at once."""
         self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
         self._defaults, self._parallel = defaults, parallel
+        several = template.caps.parallel_tool_calls or not template.caps.tool_calls
+        self._parser = Parser(template.sources, vocabulary.hidden, parallel=several)
 
     def check(self, request: Generate) -> None:
         """Raises RequestError: invalid_value, invalid_grammar, unsupported_feature."""
@@ -50,6 +54,9 @@ class LlamaText:
             text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
             raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
+
+    def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
+        return self._parser.machine(request, lambda: self._vocabulary.detokenize(prompt[-TAIL:]))
 
     def render(self, chat: Chat) -> str:
         """Raises RequestError: template_error."""

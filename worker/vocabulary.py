@@ -35,6 +35,12 @@ class Vocabulary:
         tokens = (token for token in range(self.size) if binding.vocab_get_attr(self.handle, token) & mask)
         return tuple(text for text in map(self.text_of, tokens) if text)
 
+    def hidden(self, texts: Iterable[str]) -> dict[int, bytes]:
+        """The tokens that are not shown and whose spelling occurs in one of these texts, with that spelling."""
+        whole = "\0".join(texts)
+        spelled = ((token, self.text_of(token)) for token, piece in enumerate(self.pieces) if not piece)
+        return {token: text.encode() for token, text in spelled if text and text in whole}
+
     def tokenize(self, text: str, *, special: bool, add_special: bool = False) -> list[int]:
         """Token ids of `text`. special: control tokens in it are recognised. add_special: BOS and such are added."""
         data = text.encode("utf-8", "replace")

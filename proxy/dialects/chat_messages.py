@@ -17,6 +17,7 @@ _MEDIA = {
     "input_video": "video input",
     "video_url": "video input",
 }
+_REASONING = ("auto", "deepseek", "deepseek-legacy", "none")
 
 
 class Function(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,21 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
     reasoning_effort: str | None = None
     echo: bool = False
+    parse_tool_calls: bool = True
+    parallel_tool_calls: bool | None = None
+    reasoning_format: str = "auto"
+
+    @property
+    def parses_tools(self) -> bool:
+        """Whether calls are split out of the text. API.md, 6: "none" shows the tools to the model all the same."""
+        return self.parse_tool_calls and self.tool_choice != "none" and bool(function_tools(self.tools))
+
+    @property
+    def reasoning(self) -> str:
+        """Raises BadRequest."""
+        if self.reasoning_format not in _REASONING:
+            raise bad(("reasoning_format",), '"auto", "deepseek", "deepseek-legacy" or "none"', self.reasoning_format)
+        return self.reasoning_format
 
     @property
     def opening(self) -> str:
@@ -69,7 +85,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
         tools = function_tools(self.tools)
         return Chat(
             messages=messages,
-            tools=tools if tools and self.tool_choice != "none" else None,
+            tools=tools or None,
             template_kwargs=self._kwargs(),
             add_generation_prompt=not continued and self.add_generation_prompt is not False,
             continue_final=continued,

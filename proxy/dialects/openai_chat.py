@@ -10,10 +10,10 @@ from proxy.dialects.chat_messages import Conversation, function_tools
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
 from proxy.dialects.logprobs import ChatLogprobs
-from proxy.dialects.reply import Plan, Reply, chunk, encode
+from proxy.dialects.reply import Part, Plan, Reply, chunk, encode
 from proxy.errors import BadRequest
 from proxy.sse import DONE, record
-from worker.protocol import Generate, Probability, Progress
+from worker.protocol import CallDelta, CallStart, Generate, Probability, Progress, Reasoning
 
 _ROLE = {"role": "assistant", "content": None}
 
@@ -42,6 +42,9 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         siblings=fields.siblings,
         grammar=grammar,
         json_schema=schema,
+        parse_tools=conversation.parses_tools,
+        parallel_tool_calls=conversation.parallel_tool_calls,
+        reasoning_format=conversation.reasoning,
     )
     opening = conversation.opening if chat.continue_final else ""
     return Plan(fields, [ask], [opening] * (1 + len(ask.siblings)), ChatReply)
@@ -74,6 +77,10 @@ class ChatReply(Reply):
     def _logprobs(self, probs: Sequence[Probability]) -> dict[str, Any]:
         return {"content": logprobs.content(probs, after=self.fields.post_sampling_probs)}
 
+    def part(self, index: int, event: Part, extra: bytes) -> bytes:
+        middle = b'%d,"delta":%b,"finish_reason":null}]%b}\n\n' % (index, encode(_delta(event)), extra)
+        return self._front + middle
+
     def progress(self, index: int, event: Progress) -> bytes:
         choices = [_choice(index, _ROLE)]
         return chunk(self.head, choices=choices, prompt_progress=results.prompt_progress(event))
@@ -93,7 +100,7 @@ class ChatReply(Reply):
             {
                 "index": index,
                 "finish_reason": self.finish_reason(index),
-                "message": {"role": "assistant", "content": self.full_text(index)},
+                "message": self._message(index),
             }
             for index in range(len(self.choices))
         ]
@@ -102,6 +109,30 @@ class ChatReply(Reply):
                 found["logprobs"] = self._logprobs(choice.probs)
         head = self.head | {"object": "chat.completion", "choices": choices}
         return head | {"usage": self.usage(), "timings": self.timings()}
+
+
+    def _message(self, index: int) -> dict[str, Any]:
+        choice = self.choices[index]
+        message: dict[str, Any] = {"role": "assistant", "content": self.full_text(index)}
+        if choice.reasoning:
+            message["reasoning_content"] = "".join(choice.reasoning)
+        if choice.calls:
+            message["tool_calls"] = [_call(call.id, call.name, "".join(call.arguments)) for call in choice.calls]
+        return message
+
+
+def _delta(event: Part) -> dict[str, Any]:
+    match event:
+        case Reasoning():
+            return {"reasoning_content": event.text}
+        case CallStart():
+            return {"tool_calls": [{"index": event.index} | _call(event.call_id, event.name, "")]}
+        case CallDelta():
+            return {"tool_calls": [{"index": event.index, "function": {"arguments": event.text}}]}
+
+
+def _call(id: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def _choice(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

@@ -17,10 +17,33 @@ from proxy.dialects import results
 from proxy.dialects.fields import Fields
 from proxy.dialects.logprobs import Offsets
 from proxy.sse import DONE, record
-from worker.protocol import Accepted, Delta, Event, Finished, Generate, Probability, Progress, Started, Timings
+from worker.protocol import (
+    Accepted,
+    CallDelta,
+    CallStart,
+    Delta,
+    Event,
+    Finished,
+    Generate,
+    Probability,
+    Progress,
+    Reasoning,
+    Started,
+    Timings,
+)
 
+Part = Reasoning | CallStart | CallDelta  # what of a reply is no content
 Indexed = Iterable[tuple[int, Event]]  # events with the number of their choice
 encode = msgspec.json.Encoder().encode
+
+
+@dataclass
+class ToolCall:
+    """A call of a tool; its arguments are kept only for an answer as one object."""
+
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -37,6 +60,8 @@ class Choice:
     texts: list[str] = field(default_factory=list)
     probs: list[Probability] = field(default_factory=list)
     offsets: Offsets = field(default_factory=Offsets)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
 
     @property
     def timings(self) -> Timings:
@@ -86,6 +111,10 @@ class Reply(ABC):
     def object(self) -> dict[str, Any]:
         """The answer as one object."""
 
+    def part(self, index: int, event: Part, extra: bytes) -> bytes:
+        """The record of reasoning or of a call, where the dialect has them; `extra` as for text."""
+        return b""
+
     def progress(self, index: int, event: Progress) -> bytes:
         """The record of progress with the prompt, where the dialect has one."""
         return b""
@@ -124,6 +153,9 @@ class Reply(ABC):
                 self._count(index, event)
                 self.choices[index].texts.append(event.text)
                 self.choices[index].probs += event.probs or ()
+            elif isinstance(event, Part):
+                self._count(index, event)
+                self._keep(self.choices[index], event)
             else:
                 self._note(index, event)
 
@@ -135,8 +167,8 @@ class Reply(ABC):
         return all(choice.finished for choice in self.choices)
 
     def finish_reason(self, index: int) -> str | None:
-        finished = self.choices[index].finished
-        return results.finish_reason(finished.reason) if finished else None
+        choice = self.choices[index]
+        return results.finish_reason(choice.finished.reason, called=bool(choice.calls)) if choice.finished else None
 
     def usage(self) -> dict[str, Any]:
         completion = sum(choice.timings.predicted_n for choice in self.choices)
@@ -149,10 +181,28 @@ class Reply(ABC):
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _text(self, index: int, text: str, probs: Sequence[Probability] = ()) -> bytes:
-        extra = b',"timings":' + encode(self.timings()) if self.fields.timings_per_token else b""
-        return self.text(index, text, extra, probs)
+        return self.text(index, text, self._extra(), probs)
 
-    def _count(self, index: int, event: Delta) -> bool:
+    def _extra(self) -> bytes:
+        return b',"timings":' + encode(self.timings()) if self.fields.timings_per_token else b""
+
+    def _part(self, index: int, event: Part) -> bytes:
+        front = self.first(index) + self._opening(index) if self._count(index, event) else b""
+        if isinstance(event, CallStart):
+            self.choices[index].calls.append(ToolCall(event.call_id, event.name))
+        return front + self.part(index, event, self._extra())
+
+    @staticmethod
+    def _keep(choice: Choice, event: Part) -> None:
+        match event:
+            case Reasoning():
+                choice.reasoning.append(event.text)
+            case CallStart():
+                choice.calls.append(ToolCall(event.call_id, event.name))
+            case CallDelta():
+                choice.calls[event.index].arguments.append(event.text)
+
+    def _count(self, index: int, event: Delta | Part) -> bool:
         """Counts a delta's tokens; whether it is the first of its choice."""
         choice = self.choices[index]
         choice.tokens += event.tokens
@@ -175,6 +225,8 @@ class Reply(ABC):
                 pass
 
     def _other(self, index: int, event: Event) -> bytes:
+        if isinstance(event, Part):
+            return self._part(index, event)
         self._note(index, event)
         if isinstance(event, Progress):
             return self.progress(index, event)

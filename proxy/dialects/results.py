@@ -15,9 +15,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}{os.urandom(12).hex()}"
 
 
-def finish_reason(reason: str) -> str:
-    """OpenAI's word for the worker's."""
-    return "length" if reason in ("limit", "context") else "stop"
+def finish_reason(reason: str, *, called: bool = False) -> str:
+    """OpenAI's word for the worker's; `called`: the model has called tools."""
+    if reason in ("limit", "context"):
+        return "length"
+    return "tool_calls" if called else "stop"
 
 
 def usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:

@@ -205,6 +205,8 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
         ({"n": 0}, "n", "from 1 to 200"),
         ({"n_cmpl": "2"}, "n_cmpl", "integer"),
+        ({"reasoning_format": "xml"}, "reasoning_format", "deepseek"),
+        ({"parallel_tool_calls": "yes"}, "parallel_tool_calls", "true or false"),
         ({"chat_template_kwargs": {"enable_thinking": "yes"}}, "chat_template_kwargs.enable_thinking", "true or false"),
         ({"continue_final_message": True}, "continue_final_message", "not the assistant's"),
     ],
@@ -267,10 +269,32 @@ def test_messages_reach_the_template_as_it_expects_them() -> None:
     )
 
 
-def test_tool_choice_none_hides_the_tools() -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    assert chat(tools=tools).prompt.tools == tools
-    assert chat(tools=tools, tool_choice="none").prompt.tools is None
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+
+
+@pytest.mark.parametrize(
+    ("body", "parsed"),
+    [
+        ({}, True),
+        ({"tool_choice": "auto"}, True),
+        ({"tool_choice": "none"}, False),
+        ({"parse_tool_calls": False}, False),
+    ],
+)
+def test_tools_are_shown_to_the_model_and_their_calls_parsed_if_wanted(body: dict[str, Any], parsed: bool) -> None:
+    ask = chat(tools=TOOLS, **body)
+    assert (ask.prompt.tools, ask.parse_tools) == (TOOLS, parsed)
+
+
+def test_without_tools_no_calls_are_parsed() -> None:
+    assert not chat().parse_tools
+    assert not chat(tools=[{"type": "web_search"}]).parse_tools
+
+
+def test_reasoning_format_and_parallel_calls_reach_the_worker() -> None:
+    assert (chat().reasoning_format, chat().parallel_tool_calls) == ("auto", None)
+    assert chat(reasoning_format="deepseek-legacy").reasoning_format == "deepseek-legacy"
+    assert chat(parallel_tool_calls=False).parallel_tool_calls is False
 
 
 @pytest.mark.parametrize(

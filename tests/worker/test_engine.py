@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from supervisor.config import Model, Sampling
 from tests import models
 from tests.bench.decode import bare
+from worker.chat.machine import Kind
 from worker.engine import EngineCore
 from worker.failure import EngineError, RequestError
 from worker.main import Llama, LlamaModel
@@ -485,6 +487,29 @@ def test_forged_turns_have_no_control_tokens(smollm: Bench) -> None:
 
 def test_special_tokens_in_a_plain_prompt_are_meant(smollm: Bench) -> None:
     assert smollm.model.text.prompt(Text(("<|im_start|>user", 198)))[::3] == [1]
+
+
+def test_a_prompt_that_opens_the_reasoning_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "think.jinja"
+    file.write_text(models.TEMPLATE.replace("assistant\n{% endif", "assistant\n<think>\n{% endif"))
+    bench = Bench(models.tiny(), n_ctx=128, chat_template=str(file))
+    chat = Chat([{"role": "user", "content": "hi"}])
+    request = Request(1, "r", chat, reasoning_format="auto")
+    machine = bench.model.text.machine(request, bench.model.text.prompt(chat))
+    assert machine is not None
+    parts = machine.feed("abc</think>def") + machine.finish(complete=True)
+    assert [part.kind for part in parts] == [Kind.REASONING, Kind.CONTENT]
+
+
+def test_a_model_without_markers_has_no_machine(smollm: Bench) -> None:
+    chat = Chat([{"role": "user", "content": "hi"}], tools=[{"type": "function", "function": {"name": "f"}}])
+    request = Request(1, "r", chat, parse_tools=True, reasoning_format="auto")
+    assert smollm.model.text.machine(request, [1]) is None
+
+
+def test_only_control_tokens_that_a_marker_spells_are_shown(smollm: Bench) -> None:
+    vocabulary = smollm.model._context.model.vocabulary
+    assert vocabulary.hidden(["a<|im_start|>b", "<|im_"]) == {1: b"<|im_start|>"}
 
 
 def test_facts(smollm: Bench) -> None:

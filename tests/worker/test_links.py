@@ -12,6 +12,8 @@ from worker.links import Gone, Link
 from worker.protocol import (
     MAX_FRAME,
     VERSION,
+    CallDelta,
+    CallStart,
     Cancel,
     Delta,
     Event,
@@ -21,6 +23,7 @@ from worker.protocol import (
     Hello,
     Probability,
     ProtocolError,
+    Reasoning,
     Rendered,
     Request,
     Timings,
@@ -90,6 +93,27 @@ def test_probabilities_merge_and_split_with_their_deltas(ends: Ends) -> None:
     assert "".join(delta.text for delta in deltas) == "0123456789" * 4
     assert [prob for delta in deltas for prob in delta.probs or ()] == probs
     assert sum(delta.tokens for delta in deltas) == 40
+
+
+def test_reasoning_and_arguments_merge_with_their_own_kind_only(ends: Ends) -> None:
+    for id in (1, 2):
+        ends.link.open(id)
+    ends.link.push([Reasoning(1, "a"), Reasoning(1, "b"), Delta(1, "c"), CallStart(1, 0, "i", "f"), Delta(2, "x")])
+    ends.link.forget(2)
+    ends.link.push([CallDelta(1, 0, "{"), CallDelta(1, 0, "}", 2), CallDelta(1, 1, "["), Delta(1, "d")])
+    assert ends.sent()[1:] == [
+        Reasoning(1, "ab", 2), Delta(1, "c"), CallStart(1, 0, "i", "f"), CallDelta(1, 0, "{}", 3), CallDelta(1, 1, "["),
+        Delta(1, "d"),
+    ]  # fmt: skip
+
+
+def test_text_behind_a_call_does_not_move_before_it_when_another_request_is_forgotten(ends: Ends) -> None:
+    for id in (1, 2):
+        ends.link.open(id)
+    ends.link.push([Delta(1, "a"), CallStart(1, 0, "i", "f"), Delta(2, "x")])
+    ends.link.forget(2)
+    ends.link.push([Delta(1, "b")])
+    assert ends.sent()[1:] == [Delta(1, "a"), CallStart(1, 0, "i", "f"), Delta(1, "b")]
 
 
 def test_nothing_is_sent_for_a_forgotten_request(ends: Ends) -> None:

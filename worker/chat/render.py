@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jinja2
+from msgspec.structs import replace
 
 from supervisor.log import facts
 from worker.chat import caps as capabilities
@@ -52,6 +53,7 @@ class ChatTemplate:
         """`tool_use` is used instead when tools are given. Raises jinja2.TemplateError if a template is no Jinja."""
         sandbox = environment()
         self.source = source
+        self.sources = source + tool_use  # what tells the family of its markers
         self._special = {"bos_token": bos, "eos_token": eos}
         self._guard = Guard(control)
         self._plain = sandbox.from_string(source)
@@ -89,7 +91,20 @@ class ChatTemplate:
         return "".join(text for text, _ in self.pieces(chat))
 
     def pieces(self, chat: Chat) -> list[Piece]:
-        """The prompt in parts, with whether control tokens in them are meant. Raises RequestError("template_error")."""
+        """The prompt in parts, with whether control tokens in them are meant. Raises RequestError("template_error").
+
+        Tools never break a chat: if the template refuses it with them, it is rendered without.
+        """
+        if chat.tools is None:
+            return self._pieces(chat)
+        try:
+            return self._pieces(chat)
+        except RequestError as error:
+            if error.code != "template_error":
+                raise
+            return self._pieces(replace(chat, tools=None))
+
+    def _pieces(self, chat: Chat) -> list[Piece]:
         wrapped = self._guard.wrap(adapt(chat.messages, self.caps), chat.tools)
         if chat.continue_final:
             return wrapped.pieces(self._continued(chat, wrapped))
