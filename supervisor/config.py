@@ -147,6 +147,13 @@ class Log(Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Ui(Table):
+    """[ui]: the pages at `/`. `path`: a folder with an index.html; "" is the project's own."""
+
+    enabled: bool = True
+    path: str = ""
+
+
 class Model(Table):
     """A model: [defaults] and [models.NAME], merged."""
 
@@ -186,6 +193,7 @@ class Config(Table):
     restart: Restart = Restart()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
+    ui: Ui = Ui()
 
     @property
     def names(self) -> dict[str, str]:
