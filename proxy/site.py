@@ -73,7 +73,7 @@ def _files(root: Path) -> dict[str, File]:
     for folder, _, names in os.walk(real):
         for name in names:
             path = Path(folder, name)
-            if path.is_file() and path.resolve().is_relative_to(real):
+            if not name.startswith(".") and path.is_file() and path.resolve().is_relative_to(real):
                 url = "/" + path.relative_to(real).as_posix()
                 found[url] = _file(path, url)
     return found

@@ -25,6 +25,7 @@ def folder(tmp_path: Path) -> Path:
         "theme.js": "theme()",
         "v1/models": "not the API",
         "health": "not the API",
+        ".stamp": "of the build",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -74,7 +75,17 @@ async def test_hashed_names_are_kept_for_ever_and_the_rest_is_asked_for_again() 
 
 @pytest.mark.usefixtures("built")
 @pytest.mark.parametrize(
-    "path", ["/../secret", "/%2e%2e/secret", "/assets/..%2f..%2fsecret", "/leak", "/assets", "//etc/passwd", "/x%00"]
+    "path",
+    [
+        "/../secret",
+        "/%2e%2e/secret",
+        "/assets/..%2f..%2fsecret",
+        "/leak",
+        "/.stamp",
+        "/assets",
+        "//etc/passwd",
+        "/x%00",
+    ],
 )
 async def test_nothing_outside_the_folder_is_served(path: str) -> None:
     async with Harness() as server:

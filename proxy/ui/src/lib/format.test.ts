@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { bytes, cause, context, detail, duration, parameters, statistics, title } from './format'
+import { age, bytes, cause, context, detail, duration, parameters, statistics, title } from './format'
 import type { Model } from './types'
 
 test('sizes, counts and times are short', () => {
@@ -7,6 +7,7 @@ test('sizes, counts and times are short', () => {
   expect([950, 134_515_008, 8.03e9].map(parameters)).toEqual(['950', '135M', '8.0B'])
   expect([4096, 1000, 131_072].map(context)).toEqual(['4k', '1,000', '128k'])
   expect([0.04, 12.4, 61, 3700, 90_000].map(duration)).toEqual(['0.0 s', '12 s', '1 min', '1 h 1 min', '1 d'])
+  expect([-0.3, 0.9, 12.7, 61].map(age)).toEqual(['0 s', '0 s', '12 s', '1 min'])
 })
 
 const TIMINGS = { cache_n: 3, prompt_n: 4, prompt_ms: 10, prompt_per_second: 400, predicted_n: 9, predicted_ms: 1500, predicted_per_second: 6 }

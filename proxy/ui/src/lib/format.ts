@@ -31,6 +31,11 @@ export function duration(seconds: number): string {
   return `${Math.floor(seconds / 86400)} d`
 }
 
+/** For how long something has been so, in whole seconds or more. */
+export function age(seconds: number): string {
+  return seconds < 60 ? `${Math.max(0, Math.floor(seconds))} s` : duration(seconds)
+}
+
 /** What stands under an answer. */
 export function statistics(timings: Timings): string[] {
   const rate = timings.predicted_per_second
