@@ -322,7 +322,7 @@ def test_it_works_below_another_path_and_on_a_phone(browser: Browser, server: Se
 
 
 def test_nothing_moves_while_text_streams_in(page: Page) -> None:
-    page.get_by_test_id("message").fill(paced("short lines of text that wrap " * 40, rate=300))  # the field grows
+    page.get_by_test_id("message").fill(paced("short lines of text " * 30, rate=60))  # the field grows
     page.wait_for_timeout(200)
     page.evaluate(
         "window.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.shift += "
