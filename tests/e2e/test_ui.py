@@ -333,6 +333,22 @@ def test_nothing_moves_while_text_streams_in(page: Page) -> None:
     assert page.evaluate("window.shift") < 0.001
 
 
+def test_the_readers_place_is_kept_while_text_streams_in(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 420})
+    send(page, paced("short lines of text " * 60, rate=80))
+    scroll = page.get_by_test_id("scroll")
+    away = "element => element.scrollHeight - element.scrollTop - element.clientHeight"
+    expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_contain_text("lines of text short " * 20)
+    assert scroll.evaluate(away) < 40
+    scroll.evaluate("element => element.scrollTop = 20")
+    expect(page.get_by_test_id("latest")).to_be_visible()
+    finished(page)
+    assert scroll.evaluate("element => element.scrollTop") == 20
+    page.get_by_test_id("latest").click()
+    expect(page.get_by_test_id("latest")).to_be_hidden()
+    assert scroll.evaluate(away) < 40
+
+
 def test_a_key_is_asked_for(browser: Browser, built: None, tmp_path: Path) -> None:
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     with Server(tmp_path, f'{MODELS}\n[[keys]]\nname = "alice"\nsha256 = "{digest}"\n') as server:

@@ -206,7 +206,7 @@ class Chats {
       message.content += text
       message.reasoningContent += reasoning
       text = reasoning = ''
-      if (Date.now() - saved > SAVE_EVERY) {
+      if (Date.now() - saved > SAVE_EVERY && this.get(convId)) {
         saved = Date.now()
         this.#save([], [message])
       }
