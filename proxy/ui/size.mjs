@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 
 const BUDGET = 60_000 // bytes, gzipped
-const root = new URL('../static', import.meta.url).pathname
+const root = process.argv[2] ?? new URL('../static', import.meta.url).pathname
 const kB = (bytes) => `${(bytes / 1000).toFixed(1)} kB`
 const size = (file) => gzipSync(readFileSync(join(root, file)), { level: 9 }).length
 
