@@ -26,6 +26,7 @@ STATUS: dict[str, tuple[int, str]] = {
     "missing_model": (400, _INVALID),
     "conflicting_fields": (400, _INVALID),
     "model_not_loaded": (400, _INVALID),
+    "invalid_grammar": (400, _INVALID),
     "template_error": (400, _INVALID),
     "cancelled": (400, _INVALID),
     "context_length_exceeded": (400, "exceed_context_size_error"),

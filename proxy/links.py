@@ -41,6 +41,7 @@ from worker.protocol import (
 Ask = Generate | Tokenize | Detokenize | Render
 _LAST = (Finished, Tokens, Rendered)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
+_PROBABILITY_BYTES = 12  # the same of a token's probability
 HIGH_WATER = 2**20  # bytes not yet taken by the worker; above: its new requests get 429
 
 log = logging.getLogger("proxy.links")
@@ -66,7 +67,13 @@ class Link(asyncio.Protocol):
     async def connect(self, fd: int) -> None:
         """Takes over `fd`, one end of a stream socketpair."""
         sock = socket.socket(fileno=fd)
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
+        finally:
+            if not self.alive:
+                # uvloop closes the descriptor, but lets go of `sock` only if the transport outlives this call; else
+                # its end would close the number a second time, and with it whatever was opened there meanwhile
+                sock.detach()
 
     @property
     def alive(self) -> bool:
@@ -180,14 +187,21 @@ class Stream:
 
     def send(self, asks: Sequence[Ask]) -> None:
         """Gives the requests their numbers and sends them. Raises ApiError if one is too large for a frame."""
-        self.numbers = tuple(self.link.register(self) for _ in asks)
+        numbered = [self._numbered(ask) for ask in asks]
         self._open.update(self.numbers)
         try:
-            for number, ask in zip(self.numbers, asks, strict=True):
-                self.link.send(replace(ask, id=number))
+            for ask in numbered:
+                self.link.send(ask)
         except ProtocolError:
             limit = protocol.MAX_FRAME
             raise ApiError("body_too_large", f"the prompt exceeds {limit} bytes", limit=limit) from None
+
+    def _numbered(self, ask: Ask) -> Ask:
+        """Numbers in a row: the request's own, then those of its further choices."""
+        siblings = ask.siblings if isinstance(ask, Generate) else ()
+        number, *rest = [self.link.register(self) for _ in range(1 + len(siblings))]
+        self.numbers += (number, *rest)
+        return replace(ask, id=number, siblings=tuple(rest)) if rest else replace(ask, id=number)
 
     async def batches(self) -> AsyncIterator[list[Event]]:
         """The events as they come, until every request has ended. Raises what `fail` was given; ApiError of Failed."""
@@ -222,6 +236,8 @@ class Stream:
         self._backlog += _EVENT_BYTES
         if isinstance(event, Delta):
             self._backlog += len(event.text)
+            if event.probs:
+                self._backlog += _PROBABILITY_BYTES * sum(1 + len(token.top) for token in event.probs)
             if self._backlog > self._limit:
                 self._overflow()
         elif isinstance(event, Started):

@@ -46,6 +46,7 @@ from supervisor.control import (
 )
 
 _ORPHANED = 70
+_LOOKS = 8  # times within a lease that its end is looked for
 
 log = logging.getLogger("proxy.main")
 
@@ -108,6 +109,8 @@ class Proxy:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send)
         self.services.set_result(Services(message.config, models))
+        if lease := message.config.liveness.lease:
+            self._watch(lease, time.monotonic())
 
     def pong(self, ping: Ping) -> None:
         active = 0
@@ -139,6 +142,16 @@ class Proxy:
     def orphaned(self, reason: str) -> None:
         log.error("the root is gone %s", logs.facts(reason=reason))
         os._exit(_ORPHANED)
+
+    def _watch(self, lease: float, before: float) -> None:
+        """Ends this process if the root has not pinged for `lease` seconds. A late look (VM paused) does not count."""
+        services, now = self.services.result(), time.monotonic()
+        interval = lease / _LOOKS
+        if now - before > 2 * interval:
+            services.heard = now
+        elif now - services.heard > lease:
+            self.orphaned(f"no ping for {lease:g} s")
+        asyncio.get_running_loop().call_later(interval, self._watch, lease, now)
 
     async def _report_end(self, services: Services) -> None:
         await services.models.emptied()

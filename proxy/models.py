@@ -206,7 +206,6 @@ async def _connect(link: Link, fd: int) -> None:
     try:
         await link.connect(fd)
     except OSError as error:
-        os.close(fd)
         link.connection_lost(error)
 
 

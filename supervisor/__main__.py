@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from supervisor import config, listeners, log
+from supervisor import config, configfile, listeners, log
 
 _DEFAULT = "conf/models.toml"
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", nargs="?", default=_DEFAULT, metavar="FILE", help=f"configuration (default {_DEFAULT})")
     file: str = parser.parse_args(words).file
     try:
-        settings = config.load(file)
+        settings = configfile.load(file)
     except config.ConfigError as error:
         print(error, file=sys.stderr)
         return config.EX_CONFIG

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from supervisor import schema
+from supervisor.samplers import ORDER, Breakers, LogitBias, Samplers
 from supervisor.schema import Duration, Invalid, PositiveDuration, Size
 
 EX_CONFIG = 78  # sysexits.h; systemd does not restart on it
@@ -40,25 +41,61 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     """A table of the file; immutable once read."""
 
 
+_Count = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+_Part = Annotated[float, Meta(ge=0, le=1)]
+_Some = Annotated[float, Meta(ge=0, le=1000)]
+_Finite = Annotated[float, Meta(ge=-1000, le=1000)]
+
+
 class Sampling(Table, omit_defaults=True):
     """Sampling parameters; None = not said here, so the next source decides: request > model > GGUF > llama.cpp."""
 
-    temperature: Annotated[float, Meta(ge=0, le=1000)] | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    temperature: _Some | None = None
+    dynatemp_range: _Some | None = None
+    dynatemp_exponent: _Some | None = None
+    top_k: _Count | None = None
+    top_p: _Part | None = None
+    min_p: _Part | None = None
+    typical_p: _Part | None = None
+    top_n_sigma: _Finite | None = None
+    xtc_probability: _Part | None = None
+    xtc_threshold: _Part | None = None
+    min_keep: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     seed: Annotated[int, Meta(ge=-1, le=2**32 - 1)] | None = None
     repeat_penalty: Annotated[float, Meta(gt=0, le=1000)] | None = None
-    presence_penalty: Annotated[float, Meta(ge=-1000, le=1000)] | None = None
-    frequency_penalty: Annotated[float, Meta(ge=-1000, le=1000)] | None = None
-    repeat_last_n: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    max_tokens: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    presence_penalty: _Finite | None = None
+    frequency_penalty: _Finite | None = None
+    repeat_last_n: _Count | None = None
+    dry_multiplier: _Some | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=1000)] | None = None
+    dry_allowed_length: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    dry_penalty_last_n: _Count | None = None
+    dry_sequence_breakers: Breakers | None = None
+    mirostat: Annotated[int, Meta(ge=0, le=2)] | None = None
+    mirostat_tau: _Some | None = None
+    mirostat_eta: _Some | None = None
+    adaptive_target: Annotated[float, Meta(ge=-1000, le=1)] | None = None
+    adaptive_decay: Annotated[float, Meta(ge=0, le=0.99)] | None = None
+    samplers: Samplers | None = None
+    logit_bias: LogitBias | None = None
+    max_tokens: _Count | None = None
     ignore_eos: bool | None = None
 
     def over(self, base: Sampling) -> Sampling:
         """These parameters where they are set, else those of `base`."""
         pairs = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return Sampling(**{name: getattr(base, name) if value is None else value for name, value in pairs})
+
+
+# What llama.cpp does where nobody says anything. API.md, 5.
+LLAMA_DEFAULTS = Sampling(
+    temperature=0.8, dynatemp_range=0.0, dynatemp_exponent=1.0, top_k=40, top_p=0.95, min_p=0.05, typical_p=1.0,
+    top_n_sigma=-1.0, xtc_probability=0.0, xtc_threshold=0.1, min_keep=0, seed=-1, repeat_penalty=1.0,
+    presence_penalty=0.0, frequency_penalty=0.0, repeat_last_n=64, dry_multiplier=0.0, dry_base=1.75,
+    dry_allowed_length=2, dry_penalty_last_n=64, dry_sequence_breakers=("\n", ":", '"', "*"), mirostat=0,
+    mirostat_tau=5.0, mirostat_eta=0.1, adaptive_target=-1.0, adaptive_decay=0.9, samplers=ORDER, logit_bias=(),
+    max_tokens=-1, ignore_eos=False,
+)  # fmt: skip
 
 
 class Server(Table):
@@ -180,11 +217,9 @@ class Model(Table):
     sampling: Sampling = Sampling()
 
 
-class Config(Table):
-    """Everything the file says, checked."""
+class Sections(Table):
+    """The tables that stand once in a file."""
 
-    file: str
-    models: dict[str, Model]
     server: Server = Server()
     keys: tuple[Key, ...] = ()
     admission: Admission = Admission()
@@ -195,18 +230,18 @@ class Config(Table):
     log: Log = Log()
     ui: Ui = Ui()
 
+
+class Config(Sections, kw_only=True):
+    """Everything the file says, checked; configfile.load reads it."""
+
+    file: str
+    models: dict[str, Model]
+
     @property
     def names(self) -> dict[str, str]:
         """Every id and alias → the id of its model."""
         pairs = ((word, model.name) for model in self.models.values() for word in (*model.aliases, model.name))
         return dict(pairs)
-
-
-def load(file: str | os.PathLike[str]) -> Config:
-    """Reads and checks a configuration file, the existence of its model files included. Raises ConfigError."""
-    from supervisor import configfile  # builds these structs; only the root needs it, the children get a Config
-
-    return configfile.load(file)
 
 
 def parse_listen(text: str, path: schema.Path = ()) -> tuple[str, str, int]:

@@ -16,23 +16,7 @@ from typing import Any
 import msgspec
 
 from supervisor import schema
-from supervisor.config import (
-    Admission,
-    Config,
-    ConfigError,
-    Key,
-    Liveness,
-    Log,
-    Model,
-    Name,
-    Placement,
-    Restart,
-    Server,
-    Shutdown,
-    Table,
-    Ui,
-    parse_listen,
-)
+from supervisor.config import Config, ConfigError, Model, Name, Sections, Server, Ui, parse_listen
 from supervisor.modelfile import below, locate
 from supervisor.schema import Invalid, Missing, convert, near
 
@@ -40,18 +24,9 @@ _EXAMPLE = "conf/models.example.toml shows what it may contain"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class _File(Table):
+class _File(Sections):
     """The file as it stands: [models] is merged with [defaults] before it is typed."""
 
-    server: Server = Server()
-    keys: tuple[Key, ...] = ()
-    admission: Admission = Admission()
-    placement: Placement = Placement()
-    liveness: Liveness = Liveness()
-    restart: Restart = Restart()
-    shutdown: Shutdown = Shutdown()
-    log: Log = Log()
-    ui: Ui = Ui()
     defaults: Model = Model()
 
 
@@ -60,7 +35,7 @@ _NOT_SHARED = ("name", "package", "file", "path", "aliases")
 
 
 def load(file: str | os.PathLike[str]) -> Config:
-    """See config.load."""
+    """Reads and checks a configuration file, the existence of its model files included. Raises ConfigError."""
     path = Path(file)
     try:
         return build(read(path), path)

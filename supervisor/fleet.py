@@ -7,9 +7,7 @@ of the root's loop `settle` lets placement decide who loads and who goes.
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from typing import assert_never
 
@@ -18,7 +16,6 @@ from supervisor.control import (
     Activity,
     Attach,
     Busy,
-    Drain,
     Drained,
     Facts,
     LinkBroken,
@@ -27,7 +24,6 @@ from supervisor.control import (
     ModelChanged,
     ModelCommand,
     ModelStatus,
-    Reopen,
     State,
     Unwant,
     Want,
@@ -38,7 +34,7 @@ from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Ward
 from supervisor.proxies import Proxies, ProxyMessage
-from supervisor.status import Observed, status
+from supervisor.status import Observed, status, summary
 from supervisor.timers import Timers
 from supervisor.traffic import Traffic
 from supervisor.wants import Want as Waiters
@@ -46,7 +42,6 @@ from supervisor.wants import Wants
 from supervisor.workers import Workers
 
 log = logging.getLogger("root")
-_GRACE = 1.0  # a proxy that does not answer a drain by its deadline plus this counts as drained
 
 
 class Fleet:
@@ -65,8 +60,8 @@ class Fleet:
         self._policy = lifecycle.Policy(settings.restart)
         now = self._clock()
         self._models = {name: Model(name, since=now) for name in settings.models}
-        self._wants, self._drains = Wants(), Drains()
-        self._traffic = Traffic()
+        self._wants, self._traffic = Wants(), Traffic()
+        self._drains = Drains(proxies, self._traffic, timers, clock, self._drained)
         self._suspended: set[str] = set()
         self._tails: dict[str, tuple[str, ...]] = {}
         self._oom_kills = oom.kills()
@@ -101,9 +96,9 @@ class Fleet:
                     self.apply(name, lifecycle.Cancelled("shutdown"))
                 case State.READY:
                     self.apply(name, lifecycle.DrainBegun("shutdown"))
-                    self._await_drain(name, evicting=False, deadline=deadline)
+                    self._drains.wait(name, deadline=deadline)
                 case State.DRAINING:
-                    self._limit_drain(name, deadline)
+                    self._drains.limit(name, deadline)
                 case _:
                     pass
 
@@ -114,14 +109,8 @@ class Fleet:
         self._dirty = True
 
     def summary(self) -> str:
-        """One line for the service manager: `2 ready, 1 failed (qwen3: file_corrupt)`."""
-        by_state: dict[str, list[Model]] = defaultdict(list)
-        for model in self._models.values():
-            by_state[model.state].append(model)
-        parts = [f"{len(by_state[State.READY])} of {len(self._models)} models ready"]
-        parts += [f"{len(by_state[state])} {state}" for state in (State.LOADING, State.BACKOFF) if by_state[state]]
-        parts += [f"{model.name} failed: {model.cause}" for model in by_state[State.FAILED]]
-        return ", ".join(parts)
+        """One line for the service manager."""
+        return summary(self._models.values())
 
     # -- what commands need ------------------------------------------------------------------------------------
 
@@ -163,11 +152,11 @@ class Fleet:
             case Activity(model, generation, in_flight):
                 self._activity(model, generation, proxy, in_flight)
             case Drained(model, generation):
-                if generation == self._models[model].generation and self._drains.answered(model, proxy):
-                    self._drained(model)
+                if generation == self._models[model].generation:
+                    self._drains.answered(model, proxy)
             case Busy(model, generation):
                 if generation == self._models[model].generation:
-                    self._reopen(model)
+                    self._withdraw(model)
             case LinkBroken(model, generation, reason):
                 self._link_broken(model, generation, proxy, reason)
             case ModelCommand():
@@ -181,9 +170,7 @@ class Fleet:
         for name in self._wants.of_proxy(proxy):
             self._unwant(name, proxy)
         self._traffic.unlink(proxy, self._clock())
-        for name in self._drains.awaiting(proxy):
-            if self._drains.answered(name, proxy):
-                self._drained(name)
+        self._drains.proxy_gone(proxy)
         self._dirty = True
 
     # -- what workers do (Lives) -------------------------------------------------------------------------------
@@ -304,7 +291,6 @@ class Fleet:
         log.log(level, "%s → %s %s", before.state.name, after.state.name, facts(model=name, after=took, **why))
         if after.state is not State.DRAINING:
             self._drains.end(name)
-            self._timers.cancel(("drain", name))
         if after.state in (State.UNLOADED, State.BACKOFF, State.FAILED):
             self._suspended.discard(name)
         if after.state is State.BACKOFF:
@@ -322,16 +308,12 @@ class Fleet:
         if proxy in self._traffic.linked[model.name] or proxy.stopping:
             return
         try:
-            ends = process.link()
-        except OSError as error:
+            with process.link() as (near, far):
+                self._workers.join(model.name, int(proxy.role.rpartition("-")[2]), far)
+                self._proxies.send(proxy, Attach(model.name, model.generation), [near])
+        except OSError as error:  # no descriptors left: the proxy will ask again
             log.error("no link %s", facts(model=model.name, role=proxy.role, error=error.strerror))
             return
-        try:
-            self._workers.join(model.name, int(proxy.role.rpartition("-")[2]), ends[1])
-            self._proxies.send(proxy, Attach(model.name, model.generation), [ends[0]])
-        finally:
-            for fd in ends:
-                os.close(fd)
         self._traffic.linked[model.name].add(proxy)
 
     def publish(self, name: str) -> None:
@@ -390,43 +372,23 @@ class Fleet:
 
     def drain(self, name: str, reason: str) -> None:
         """Lets a ready model's requests finish, within the drain's deadline, then stops it."""
-        self._drain(name, reason, if_idle=False, deadline=self._config.shutdown.drain_timeout)
+        self.apply(name, lifecycle.DrainBegun(reason))
+        self._drains.ask(self._models[name], if_idle=False, deadline=self._config.shutdown.drain_timeout)
 
     def _evict(self, name: str, *, if_idle: bool) -> None:
-        """The same for the sake of another model. What runs has all the time it needs."""
-        self._drain(name, "evicted", if_idle=if_idle, deadline=None)
-
-    def _drain(self, name: str, reason: str, *, if_idle: bool, deadline: float | None) -> None:
-        self.apply(name, lifecycle.DrainBegun(reason))
-        for proxy in list(self._proxies.running.values()):
-            if proxy in self._traffic.linked[name]:
-                self._proxies.send(proxy, Drain(name, self._models[name].generation, reason, if_idle, deadline))
-        self._await_drain(name, evicting=reason == "evicted", deadline=deadline)
-
-    def _await_drain(self, name: str, *, evicting: bool, deadline: float | None) -> None:
-        if deadline is not None:
-            self._limit_drain(name, deadline)
-        if self._drains.begin(name, set(self._traffic.linked[name]), evicting):
-            self._drained(name)
-
-    def _limit_drain(self, name: str, deadline: float) -> None:
-        self._timers.set(("drain", name), self._clock() + deadline + _GRACE, lambda: self._drained(name))
+        """The same for the sake of another model: what runs has all the time it needs."""
+        self.apply(name, lifecycle.DrainBegun("evicted"))
+        self._drains.ask(self._models[name], if_idle=if_idle, deadline=None)
 
     def _drained(self, name: str) -> None:
         self.apply(name, lifecycle.DrainedOut())
 
-    def _reopen(self, name: str) -> None:
-        """A proxy is busy after all: those that have drained admit again."""
-        if self._models[name].state is State.DRAINING:
-            self._withdraw(name)
-
     def _withdraw(self, name: str) -> None:
-        generation = self._models[name].generation
-        for proxy in list(self._proxies.running.values()):
-            if proxy in self._traffic.linked[name]:
-                self._proxies.send(proxy, Reopen(name, generation))
-        self._wants.drop(name)
-        self.apply(name, lifecycle.Reopened())
+        """Nobody needs its place any more, or a proxy is busy after all: it stays."""
+        if self._models[name].state is State.DRAINING:
+            self._drains.withdraw(self._models[name])
+            self._wants.drop(name)
+            self.apply(name, lifecycle.Reopened())
 
     def _link_broken(self, name: str, generation: int, proxy: Ward, reason: str) -> None:
         model = self._models[name]

@@ -121,17 +121,18 @@ def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Chi
         return child
 
 
-def link() -> tuple[int, int]:
-    """A new link: two descriptors, one for a proxy and one for a worker; the caller sends and closes them."""
-    pair = _CONTEXT.Pipe(duplex=True)
-    ends: list[int] = []
-    for end in pair:
-        ends.append(os.dup(end.fileno()))
-        end.close()
-    for fd in ends:
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-    return ends[0], ends[1]
+@contextmanager
+def link() -> Iterator[tuple[int, int]]:
+    """A new link: two descriptors, one for a proxy and one for a worker, to be sent; closed here afterwards.
+
+    Raises OSError if there are no descriptors left.
+    """
+    near, far = _CONTEXT.Pipe(duplex=True)
+    with near, far:
+        for end in (near, far):
+            with socket.socket(fileno=os.dup(end.fileno())) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        yield near.fileno(), far.fileno()
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from supervisor.control import ModelStatus, State
@@ -40,3 +42,15 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         log_tail=observed.log_tail if failed else (),
         facts=model.facts,
     )
+
+
+def summary(models: Iterable[Model]) -> str:
+    """`2 of 3 models ready, qwen3 failed: file_corrupt`."""
+    by_state: dict[State, list[Model]] = defaultdict(list)
+    for model in models:
+        by_state[model.state].append(model)
+    count = sum(map(len, by_state.values()))
+    parts = [f"{len(by_state[State.READY])} of {count} models ready"]
+    parts += [f"{len(by_state[state])} {state}" for state in (State.LOADING, State.BACKOFF) if by_state[state]]
+    parts += [f"{model.name} failed: {model.cause}" for model in by_state[State.FAILED]]
+    return ", ".join(parts)

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from supervisor import config, listeners, log, title
+from supervisor import config, configfile, listeners, log, title
 from supervisor.fleet import Fleet
 from supervisor.log import facts
 from supervisor.notify import Notifier
@@ -63,7 +63,8 @@ class Tree:
             self._fleet.settle()
             self._tell_status()
             for key, events in self._selector.select(self._until_next()):
-                if key.fd in self._selector.get_map():  # an earlier one may have ended it
+                now = self._selector.get_map().get(key.fd)
+                if now is not None and now.data is key.data:  # an earlier one may have ended it, and the number be new
                     key.data(events)
             self._timers.run(time.monotonic())
             self._advance_stop()
@@ -159,7 +160,7 @@ class Tree:
         """Checks the whole new file first. What needs a restart is refused, and nothing changes then."""
         self._notifier.send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         try:
-            fresh = config.load(self._config.file)
+            fresh = configfile.load(self._config.file)
             before = self._config
             changed = [name for name in fresh.__struct_fields__ if getattr(fresh, name) != getattr(before, name)]
             if refused := sorted(set(changed) - _RELOADABLE):

@@ -37,7 +37,7 @@ from supervisor.boot import Child
 from supervisor.control import Facts, Phase
 from worker import process
 from worker.failure import LoadError, RequestError
-from worker.protocol import Chat, Delta, Event, Failed, Finished, Started, Text, Timings, Tokenize, Tokens
+from worker.protocol import Chat, Delta, Event, Failed, Finished, Generate, Started, Text, Timings, Tokenize, Tokens
 from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Progress, Vitals
 from worker.text import TextStream
 
@@ -153,6 +153,9 @@ class EchoText:
     def __init__(self, n_ctx: int) -> None:
         self._n_ctx = n_ctx
 
+    def check(self, request: Generate) -> None:
+        pass
+
     def prompt(self, prompt: Chat | Text) -> list[int]:
         text = self.render(prompt) if isinstance(prompt, Chat) else user_text(prompt)
         tokens = list(text.encode())
@@ -233,7 +236,7 @@ class EchoModel:
     def _obey(self, order: Order) -> None:
         match order:
             case Job():
-                self._waiting.append(order)
+                self._waiting += [Job(key, order.request, order.prompt) for key in order.keys]
             case Drop(key):
                 self._waiting = deque(job for job in self._waiting if job.key != key)
                 self._streams = [stream for stream in self._streams if stream.job.key != key]

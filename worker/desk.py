@@ -49,7 +49,8 @@ class Desk:
             if link.forget(request.id):
                 self._inbox.put(Drop((link.number, request.id)))
             return
-        link.open(request.id)
+        for id in _ids(request):
+            link.open(id)
         if _weight(request, _LARGE) >= _LARGE:
             self._helper.submit(self._perform, link, request)
         else:
@@ -68,10 +69,11 @@ class Desk:
         try:
             self._do(link, request)
         except RequestError as error:
-            self._answer(link, [Failed(request.id, error.code, str(error), error.fields)])
+            self._answer(link, [Failed(id, error.code, str(error), error.fields) for id in _ids(request)])
         except Exception:
             _log.exception("request failed %s", facts(kind=type(request).__name__))
-            self._answer(link, [Failed(request.id, "internal_error", "the worker could not read this request")])
+            text = "the worker could not read this request"
+            self._answer(link, [Failed(id, "internal_error", text) for id in _ids(request)])
 
     def _do(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
         match request:
@@ -89,10 +91,20 @@ class Desk:
             raise RequestError("model_unloaded", "the model is being unloaded")
         if self._inbox.qsize() >= MAX_JOBS:
             raise RequestError("queue_full", "the worker's queue is full", queued=MAX_JOBS, limit=MAX_JOBS)
+        self._text.check(request)
         prompt = self._text.prompt(request.prompt)
-        self._answer(link, [Accepted(request.id, len(prompt))])
-        if request.id in link.live:  # a cancel may have come while the helper thread was at it
-            self._inbox.put(Job((link.number, request.id), request, prompt))
+        self._answer(link, [Accepted(request.id, len(prompt)), *(Accepted(id, 0) for id in request.siblings)])
+        job: Job | None = Job((link.number, request.id), request, prompt)
+        for id in _ids(request):  # a cancel may have come while the helper thread was at it
+            if job and id not in link.live:
+                job = job.without((link.number, id))
+        if job:
+            self._inbox.put(job)
+
+
+def _ids(request: Generate | Tokenize | Detokenize | Render) -> tuple[int, ...]:
+    """The ids under which a request is answered."""
+    return (request.id, *request.siblings) if isinstance(request, Generate) else (request.id,)
 
 
 def _weight(value: Any, enough: int) -> int:

@@ -9,15 +9,19 @@ import queue
 import time
 from collections import deque
 
+import numpy as np
+from msgspec.structs import replace
+
 from supervisor.config import Sampling
 from supervisor.control import Phase
-from worker import decoding
+from worker import decoding, grammar
 from worker.context import Context
 from worker.cost import CostCurve
 from worker.failure import RequestError
+from worker.grammar import Grammar
 from worker.protocol import Event, Failed
 from worker.reply import Reply
-from worker.sampling import Candidates, Sampler
+from worker.sampling import RANDOM_SEED, Candidates, Sampler
 from worker.scheduler import Limits, plan
 from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Vitals
 from worker.sequences import Slot, Slots
@@ -106,22 +110,56 @@ class EngineCore:
     def _admit(self) -> None:
         while self.waiting:
             job = self.waiting[0]
+            if len(self.slots.idle) < len(job.keys):
+                return  # choices of one request begin together
             taken = self.slots.take(job.prompt, reuse=job.request.cache_prompt)
             if taken is None:
                 return
             self.waiting.popleft()
-            self.running.append(self._begin(job, *taken))
+            slot, cached = taken
+            self.context.cut(slot)
+            parameters = job.request.sampling.over(self._defaults)
+            reply = self._begin(job, slot, min(cached, slot.held), parameters)
+            for index, key in enumerate(job.keys[1:], 1):
+                reply.siblings.append(self._begin_sibling(reply, key, index))
+            self.running.append(reply)
 
-    def _begin(self, job: Job, slot: Slot, cached: int) -> Reply:
-        self.context.cut(slot)
-        cached = min(cached, slot.held)
-        parameters = job.request.sampling.over(self._defaults)
-        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates)
-        sampler.remember(slot.tokens[: slot.size])
+    def _begin(self, job: Job, slot: Slot, cached: int, parameters: Sampling) -> Reply:
+        text = grammar.of(job.request)
+        rules = Grammar(text, self._vocabulary) if text else None
+        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates, rules)
         limit = -1 if parameters.max_tokens is None else parameters.max_tokens
         reply = Reply(job, slot, cached, sampler, limit, self._vocabulary)
+        sampler.remember(np.asarray(job.prompt, np.int32))
         self._post(reply, [reply.started()])
         return reply
+
+    def _begin_sibling(self, leader: Reply, key: Key, index: int) -> Reply:
+        """A choice that waits until the leader's prompt is in the cache; the prompt counts as the leader's."""
+        slot = self.slots.reserve()
+        self.context.cut(slot)
+        request = replace(leader.job.request, return_progress=False, siblings=())
+        seed = (leader.sampler.seed + index) % RANDOM_SEED
+        parameters = replace(request.sampling, seed=seed).over(self._defaults)
+        reply = self._begin(Job(key, request, ()), slot, 0, parameters)
+        reply.sampler.remember(np.asarray(leader.job.prompt, np.int32))
+        return reply
+
+    def _fork(self, leader: Reply, index: int) -> None:
+        """The prompt is computed: the siblings go on from it, each with its own draw from the same logits."""
+        siblings, leader.siblings = leader.siblings, []
+        for reply in siblings:
+            self.context.copy(leader.slot, reply.slot)
+        for reply in siblings:
+            self.running.append(reply)
+            self._sample(reply, index)
+
+    def _bequeath(self, leader: Reply) -> Reply:
+        """The leader goes before its prompt is computed: the first sibling takes over its sequence."""
+        heir, *rest = leader.siblings
+        heir.siblings, leader.siblings = rest, []
+        heir.slot, leader.slot = leader.slot, heir.slot
+        return heir
 
     def _compute(self) -> None:
         """Plans, decodes and samples one batch."""
@@ -151,6 +189,7 @@ class EngineCore:
             reply.slot.held += count
             self._post(reply, reply.progressed(count, seconds))
             if not reply.slot.missing:
+                self._fork(reply, index)
                 self._sample(reply, index)
         self.running = [reply for reply in self.running if not reply.reason]
 
@@ -176,7 +215,14 @@ class EngineCore:
         if reply.limit == 0:
             events = reply.prefilled()
         else:
-            events = reply.take(reply.sampler.sample(self.context.logits(index)))
+            row = self.context.logits(index)
+            try:
+                token = reply.sampler.sample(row)
+            except RequestError as error:
+                self._fail(reply, error)
+                return
+            wanted = reply.probabilities
+            events = reply.take(token, wanted.of(row, token, reply.sampler) if wanted else None)
         self._post(reply, events)
         if reply.reason:
             self._release(reply)
@@ -188,6 +234,9 @@ class EngineCore:
         self.slots.release(reply.slot, keep=keep)
 
     def _fail(self, reply: Reply, error: RequestError) -> None:
+        for sibling in reply.siblings:
+            self._post(sibling, [Failed(sibling.job.key[1], error.code, str(error), error.fields)])
+            self._release(sibling, keep=False)
         self._post(reply, [Failed(reply.job.key[1], error.code, str(error), error.fields)])
         reply.reason = "failed"
         self._release(reply, keep=False)
@@ -195,24 +244,31 @@ class EngineCore:
         self.running.remove(reply)
 
     def _drop(self, key: Key) -> None:
-        self.waiting = deque(job for job in self.waiting if job.key != key)
-        for reply in self.running:
+        left = (job.without(key) if key in job.keys else job for job in self.waiting)
+        self.waiting = deque(job for job in left if job)
+        for at, reply in enumerate(self.running):
+            for sibling in reply.siblings:
+                if sibling.job.key == key:
+                    self._release(sibling)
+            reply.siblings = [sibling for sibling in reply.siblings if sibling.job.key != key]
             if reply.job.key == key:
+                if reply.siblings:
+                    self.running[at] = self._bequeath(reply)
                 self._release(reply)
         self.running = [reply for reply in self.running if reply.job.key != key]
 
     def _cut(self) -> None:
         """Leaving: who waits goes now, who runs may finish until the deadline."""
-        gone = list(self.waiting)
+        gone = [key for job in self.waiting for key in job.keys]
         self.waiting.clear()
         if time.monotonic() >= self._leave_at:
-            gone += [reply.job for reply in self.running]
-            for reply in self.running:
+            for reply in [each for leader in self.running for each in (leader, *leader.siblings)]:
+                gone.append(reply.job.key)
                 self._release(reply)
             self.running.clear()
-        for job in gone:
-            failed = Failed(job.key[1], "model_unloaded", "the model is being unloaded")
-            self._events.setdefault(job.key[0], []).append(failed)
+        for link, id in gone:
+            failed = Failed(id, "model_unloaded", "the model is being unloaded")
+            self._events.setdefault(link, []).append(failed)
 
     # -- what others see ------------------------------------------------------------------------------------------
 

@@ -148,19 +148,21 @@ class Link:
 class _Merged:
     """Deltas of one stream that wait together; joined once, when they are sent."""
 
-    __slots__ = ("_texts", "_tokens", "id")
+    __slots__ = ("_probs", "_texts", "_tokens", "id")
 
     def __init__(self, first: Delta) -> None:
         self.id = first.id
         self._texts, self._tokens = [first.text], first.tokens
+        self._probs = list(first.probs or ())
 
     def add(self, delta: Delta) -> None:
         self._texts.append(delta.text)
         self._tokens += delta.tokens
+        self._probs += delta.probs or ()
 
     @property
     def delta(self) -> Delta:
-        return Delta(self.id, "".join(self._texts), self._tokens)
+        return Delta(self.id, "".join(self._texts), self._tokens, self._probs or None)
 
 
 def _frames(events: list[Event]) -> bytes:
@@ -172,9 +174,11 @@ def _frames(events: list[Event]) -> bytes:
             half = len(events) // 2
             return _frames(events[:half]) + _frames(events[half:])
         event = events[0]
-        if isinstance(event, Delta) and len(event.text) > 1:
-            half = len(event.text) // 2
-            return _frames([Delta(event.id, event.text[:half], event.tokens), Delta(event.id, event.text[half:], 0)])
+        if isinstance(event, Delta) and (len(event.text) > 1 or len(event.probs or ()) > 1):
+            half, probs = len(event.text) // 2, event.probs or []
+            first = Delta(event.id, event.text[:half], event.tokens, probs[: len(probs) // 2] or None)
+            rest = Delta(event.id, event.text[half:], 0, probs[len(probs) // 2 :] or None)
+            return _frames([first, rest])
         assert not isinstance(event, Hello)
         return encode([Failed(event.id, "internal_error", "the answer is too large for a frame")])
 

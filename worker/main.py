@@ -75,8 +75,8 @@ class LlamaModel:
         settings, vocabulary = order.model, model.vocabulary
         self._settings, self._context, self._costs, self._turn = settings, context, costs, turn
         template = ChatTemplate.of(model, settings.chat_template)
-        self._text = LlamaText(vocabulary, template, context.n_ctx)
         self._sampling = effective(settings.sampling, from_gguf(model.meta))
+        self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel)
         self._facts = Facts(
             architecture=model.meta("general.architecture") or "",
             description=model.description,

@@ -63,6 +63,11 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     stream: bool = True
     cache_prompt: bool = True
     return_progress: bool = False
+    n_probs: int = -1  # so many of the likeliest tokens beside each token's own probability; -1: none at all
+    post_sampling_probs: bool = False
+    siblings: tuple[int, ...] = ()  # ids of further choices: same prompt, seed + 1, + 2, …; each has events of its own
+    grammar: str = ""  # GBNF; at most one of the two
+    json_schema: str = ""  # JSON text
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -99,7 +104,7 @@ class Render(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """Rendered, tokenized, fits the context: the request will run."""
+    """Rendered, tokenized, fits the context: the request will run. A sibling has no prompt tokens of its own."""
 
     id: int
     prompt_tokens: int
@@ -122,12 +127,33 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag=12):
     time_ms: float
 
 
+class Alternative(msgspec.Struct, frozen=True, array_like=True):
+    """A token that might have come, its bytes, and its probability or the logarithm of it."""
+
+    id: int
+    piece: bytes
+    value: float
+
+
+class Probability(msgspec.Struct, frozen=True, array_like=True):
+    """The same of a token that came, and the likeliest ones at its place."""
+
+    id: int
+    piece: bytes
+    value: float
+    top: list[Alternative]
+
+
 class Delta(msgspec.Struct, frozen=True, array_like=True, tag=13):
-    """New text; `tokens` were decoded for it. Cut at whole characters, stop strings held back."""
+    """New text; `tokens` were decoded for it. Cut at whole characters, stop strings held back.
+
+    `probs`, if asked for, are of tokens whose first character has been shown; those cut off by a stop string have none.
+    """
 
     id: int
     text: str
     tokens: int = 1
+    probs: list[Probability] | None = None
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from supervisor.config import Model
 from supervisor.control import Facts, Phase
 from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
@@ -28,6 +30,18 @@ class Job:
     key: Key
     request: Generate
     prompt: Sequence[int]
+
+    @property
+    def keys(self) -> list[Key]:
+        """Its own, then those of its siblings."""
+        return [self.key, *((self.key[0], id) for id in self.request.siblings)]
+
+    def without(self, key: Key) -> Job | None:
+        """What is left when one of its choices is dropped."""
+        keys = [each for each in self.keys if each != key]
+        if not keys:
+            return None
+        return Job(keys[0], replace(self.request, siblings=tuple(id for _, id in keys[1:])), self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,9 @@ class Vitals:
 
 class TextSide(Protocol):
     """Text ↔ tokens. Called in the I/O thread or, for large inputs, in a helper thread. Raises RequestError."""
+
+    def check(self, request: Generate) -> None:
+        """Refuses what this model cannot sample."""
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
         """The token ids of a prompt; refuses one that does not fit the context."""

@@ -71,6 +71,12 @@ class Slots:
         slot.size, slot.held, slot.busy = len(ids), cached, True
         return slot, cached
 
+    def reserve(self) -> Slot:
+        """An idle slot, the least recently used; it holds nothing. The caller must remove its cells."""
+        slot = min(self.idle, key=lambda slot: (slot.used, slot.id))
+        slot.size, slot.held, slot.busy = 0, 0, True
+        return slot
+
     def release(self, slot: Slot, *, keep: bool = True) -> None:
         """The request has ended; what the cache holds of it stays for reuse, unless `keep` is False."""
         self._clock += 1

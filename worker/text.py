@@ -44,6 +44,11 @@ class TextStream:
         self._strip = strip
         self.stop_word = ""
 
+    @property
+    def held(self) -> int:
+        """Whole characters that may still become a stop string."""
+        return len(self._stops.held)
+
     def feed(self, data: bytes) -> str:
         """New text for the bytes of a token; sets `stop_word` when a stop string is complete."""
         text = self._decoder.decode(data)

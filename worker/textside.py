@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from supervisor.config import Sampling
+from worker import chain, grammar
 from worker.chat.render import ChatTemplate
 from worker.failure import RequestError
-from worker.protocol import Chat, Text, Tokenize, Tokens
+from worker.gbnf import GrammarError
+from worker.protocol import Chat, Generate, Text, Tokenize, Tokens
 from worker.vocabulary import Vocabulary
 
 
 class LlamaText:
     """See worker.seams.TextSide."""
 
-    def __init__(self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int, defaults: Sampling, parallel: int
+    ) -> None:
+        """`defaults` are the model's effective sampling parameters; `parallel` is how many sequences run at once."""
         self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
+        self._defaults, self._parallel = defaults, parallel
+
+    def check(self, request: Generate) -> None:
+        """Raises RequestError: invalid_value, invalid_grammar, unsupported_feature."""
+        if (n := 1 + len(request.siblings)) > self._parallel:
+            raise RequestError("invalid_value", f"n: expected integer from 1 to {self._parallel}, got {n}", param="n")
+        try:
+            if text := grammar.of(request):
+                grammar.check(text, self._vocabulary)
+        except GrammarError as error:
+            field = "json_schema" if request.json_schema else "grammar"
+            raise RequestError("invalid_grammar", f"{field}: {error}", param=field) from None
+        chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
         """Raises RequestError: template_error, invalid_value, context_length_exceeded."""

@@ -61,15 +61,16 @@ class _Waiter:
         self._thread: threading.Thread | None = None
 
     def take(self, patience: float) -> bool:
-        """Whether the lock is ours now; waits at most `patience` seconds."""
+        """Whether the lock is ours now; waits at most `patience` seconds, and once only for one and the same holder."""
         with self._mutex:
-            if self._state == _State.IDLE:
-                try:
-                    fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    return True
-                except OSError:
-                    self._start()
-            self._state = _State.BLOCKED  # a late waiter from last time is as good as a new one
+            if self._state == _State.ABANDONED:
+                return False  # still the holder that we gave up on: it may be stopped for good
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except OSError:
+                self._start()
+            self._state = _State.BLOCKED
             self._answered.wait_for(lambda: self._state == _State.GRANTED, patience)
             granted = self._state == _State.GRANTED
             self._state = _State.IDLE if granted else _State.ABANDONED

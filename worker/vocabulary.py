@@ -13,26 +13,26 @@ class Vocabulary:
     """`pieces[token]` are a token's bytes as shown, b"" for control tokens; `end` are the tokens that end a reply."""
 
     def __init__(self, model: int, *, adds_space: bool) -> None:
-        self._vocab = binding.model_get_vocab(model)
-        self.size: int = binding.vocab_n_tokens(self._vocab)
-        self.type: int = binding.vocab_type(self._vocab)
-        self.bos: int = binding.vocab_bos(self._vocab)
-        self.eos: int = binding.vocab_eos(self._vocab)
-        self.adds_bos: bool = binding.vocab_get_add_bos(self._vocab) and self.bos >= 0
+        self.handle = binding.model_get_vocab(model)
+        self.size: int = binding.vocab_n_tokens(self.handle)
+        self.type: int = binding.vocab_type(self.handle)
+        self.bos: int = binding.vocab_bos(self.handle)
+        self.eos: int = binding.vocab_eos(self.handle)
+        self.adds_bos: bool = binding.vocab_get_add_bos(self.handle) and self.bos >= 0
         self.adds_space = adds_space and self.type == binding.VOCAB_SPM
         self._buffer = ctypes.create_string_buffer(256)
         self.pieces = [self._piece(token, special=False) for token in range(self.size)]
-        self.end = frozenset(token for token in range(self.size) if binding.vocab_is_eog(self._vocab, token))
+        self.end = frozenset(token for token in range(self.size) if binding.vocab_is_eog(self.handle, token))
 
     def text_of(self, token: int) -> str:
         """A special token's own spelling, like `<s>`; "" for none."""
-        return binding.vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
+        return binding.vocab_get_text(self.handle, token).decode("utf-8", "replace") if token >= 0 else ""
 
     @cached_property
     def control(self) -> tuple[str, ...]:
         """The spellings that become control tokens when specials are parsed."""
         mask = binding.ATTR_CONTROL | binding.ATTR_UNKNOWN
-        tokens = (token for token in range(self.size) if binding.vocab_get_attr(self._vocab, token) & mask)
+        tokens = (token for token in range(self.size) if binding.vocab_get_attr(self.handle, token) & mask)
         return tuple(text for text in map(self.text_of, tokens) if text)
 
     def tokenize(self, text: str, *, special: bool, add_special: bool = False) -> list[int]:
@@ -41,7 +41,7 @@ class Vocabulary:
         room = len(data) + 8
         while True:
             tokens = (ctypes.c_int32 * room)()
-            count = binding.tokenize(self._vocab, data, len(data), tokens, room, add_special, special)
+            count = binding.tokenize(self.handle, data, len(data), tokens, room, add_special, special)
             if count >= 0:
                 return tokens[:count]
             room = -count
@@ -58,6 +58,10 @@ class Vocabulary:
             tokens.insert(0, self.bos)
         return tokens
 
+    def spelled(self, token: int) -> bytes:
+        """The same as `spell`, for many tokens: most need no call."""
+        return self.pieces[token] or self.spell(token)
+
     def spell(self, token: int) -> bytes:
         """The token's bytes, control tokens included."""
         return self._piece(token, special=True, buffer=ctypes.create_string_buffer(256))
@@ -68,15 +72,15 @@ class Vocabulary:
         room = 16 * len(tokens) + 16
         while True:
             buffer = ctypes.create_string_buffer(room)
-            count = binding.detokenize(self._vocab, ids, len(tokens), buffer, room, False, True)
+            count = binding.detokenize(self.handle, ids, len(tokens), buffer, room, False, True)
             if count >= 0:
                 return buffer.raw[:count].decode("utf-8", "replace")
             room = -count
 
     def _piece(self, token: int, *, special: bool, buffer: ctypes.Array[ctypes.c_char] | None = None) -> bytes:
         buffer = buffer or self._buffer
-        count = binding.token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        count = binding.token_to_piece(self.handle, token, buffer, len(buffer), 0, special)
         if count < 0:
             buffer = ctypes.create_string_buffer(-count)
-            count = binding.token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+            count = binding.token_to_piece(self.handle, token, buffer, len(buffer), 0, special)
         return buffer.raw[:count]

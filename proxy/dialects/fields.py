@@ -16,6 +16,7 @@ from supervisor.schema import Invalid, Missing, Path, convert, dotted
 
 MAX_STOPS = 64
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+Choices = Annotated[int, Meta(ge=1, le=200)]  # at most what `parallel` may be; a model knows its own
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -31,9 +32,16 @@ class Fields(Sampling, frozen=True, kw_only=True):
     stream_options: StreamOptions = StreamOptions()
     n_predict: Tokens | None = None
     max_completion_tokens: Tokens | None = None
+    typ_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS, description=f"(at most {MAX_STOPS})")] = ""
     cache_prompt: bool = True
     return_progress: bool = False
+    grammar: str = ""
+    json_schema: Any = None
+    n: Choices | None = None
+    n_cmpl: Choices | None = None
+    n_probs: Annotated[int, Meta(ge=0, le=1000)] = 0
+    post_sampling_probs: bool = False
     timings_per_token: bool = False
     sse_ping_interval: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
 
@@ -43,7 +51,13 @@ class Fields(Sampling, frozen=True, kw_only=True):
         found = {name: getattr(self, name) for name in Sampling.__struct_fields__}
         limits = (self.n_predict, self.max_completion_tokens, self.max_tokens)
         found["max_tokens"] = next((limit for limit in limits if limit is not None), None)
+        found["typical_p"] = self.typ_p if self.typical_p is None else self.typical_p
         return Sampling(**found)
+
+    @property
+    def siblings(self) -> tuple[int, ...]:
+        """A place for the number of each choice after the first; the link fills them in."""
+        return (0,) * ((self.n or self.n_cmpl or 1) - 1)
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from proxy.dialects import results, unbuilt
+from proxy.dialects import logprobs, results, unbuilt
 from proxy.dialects.chat_messages import Conversation, function_tools
+from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
+from proxy.dialects.logprobs import ChatLogprobs
 from proxy.dialects.reply import Plan, Reply, chunk, encode
+from proxy.errors import BadRequest
 from proxy.sse import DONE, record
-from worker.protocol import Generate, Progress
+from worker.protocol import Generate, Probability, Progress
 
 _ROLE = {"role": "assistant", "content": None}
 
@@ -17,9 +21,13 @@ _ROLE = {"role": "assistant", "content": None}
 def parse(body: dict[str, Any], request_id: str) -> Plan:
     """The body of a chat request. Raises BadRequest, Unsupported."""
     fields, conversation = typed(body, Fields), typed(body, Conversation)
+    n_probs = typed(body, ChatLogprobs).count(fields)
+    grammar, schema = constraint(body, fields)
     unbuilt.refuse(body)
     unbuilt.refuse_tool_choice(conversation.tool_choice, function_tools(conversation.tools))
     chat = conversation.chat()
+    if grammar and chat.tools:
+        raise BadRequest("grammar and tools exclude each other", "grammar", "conflicting_fields")
     ask = Generate(
         id=0,
         request_id=request_id,
@@ -29,8 +37,14 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         stream=fields.stream,
         cache_prompt=fields.cache_prompt,
         return_progress=fields.return_progress and fields.stream,
+        n_probs=n_probs,
+        post_sampling_probs=fields.post_sampling_probs,
+        siblings=fields.siblings,
+        grammar=grammar,
+        json_schema=schema,
     )
-    return Plan(fields, [ask], [conversation.opening if chat.continue_final else ""], ChatReply)
+    opening = conversation.opening if chat.continue_final else ""
+    return Plan(fields, [ask], [opening] * (1 + len(ask.siblings)), ChatReply)
 
 
 class ChatReply(Reply):
@@ -50,9 +64,15 @@ class ChatReply(Reply):
     def first(self, index: int) -> bytes:
         return chunk(self.head, choices=[_choice(index, _ROLE)])
 
-    def text(self, index: int, text: str, extra: bytes) -> bytes:
-        middle = b'%d,"delta":{"content":%b},"finish_reason":null}]%b}\n\n' % (index, encode(text), extra)
-        return self._front + middle
+    def text(self, index: int, text: str, extra: bytes, probs: Sequence[Probability] = ()) -> bytes:
+        if probs:
+            extra = b',"logprobs":' + encode(self._logprobs(probs)) + b"}]" + extra
+        else:
+            extra = b"}]" + extra
+        return self._front + b'%d,"delta":{"content":%b},"finish_reason":null%b}\n\n' % (index, encode(text), extra)
+
+    def _logprobs(self, probs: Sequence[Probability]) -> dict[str, Any]:
+        return {"content": logprobs.content(probs, after=self.fields.post_sampling_probs)}
 
     def progress(self, index: int, event: Progress) -> bytes:
         choices = [_choice(index, _ROLE)]
@@ -69,7 +89,7 @@ class ChatReply(Reply):
         return chunk(self.head, choices=[], usage=self.usage(), timings=self.timings()) + DONE
 
     def object(self) -> dict[str, Any]:
-        choices = [
+        choices: list[dict[str, Any]] = [
             {
                 "index": index,
                 "finish_reason": self.finish_reason(index),
@@ -77,6 +97,9 @@ class ChatReply(Reply):
             }
             for index in range(len(self.choices))
         ]
+        if self.asks_probs:
+            for found, choice in zip(choices, self.choices, strict=True):
+                found["logprobs"] = self._logprobs(choice.probs)
         head = self.head | {"object": "chat.completion", "choices": choices}
         return head | {"usage": self.usage(), "timings": self.timings()}
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from proxy.dialects import results, unbuilt
+from proxy.dialects import logprobs, results, unbuilt
+from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, bad, typed
+from proxy.dialects.logprobs import CompletionLogprobs
 from proxy.dialects.reply import Plan, Reply, chunk, encode
 from proxy.errors import BadRequest, Unsupported
 from proxy.sse import record
 from supervisor.schema import Path
-from worker.protocol import Generate, Text
+from worker.protocol import Generate, Probability, Text
 
 MAX_PROMPTS = 64  # in one request; each waits for a slot of its own
 Pieces = tuple[str | int, ...]
@@ -28,6 +31,10 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 def parse(body: dict[str, Any], request_id: str) -> Plan:
     """The body of a completion request. Raises BadRequest, Unsupported."""
     fields, completion = typed(body, Fields), typed(body, Completion)
+    n_probs = typed(body, CompletionLogprobs).count(fields)
+    if completion.echo and n_probs >= 0:
+        raise Unsupported("logprobs of the prompt", "echo")
+    grammar, schema = constraint(body, fields)
     unbuilt.refuse(body)
     found = prompts(completion.prompt)
     asks = [
@@ -39,10 +46,17 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
             stop=fields.stops,
             stream=fields.stream,
             cache_prompt=fields.cache_prompt,
+            n_probs=n_probs,
+            post_sampling_probs=fields.post_sampling_probs,
+            siblings=fields.siblings,
+            grammar=grammar,
+            json_schema=schema,
         )
         for pieces in found
     ]
-    return Plan(fields, asks, [_opening(pieces) if completion.echo else "" for pieces in found], CompletionReply)
+    openings = [_opening(pieces) if completion.echo else "" for pieces in found]
+    each = 1 + len(fields.siblings)
+    return Plan(fields, asks, [opening for opening in openings for _ in range(each)], CompletionReply)
 
 
 def prompts(prompt: Any) -> list[Pieces]:
@@ -92,9 +106,13 @@ class CompletionReply(Reply):
     def first(self, index: int) -> bytes:
         return b""
 
-    def text(self, index: int, text: str, extra: bytes) -> bytes:
-        middle = b'%b,"index":%d,"logprobs":null,"finish_reason":null}]%b}\n\n' % (encode(text), index, extra)
+    def text(self, index: int, text: str, extra: bytes, probs: Sequence[Probability] = ()) -> bytes:
+        found = encode(self._logprobs(index, probs)) if probs else b"null"
+        middle = b'%b,"index":%d,"logprobs":%b,"finish_reason":null}]%b}\n\n' % (encode(text), index, found, extra)
         return self._front + middle
+
+    def _logprobs(self, index: int, probs: Sequence[Probability]) -> dict[str, Any]:
+        return logprobs.completion(probs, self.choices[index].offsets, after=self.fields.post_sampling_probs)
 
     def last(self, index: int) -> bytes:
         figures = {"usage": self.usage(), "timings": self.timings()} if self.done else {}
@@ -102,6 +120,9 @@ class CompletionReply(Reply):
 
     def object(self) -> dict[str, Any]:
         choices = [self._choice(index, self.full_text(index)) for index in range(len(self.choices))]
+        if self.asks_probs:
+            for index, choice in enumerate(self.choices):
+                choices[index]["logprobs"] = self._logprobs(index, choice.probs)
         return self.head | {"choices": choices, "usage": self.usage(), "timings": self.timings()}
 
     def _choice(self, index: int, text: str) -> dict[str, Any]:

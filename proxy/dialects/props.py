@@ -6,23 +6,9 @@ import os
 from typing import Any
 
 from proxy.dialects.results import FINGERPRINT
-from supervisor.config import Config, Model, Sampling
+from supervisor.config import LLAMA_DEFAULTS, Config, Model, Sampling
 from supervisor.control import ModelStatus, State
 
-# What llama.cpp does where nobody says anything. API.md, 5.
-DEFAULTS = Sampling(
-    temperature=0.8,
-    top_k=40,
-    top_p=0.95,
-    min_p=0.05,
-    seed=-1,
-    repeat_penalty=1.0,
-    presence_penalty=0.0,
-    frequency_penalty=0.0,
-    repeat_last_n=64,
-    max_tokens=-1,
-    ignore_eos=False,
-)
 _COMMON: dict[str, Any] = {
     "ui_settings": {},
     "build_info": FINGERPRINT,
@@ -50,7 +36,7 @@ def model_props(model: Model, status: ModelStatus, ui: bool) -> dict[str, Any]:
     """One model; what only a loaded one knows is empty before."""
     facts = status.facts
     own = model.sampling.over(facts.sampling) if facts else model.sampling
-    params = {name: getattr(own.over(DEFAULTS), name) for name in Sampling.__struct_fields__}
+    params = {name: getattr(own.over(LLAMA_DEFAULTS), name) for name in Sampling.__struct_fields__}
     params["n_predict"] = params["max_tokens"]
     return _COMMON | {
         "ui": ui,

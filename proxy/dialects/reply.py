@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,9 @@ import msgspec
 
 from proxy.dialects import results
 from proxy.dialects.fields import Fields
+from proxy.dialects.logprobs import Offsets
 from proxy.sse import DONE, record
-from worker.protocol import Accepted, Delta, Event, Finished, Generate, Progress, Started, Timings
+from worker.protocol import Accepted, Delta, Event, Finished, Generate, Probability, Progress, Started, Timings
 
 Indexed = Iterable[tuple[int, Event]]  # events with the number of their choice
 encode = msgspec.json.Encoder().encode
@@ -34,6 +35,8 @@ class Choice:
     first_at: float | None = None
     finished: Finished | None = None
     texts: list[str] = field(default_factory=list)
+    probs: list[Probability] = field(default_factory=list)
+    offsets: Offsets = field(default_factory=Offsets)
 
     @property
     def timings(self) -> Timings:
@@ -54,6 +57,8 @@ class Choice:
 class Reply(ABC):
     """One answer with one choice per request of the call. Children give the shapes."""
 
+    asks_probs = False  # whether choices have logprobs even if no token has
+
     def __init__(self, model: str, fields: Fields, openings: list[str], created: int | None = None) -> None:
         self.fields = fields
         self.choices = [Choice(opening) for opening in openings]
@@ -70,8 +75,8 @@ class Reply(ABC):
         """Records before the first text of a choice."""
 
     @abstractmethod
-    def text(self, index: int, text: str, extra: bytes) -> bytes:
-        """The record of some text; `extra` goes beside its choices."""
+    def text(self, index: int, text: str, extra: bytes, probs: Sequence[Probability] = ()) -> bytes:
+        """The record of some text, and of tokens if asked for; `extra` goes beside its choices."""
 
     @abstractmethod
     def last(self, index: int) -> bytes:
@@ -95,19 +100,21 @@ class Reply(ABC):
         """The records of a batch; texts of one choice that follow each other become one."""
         parts: list[bytes] = []
         pending, whose = "", -1
+        probs: list[Probability] = []
         for index, event in events:
-            if pending and (whose != index or not isinstance(event, Delta)):
-                parts.append(self._text(whose, pending))
-                pending = ""
+            if (pending or probs) and (whose != index or not isinstance(event, Delta)):
+                parts.append(self._text(whose, pending, probs))
+                pending, probs = "", []
             if isinstance(event, Delta):
                 if self._count(index, event):
                     parts.append(self.first(index))
                     pending = self.choices[index].opening
                 pending, whose = pending + event.text, index
+                probs += event.probs or ()
             else:
                 parts.append(self._other(index, event))
-        if pending:
-            parts.append(self._text(whose, pending))
+        if pending or probs:
+            parts.append(self._text(whose, pending, probs))
         return b"".join(parts)
 
     def collect(self, events: Indexed) -> None:
@@ -116,6 +123,7 @@ class Reply(ABC):
             if isinstance(event, Delta):
                 self._count(index, event)
                 self.choices[index].texts.append(event.text)
+                self.choices[index].probs += event.probs or ()
             else:
                 self._note(index, event)
 
@@ -140,9 +148,9 @@ class Reply(ABC):
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _text(self, index: int, text: str) -> bytes:
+    def _text(self, index: int, text: str, probs: Sequence[Probability] = ()) -> bytes:
         extra = b',"timings":' + encode(self.timings()) if self.fields.timings_per_token else b""
-        return self.text(index, text, extra)
+        return self.text(index, text, extra, probs)
 
     def _count(self, index: int, event: Delta) -> bool:
         """Counts a delta's tokens; whether it is the first of its choice."""
@@ -193,7 +201,9 @@ class Plan:
     kind: type[Reply]
 
     def reply(self, model: str) -> Reply:
-        return self.kind(model, self.fields, self.openings)
+        reply = self.kind(model, self.fields, self.openings)
+        reply.asks_probs = self.asks[0].n_probs >= 0
+        return reply
 
 
 def chunk(head: dict[str, Any], **rest: Any) -> bytes:

@@ -35,11 +35,11 @@ def timings(raw: Timings) -> dict[str, Any]:
     return {
         "cache_n": raw.cache_n,
         "prompt_n": raw.prompt_n,
-        "prompt_ms": raw.prompt_ms,
+        "prompt_ms": round(raw.prompt_ms, 3),
         "prompt_per_token_ms": _ratio(raw.prompt_ms, raw.prompt_n),
         "prompt_per_second": _ratio(1000.0 * raw.prompt_n, raw.prompt_ms),
         "predicted_n": raw.predicted_n,
-        "predicted_ms": raw.predicted_ms,
+        "predicted_ms": round(raw.predicted_ms, 3),
         "predicted_per_token_ms": _ratio(raw.predicted_ms, steps),
         "predicted_per_second": _ratio(1000.0 * steps, raw.predicted_ms),
     }
@@ -68,4 +68,4 @@ def prompt_progress(event: Progress) -> dict[str, int]:
 
 
 def _ratio(over: float, under: float) -> float:
-    return over / under if under else 0.0
+    return round(over / under, 3) if under else 0.0

@@ -23,34 +23,14 @@ def _empty(value: Any) -> bool:
 
 
 _OFF: dict[str, Off] = {
-    "n": _number(lambda value: value == 1),
-    "n_cmpl": _number(lambda value: value == 1),
-    "best_of": _number(lambda value: value <= 1),
     "suffix": _empty,
-    "grammar": _empty,
-    "json_schema": lambda value: False,
-    "logit_bias": _empty,
-    "logprobs": lambda value: value is False,
-    "top_logprobs": lambda value: value == 0,
-    "n_probs": _number(lambda value: value <= 0),
     "return_tokens": _empty,
-    "dynatemp_range": _number(lambda value: value == 0),
-    "typical_p": _number(lambda value: value >= 1),
-    "typ_p": _number(lambda value: value >= 1),
-    "xtc_probability": _number(lambda value: value == 0),
-    "top_n_sigma": _number(lambda value: value < 0),
-    "min_keep": _number(lambda value: value <= 0),
-    "dry_multiplier": _number(lambda value: value == 0),
-    "mirostat": _number(lambda value: value == 0),
-    "adaptive_target": _number(lambda value: value < 0),
-    "samplers": _empty,
     "t_max_predict_ms": _number(lambda value: value < 0),
     "n_indent": _number(lambda value: value == 0),
     "lora": _empty,
     "reasoning_budget_tokens": _number(lambda value: value < 0),
     "thinking_budget_tokens": _number(lambda value: value < 0),
 }
-_FORMATS = ("text", "json_object", "json_schema")
 _AUTO = ("auto", "none", "required")
 
 
@@ -58,11 +38,7 @@ def refuse(body: Mapping[str, Any]) -> None:
     """Raises Unsupported for the first field that asks for what is not built; BadRequest if it cannot be meant."""
     for field, off in _OFF.items():
         if (value := body.get(field)) is not None and not off(value):
-            if field in ("n", "n_cmpl") and (type(value) is not int or value < 1):
-                raise bad((field,), "integer ≥ 1", value)
             raise Unsupported(field, field)
-    if (format := body.get("response_format")) is not None:
-        _refuse_format(format)
 
 
 def refuse_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> None:
@@ -77,11 +53,3 @@ def refuse_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> None:
     elif choice not in _AUTO:
         raise BadRequest('tool_choice: expected "auto", "none", "required" or a function', "tool_choice")
     raise Unsupported("tool_choice", "tool_choice")
-
-
-def _refuse_format(format: Any) -> None:
-    kind = format.get("type") if isinstance(format, Mapping) else None
-    if kind is None or kind not in _FORMATS:
-        raise bad(("response_format", "type"), '"text", "json_object" or "json_schema"', kind)
-    if kind != "text":
-        raise Unsupported("response_format", "response_format.type")

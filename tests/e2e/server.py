@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,10 +57,11 @@ class Server:
     Leaving it sends SIGTERM and checks that the tree ended, with exit code 0 and no traceback, unless `end` said so.
     """
 
-    def __init__(self, folder: Path, toml: str, server: str = "") -> None:
+    def __init__(self, folder: Path, toml: str, listen: Sequence[str] = ()) -> None:
+        """`listen` are addresses beside the first one, which `http` uses."""
         self.port = free_port()
         self.file = folder / "models.toml"
-        self.head = f'[server]\nlisten = ["127.0.0.1:{self.port}"]\n{server}\n'
+        self.head = f"[server]\nlisten = {json.dumps([f'127.0.0.1:{self.port}', *listen])}\n"
         self.write(toml)
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{self.port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -95,6 +96,45 @@ def test_a_seed_repeats_and_another_differs(client: openai.OpenAI) -> None:
         return str(reply.choices[0].text)
 
     assert sampled(7) == sampled(7) != sampled(8)
+
+
+def test_json_by_a_schema_streams_and_fits(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "size": {"enum": ["small", "large"]}},
+        "required": ["city", "size"],
+    }
+    messages = [{"role": "user", "content": "Name a city and say how large it is."}]
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": schema, "strict": True}}
+    chunks = client.chat.completions.create(
+        model="small", messages=messages, response_format=form, stream=True, seed=1, max_tokens=100
+    )  # type: ignore[call-overload]
+    found = json.loads("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
+    assert list(found) == ["city", "size"]
+    assert found["size"] in ("small", "large")
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {"a": {"type": "no"}}}}}
+    with pytest.raises(openai.BadRequestError) as wrong:
+        client.chat.completions.create(model="small", messages=messages, response_format=form)  # type: ignore[call-overload]
+    assert wrong.value.code == "invalid_grammar"
+    assert "#/properties/a/type" in str(wrong.value)
+
+
+def test_choices_with_logprobs(client: openai.OpenAI) -> None:
+    reply = client.chat.completions.create(
+        model="small",
+        messages=QUESTION,
+        n=3,
+        seed=4,
+        max_tokens=6,
+        logprobs=True,
+        top_logprobs=2,
+        extra_body={"ignore_eos": True},
+    )  # type: ignore[call-overload]
+    assert [choice.index for choice in reply.choices] == [0, 1, 2]
+    assert reply.usage.completion_tokens == 18
+    for choice in reply.choices:
+        assert "".join(entry.token for entry in choice.logprobs.content) == choice.message.content
+        assert all(len(entry.top_logprobs) == 2 for entry in choice.logprobs.content)
 
 
 def test_tokens_round_trip(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,12 +10,17 @@ import pytest
 from proxy.dialects import llama, openai_chat, openai_completions
 from proxy.errors import STATUS, ApiError
 from supervisor.config import Sampling
+from supervisor.samplers import ORDER
 from worker.protocol import Chat, Text
 
 USER = {"role": "user", "content": "hi"}
 SAMPLING = {
     "temperature": 0.5, "top_k": -1, "top_p": 0.9, "min_p": 0.1, "seed": 2**32 - 1, "repeat_penalty": 1.1,
     "presence_penalty": -1.5, "frequency_penalty": 2, "repeat_last_n": 0, "max_tokens": 5, "ignore_eos": True,
+    "dynatemp_range": 0.5, "dynatemp_exponent": 2, "typical_p": 0.9, "top_n_sigma": 1.5, "xtc_probability": 0.5,
+    "xtc_threshold": 0.2, "min_keep": 2, "dry_multiplier": 0.8, "dry_base": 2, "dry_allowed_length": 3,
+    "dry_penalty_last_n": -1, "dry_sequence_breakers": ("\n",), "mirostat": 2, "mirostat_tau": 4, "mirostat_eta": 0.2,
+    "adaptive_target": 0.5, "adaptive_decay": 0.8, "samplers": ("top_k", "temperature"), "logit_bias": ((5, -1.0),),
 }  # fmt: skip
 
 
@@ -31,6 +37,98 @@ def refusal(**body: Any) -> ApiError:
 def test_every_sampling_parameter_reaches_the_worker() -> None:
     assert chat(**SAMPLING).sampling == Sampling(**SAMPLING)
     assert set(SAMPLING) == set(Sampling.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ([[5, 1], ["no", False], [7.0, -0.5]], ((5, 1.0), ("no", -math.inf), (7, -0.5))),
+        ({"5": -100, " no": False, "-1": 1}, ((5, -100.0), (" no", -math.inf), ("-1", 1.0))),
+        ([], ()),
+        ({}, ()),
+    ],
+)
+def test_logit_bias_in_every_spelling(said: Any, meant: tuple[Any, ...]) -> None:
+    assert chat(logit_bias=said).sampling.logit_bias == meant
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (["top-k", "TopP", "temp", "nonsense", "typ"], ("top_k", "top_p", "temperature", "typ_p")),
+        ("edskypmxt", ORDER),
+        ("kz?ia", ("top_k", "infill", "adaptive_p")),
+        ("top_k;temperature", ("top_k", "temperature")),
+        ("min-p", ("min_p",)),
+        ([], ()),
+    ],
+)
+def test_samplers_in_every_spelling(said: Any, meant: tuple[str, ...]) -> None:
+    assert chat(samplers=said).sampling.samplers == meant
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ({}, -1),
+        ({"logprobs": True}, 20),
+        ({"logprobs": True, "top_logprobs": 0}, 0),
+        ({"logprobs": True, "top_logprobs": 3, "n_probs": 9}, 3),
+        ({"n_probs": 30}, 30),
+    ],
+)
+def test_how_many_probabilities_a_chat_asks_for(body: dict[str, Any], count: int) -> None:
+    assert chat(**body).n_probs == count
+
+
+@pytest.mark.parametrize(
+    ("body", "count"), [({}, -1), ({"logprobs": 0}, 0), ({"logprobs": 5}, 5), ({"logprobs": False, "n_probs": 2}, 2)]
+)
+def test_how_many_probabilities_a_completion_asks_for(body: dict[str, Any], count: int) -> None:
+    assert openai_completions.parse({"prompt": "x"} | body, "r").asks[0].n_probs == count
+
+
+OBJECT = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("body", "grammar", "schema"),
+    [
+        ({"grammar": 'root ::= "x"'}, 'root ::= "x"', ""),
+        ({"json_schema": {}}, "", "{}"),
+        ({"json_schema": OBJECT, "grammar": ""}, "", '{"type":"object"}'),
+        ({"response_format": {"type": "text"}}, "", ""),
+        ({"response_format": {"type": "json_object"}}, "", "{}"),
+        ({"response_format": {"type": "json_object", "schema": OBJECT}}, "", '{"type":"object"}'),
+        ({"response_format": {"type": "json_schema", "schema": OBJECT}}, "", '{"type":"object"}'),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": OBJECT}}}, "", '{"type":"object"}'),
+    ],
+)
+def test_grammars_and_schemas_reach_the_worker(body: dict[str, Any], grammar: str, schema: str) -> None:
+    assert (chat(**body).grammar, chat(**body).json_schema) == (grammar, schema)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"grammar": "x", "json_schema": {}},
+        {"json_schema": {}, "response_format": {"type": "json_object"}},
+        {"grammar": "x", "tools": [{"type": "function", "function": {"name": "f"}}]},
+    ],
+)
+def test_one_constraint_at_a_time(body: dict[str, Any]) -> None:
+    assert refusal(**body).code == "conflicting_fields"
+
+
+def test_probabilities_of_an_echoed_prompt_are_not_built() -> None:
+    with pytest.raises(ApiError) as caught:
+        openai_completions.parse({"prompt": "x", "echo": True, "logprobs": 1}, "r")
+    assert (caught.value.status, caught.value.param) == (501, "echo")
+
+
+def test_the_other_name_of_typical_p() -> None:
+    assert chat(typ_p=0.5).sampling.typical_p == 0.5
+    assert chat(typ_p=0.5, typical_p=0.6).sampling.typical_p == 0.6
 
 
 def test_null_and_unknown_fields_count_as_absent() -> None:
@@ -65,6 +163,23 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"temperature": "hot"}, "temperature", "number"),
         ({"temperature": -1}, "temperature", "0"),
         ({"top_p": 1.5}, "top_p", "from 0 to 1"),
+        ({"logprobs": 5}, "logprobs", "true or false"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "from 0 to 20"),
+        ({"top_logprobs": 3}, "top_logprobs", "needs logprobs"),
+        ({"n_probs": 1001}, "n_probs", "from 0 to 1000"),
+        ({"mirostat": 3}, "mirostat", "from 0 to 2"),
+        ({"dry_base": 0.5}, "dry_base", "from 1"),
+        ({"dry_sequence_breakers": []}, "dry_sequence_breakers", "1 to 64 strings"),
+        ({"dry_sequence_breakers": ["\0"]}, "dry_sequence_breakers", "1 to 64 strings"),
+        ({"adaptive_decay": 1}, "adaptive_decay", "from 0 to 0.99"),
+        ({"xtc_probability": 1.1}, "xtc_probability", "from 0 to 1"),
+        ({"min_keep": -1}, "min_keep", "0"),
+        ({"samplers": 5}, "samplers", "names of samplers"),
+        ({"samplers": ["top_k", 5]}, "samplers", "names of samplers"),
+        ({"logit_bias": [[5]]}, "logit_bias", "pairs"),
+        ({"logit_bias": [[-1, 1]]}, "logit_bias", "token id ≥ 0"),
+        ({"logit_bias": {"5": True}}, "logit_bias", "a number or false"),
+        ({"logit_bias": {"5": "x"}}, "logit_bias", "a number or false"),
         ({"max_tokens": "5"}, "max_tokens", "integer"),
         ({"max_tokens": 5.5}, "max_tokens", "integer"),
         ({"max_tokens": -2}, "max_tokens", "-1"),
@@ -88,7 +203,8 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"tool_choice": "sometimes"}, "tool_choice", "auto"),
         ({"tool_choice": {"function": {"name": "g"}}}, "tool_choice.function.name", "one of the tools"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
-        ({"n": 0}, "n", "≥ 1"),
+        ({"n": 0}, "n", "from 1 to 200"),
+        ({"n_cmpl": "2"}, "n_cmpl", "integer"),
         ({"chat_template_kwargs": {"enable_thinking": "yes"}}, "chat_template_kwargs.enable_thinking", "true or false"),
         ({"continue_final_message": True}, "continue_final_message", "not the assistant's"),
     ],
@@ -103,18 +219,6 @@ def test_an_error_names_the_place_and_what_is_legal(body: dict[str, Any], param:
 @pytest.mark.parametrize(
     "body",
     [
-        {"n": 2},
-        {"grammar": "root ::= x"},
-        {"json_schema": {}},
-        {"response_format": {"type": "json_object"}},
-        {"response_format": {"type": "json_schema", "json_schema": {}}},
-        {"logit_bias": {"5": -100}},
-        {"logprobs": True},
-        {"top_logprobs": 3},
-        {"best_of": 2},
-        {"mirostat": 2},
-        {"dry_multiplier": 0.8},
-        {"samplers": ["top_k"]},
         {"tool_choice": "required"},
         {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"function": {"name": "f"}}},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
@@ -130,8 +234,8 @@ def test_what_is_not_built_is_refused_and_never_ignored(body: dict[str, Any]) ->
 @pytest.mark.parametrize(
     "body",
     [
-        {"n": 1, "best_of": 1, "logprobs": False, "top_logprobs": 0, "logit_bias": {}, "grammar": ""},
-        {"response_format": {"type": "text"}, "mirostat": 0, "xtc_probability": 0.0, "typical_p": 1, "top_n_sigma": -1},
+        {"n": 1, "best_of": 2, "logprobs": False, "top_logprobs": 0, "n_probs": 0, "grammar": ""},
+        {"response_format": {"type": "text"}},
         {"tools": [{"type": "web_search"}], "tool_choice": "auto"},
         {"reasoning_format": "auto", "user": "u", "metadata": {}, "store": True, "service_tier": "auto"},
     ],
@@ -214,6 +318,13 @@ def test_what_cannot_be_continued(tail: list[Any], body: dict[str, Any], code: s
 def test_prompts(prompt: Any, asks: list[Any]) -> None:
     found = openai_completions.parse({"prompt": prompt}, "r").asks
     assert [ask.prompt for ask in found] == [Text(pieces) for pieces in asks]
+
+
+def test_choices_of_several_prompts_are_prompt_major() -> None:
+    plan = openai_completions.parse({"prompt": ["a", "b"], "n": 3, "echo": True}, "r")
+    assert [ask.siblings for ask in plan.asks] == [(0, 0), (0, 0)]
+    assert plan.openings == ["a"] * 3 + ["b"] * 3
+    assert len(chat(n_cmpl=4).siblings) == 3
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import httpx
@@ -11,10 +12,12 @@ import pytest
 from tests.proxy.harness import CHAT, FakeWorker, Harness
 from worker.protocol import (
     Accepted,
+    Alternative,
     Chat,
     Delta,
     Failed,
     Finished,
+    Probability,
     Progress,
     Rendered,
     Started,
@@ -109,6 +112,79 @@ async def test_a_stream_put_together_is_the_unstreamed_answer(path: str) -> None
         assert chunks[-1]["timings"] == whole["timings"]
         asks = worker.requests
         assert [ask.stream for ask in asks] == [False, True]
+
+
+async def test_choices_have_numbers_of_their_own_and_count_their_prompt_once() -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        task = server.post("/v1/completions", prompt=["p", "q"], n=2)
+        asks = [await worker.next(number) for number in (1, 2)]
+        numbers = [number for ask in asks for number in (ask.id, *ask.siblings)]
+        assert len(set(numbers)) == 4
+        for place, number in reversed(list(enumerate(numbers))):
+            prompt = 0 if place % 2 else 7
+            worker.send(Accepted(number, prompt), Started(number, 0), Delta(number, f"text {place}", 2))
+            worker.send(Finished(number, "eos", "", Timings(0, prompt, 1.0, 2, 1.0)))
+        found = (await task).json()
+        assert [(choice["index"], choice["text"]) for choice in found["choices"]] == [
+            (place, f"text {place}") for place in range(4)
+        ]
+        assert (found["usage"]["prompt_tokens"], found["usage"]["completion_tokens"]) == (14, 8)
+        assert (found["timings"]["prompt_n"], found["timings"]["predicted_n"]) == (14, 8)
+
+
+def likely(id: int, piece: bytes, value: float) -> Probability:
+    return Probability(id, piece, value, [Alternative(id, piece, value), Alternative(9, b"\xff", -math.inf)])
+
+
+def shown(id: int, token: str, raw: list[int], value: float, name: str = "logprob") -> dict[str, Any]:
+    return {"id": id, "token": token, "bytes": raw, name: value}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("after", [True, False])
+async def test_probabilities_in_a_chat(stream: bool, after: bool) -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        task = server.post(stream=stream, logprobs=True, top_logprobs=2, post_sampling_probs=after)
+        ask = await worker.next()
+        assert (ask.n_probs, ask.post_sampling_probs) == (2, after)
+        worker.send(Accepted(ask.id, 7), Started(ask.id, 3), Delta(ask.id, "a", 1, [likely(1, b"a", -0.5)]))
+        worker.send(Delta(ask.id, "", 1, [likely(2, b"\xc3", -0.25)]), Finished(ask.id, "eos", "", Timings()))
+        response = await task
+        if stream:
+            choices = [chunk["choices"][0] for chunk in records(response.text)[:-1]]
+            found = [entry for choice in choices for entry in choice.get("logprobs", {}).get("content", [])]
+            assert "".join(choice["delta"].get("content") or "" for choice in choices) == "a"
+        else:
+            found = response.json()["choices"][0]["logprobs"]["content"]
+        one, many = ("prob", "top_probs") if after else ("logprob", "top_logprobs")
+        other = shown(9, "\ufffd", [255], -3.4028235e38, one)
+        assert found == [
+            shown(1, "a", [97], -0.5, one) | {many: [shown(1, "a", [97], -0.5, one), other]},
+            shown(2, "\ufffd", [195], -0.25, one) | {many: [shown(2, "\ufffd", [195], -0.25, one), other]},
+        ]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_probabilities_in_a_completion_have_the_legacy_arrays(stream: bool) -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        task = server.post("/v1/completions", prompt="x", stream=stream, logprobs=1)
+        ask = await worker.next()
+        parts = [b"ab", b"\xc3", b"\xa4", b"c"]
+        worker.send(Accepted(ask.id, 7), Started(ask.id, 3), Delta(ask.id, "ab", 1, [likely(0, b"ab", -0.5)]))
+        probs = [likely(number, part, -0.5) for number, part in enumerate(parts)][1:]
+        worker.send(Delta(ask.id, "äc", 3, probs), Finished(ask.id, "eos", "", Timings()))
+        response = await task
+        chunks = records(response.text)[:-1] if stream else [response.json()]
+        found = [chunk["choices"][0]["logprobs"] for chunk in chunks if chunk["choices"][0]["logprobs"]]
+        joined = {name: [item for part in found for item in part[name]] for name in found[0]}
+        assert joined["tokens"] == ["ab", "\ufffd", "\ufffd", "c"]
+        assert joined["text_offset"] == [0, 2, 2, 3]
+        assert joined["token_logprobs"] == [-0.5] * 4
+        assert joined["top_logprobs"][0] == {"ab": -0.5, "\ufffd": -3.4028235e38}
+        assert [entry["id"] for entry in joined["content"]] == [0, 1, 2, 3]
 
 
 async def test_an_answer_without_one_token_has_the_same_shape() -> None:

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
+from supervisor.config import Liveness
 from supervisor.control import Channel, Closed, ConfigureProxy, Listening, Ping, Pong, ShutDown, Shutdown, Stop, ToRoot
 from tests.proxy.harness import loaded, settings
 
@@ -79,3 +81,20 @@ def test_it_does_not_outlive_its_root(proxy: Process) -> None:
     assert proxy.process.wait(5) == 70
     with pytest.raises(Closed):
         proxy.root.receive()
+
+
+def test_a_root_that_hangs_ends_the_lease() -> None:
+    """Without a service manager's watchdog nobody else would end a server whose root stands still."""
+    found = Process()
+    try:
+        lease = msgspec.structs.replace(settings(), liveness=Liveness(lease=0.6))
+        found.root.send(ConfigureProxy(0, lease, (loaded(),)))
+        found.expect(Listening)
+        for number in range(4):
+            found.root.send(Ping(number))
+            found.expect(Pong)
+            with pytest.raises(subprocess.TimeoutExpired):
+                found.process.wait(0.3)
+        assert found.process.wait(3) == 70
+    finally:
+        found.close()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from supervisor import config, ladder
+from supervisor.control import Drain, Message, State
 from supervisor.drains import Drains
 from supervisor.ladder import Rung
+from supervisor.lifecycle import Model
 from supervisor.timers import Timers
 from supervisor.traffic import Traffic
 from supervisor.wants import Wants
@@ -71,17 +75,51 @@ def test_an_order_outlives_every_waiter_and_a_preload_evicts_nobody() -> None:
     assert wants.background() == ["b"]
 
 
-def test_a_drain_ends_with_the_last_answer() -> None:
-    drains = Drains()
-    assert not drains.begin("a", {"p0", "p1"}, evicting=True)
-    assert drains.evicting("a")
-    assert not drains.answered("a", "p0")
-    assert not drains.answered("a", "p0")
-    assert drains.awaiting("p1") == ["a"]
-    assert drains.answered("a", "p1")
-    drains.end("a")
-    assert not drains.evicting("a")
-    assert drains.begin("b", set(), evicting=False)
+class Recorder:
+    """Proxies that only note what they are sent."""
+
+    def __init__(self, *names: str) -> None:
+        self.running: dict[int, str] = dict(enumerate(names))
+        self.sent: list[tuple[str, Message]] = []
+
+    def send(self, ward: str, message: Message, fds: Sequence[int] = ()) -> None:
+        self.sent.append((ward, message))
+
+
+def drains(proxies: Recorder, *linked: str) -> tuple[Drains, Timers, list[str]]:
+    traffic, timers, over = Traffic(), Timers(), list[str]()
+    traffic.linked["a"].update(linked)
+    return Drains(proxies, traffic, timers, lambda: 100.0, over.append), timers, over
+
+
+DRAINING = Model("a", State.DRAINING, generation=4, stop_reason="evicted")
+
+
+def test_a_drain_asks_those_that_are_joined_and_ends_with_the_last_answer() -> None:
+    proxies = Recorder("p0", "p1", "p2")
+    under_way, _, over = drains(proxies, "p0", "p1")
+    under_way.ask(DRAINING, if_idle=True, deadline=None)
+    assert proxies.sent == [(name, Drain("a", 4, "evicted", True, None)) for name in ("p0", "p1")]
+    assert under_way.evicting("a")
+    under_way.answered("a", "p0")
+    under_way.answered("a", "p0")
+    assert over == []
+    under_way.proxy_gone("p1")
+    assert over == ["a"]
+    under_way.end("a")
+    assert not under_way.evicting("a")
+
+
+def test_a_drain_without_proxies_is_over_at_once_and_a_hung_proxy_counts_at_the_deadline() -> None:
+    under_way, _, over = drains(Recorder())
+    under_way.ask(DRAINING, if_idle=False, deadline=None)
+    assert over == ["a"]
+    under_way, timers, over = drains(Recorder("p0"), "p0")
+    under_way.wait("a", deadline=30.0)
+    timers.run(130.9)
+    assert over == []
+    timers.run(131.1)
+    assert over == ["a"]
 
 
 def test_the_third_broken_link_within_a_minute_blames_the_worker() -> None:

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from supervisor import configfile
-from supervisor.config import Config, ConfigError, Key, Model, Sampling, Server, load, parse_listen
+from supervisor.config import Config, ConfigError, Key, Model, Sampling, Server, parse_listen
+from supervisor.configfile import load
 from supervisor.schema import Invalid
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -327,6 +327,19 @@ def test_a_broken_link_is_replaced_and_the_third_one_restarts_the_worker() -> No
     assert world.workers.stops == [("a", "hung")]
 
 
+def test_a_link_that_cannot_be_made_is_made_when_the_proxy_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    world = World()
+    with monkeypatch.context() as patched:
+        patched.setattr("supervisor.process.link", none_left)
+        world.load("a")
+    assert world.last(Attach) is None
+    world.say(Want("a"))
+    assert world.last(Attach) == Attach("a", 1)
+
+
 def test_late_words_about_an_old_generation_change_nothing() -> None:
     world = World(max_models=2)
     world.load("a")

@@ -172,7 +172,8 @@ def test_what_a_child_is_started_with_is_small() -> None:
 def test_a_link_is_a_plain_connection() -> None:
     from multiprocessing.connection import Connection
 
-    left, right = (Connection(fd) for fd in process.link())
+    with process.link() as ends:
+        left, right = (Connection(os.dup(fd)) for fd in ends)
     left.send_bytes(b"over")
     assert right.recv_bytes() == b"over"
     right.close()

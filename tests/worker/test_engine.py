@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from supervisor.config import Model, Sampling
 from tests import models
 from tests.bench.decode import bare
 from worker.engine import EngineCore
-from worker.failure import EngineError
+from worker.failure import EngineError, RequestError
 from worker.main import Llama, LlamaModel
-from worker.protocol import Chat, Delta, Event, Failed, Finished, Progress, Started, Text
+from worker.protocol import Chat, Delta, Event, Failed, Finished, Probability, Progress, Started, Text
 from worker.protocol import Generate as Request
 from worker.scheduler import Limits
 from worker.seams import Drop, Job, Leave, Load, Vitals
@@ -286,6 +287,150 @@ def test_repeat_penalty_changes_a_greedy_text_that_repeats(smollm: Bench) -> Non
     smollm.new()
     plain = smollm.reply("1 1 1 1 1 1 1 1")
     assert smollm.reply("1 1 1 1 1 1 1 1", Sampling(temperature=0.0, max_tokens=24, repeat_penalty=1.8)) != plain
+
+
+# -- several choices ----------------------------------------------------------------------------------------------
+
+
+def choices(bench: Bench, prompt: str, sampling: Sampling, n: int, **keys: Any) -> list[int]:
+    siblings = tuple(range(10_000 * bench._id + 10_000, 10_000 * bench._id + 9_999 + n))
+    return [bench.start(prompt, sampling, siblings=siblings, **keys), *siblings]
+
+
+def test_choices_are_what_requests_with_the_seeds_that_follow_would_be(smollm: Bench) -> None:
+    prompt = "Once upon a time there was a fox that"
+    alone = []
+    for seed in (5, 6, 7):
+        smollm.new()
+        alone.append(smollm.reply(prompt, Sampling(seed=seed, max_tokens=12)))
+    assert len(set(alone)) == 3
+    smollm.new()
+    ids = choices(smollm, prompt, Sampling(seed=5, max_tokens=12), 3)
+    smollm.run()
+    assert [smollm.text(id) for id in ids] == alone
+    timings = [smollm.end(id).timings for id in ids]
+    assert [each.prompt_n for each in timings] == [len(smollm.model.text.prompt(Text((prompt,)))), 0, 0]
+    assert all(each.predicted_n == 12 for each in timings)
+
+
+def test_choices_wait_until_they_can_begin_together(tiny: Bench) -> None:
+    first = tiny.start("abc", Sampling(max_tokens=40, ignore_eos=True))
+    tiny.engine.step()
+    ids = choices(tiny, "xyz", Sampling(max_tokens=3, ignore_eos=True), 4)
+    tiny.engine.step()
+    assert (tiny.engine.vitals.active, tiny.engine.vitals.queued) == (1, 1)
+    tiny.run()
+    ends = [event.id for event in tiny.events if isinstance(event, Finished) and event.id in (first, *ids)]
+    assert ends[0] == first
+    assert set(ends[1:]) == set(ids)
+
+
+@pytest.mark.parametrize("dropped", [(0,), (1,), (0, 1), (0, 1, 2), (2, 0)])
+@pytest.mark.parametrize("steps", [0, 1, 2, 6])
+def test_each_choice_can_be_cancelled(tiny: Bench, dropped: tuple[int, ...], steps: int) -> None:
+    tiny.engine._limits = Limits(2048, 32, 0.25)
+    sampling = Sampling(temperature=0.0, max_tokens=5, ignore_eos=True)
+    text = tiny.reply("abc " * 30, sampling)
+    ids = choices(tiny, "abc " * 30, sampling, 3, cache_prompt=False)
+    for _ in range(steps):
+        tiny.engine.step()
+    for place in dropped:
+        tiny.engine.obey(Drop((1, ids[place])))
+    tiny.run()
+    for place, id in enumerate(ids):
+        ended = [event for event in tiny.events if isinstance(event, Finished) and event.id == id]
+        assert len(ended) == (place not in dropped)
+        if place not in dropped:
+            assert tiny.text(id) == text
+
+
+def test_choices_of_a_broken_batch_fail_together(tiny: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(tiny, monkeypatch, [-3])
+    ids = choices(tiny, "xyz", GREEDY, 3)
+    tiny.run()
+    assert {event.id for event in tiny.events if isinstance(event, Failed)} >= set(ids)
+
+
+def test_leaving_cuts_choices_that_wait_for_their_prompt(tiny: Bench) -> None:
+    tiny.engine._limits = Limits(2048, 32, 0.25)
+    ids = choices(tiny, "abc " * 30, GREEDY, 2, cache_prompt=False)
+    tiny.engine.step()
+    more = choices(tiny, "abc " * 30, GREEDY, 4)
+    tiny.engine.obey(Leave(time.monotonic()))
+    tiny.run()
+    assert {event.id for event in tiny.events if isinstance(event, Failed)} >= {*ids, *more}
+
+
+def test_more_choices_than_sequences_are_refused(tiny: Bench) -> None:
+    with pytest.raises(RequestError, match="from 1 to 4, got 5"):
+        tiny.model.text.check(Request(1, "r", Text(("x",)), siblings=(2, 3, 4, 5)))
+
+
+# -- probabilities ------------------------------------------------------------------------------------------------
+
+
+def probs(bench: Bench, id: int) -> list[Probability]:
+    deltas = [event for event in bench.events if isinstance(event, Delta) and event.id == id]
+    return [probability for delta in deltas for probability in delta.probs or ()]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_probabilities_are_of_the_raw_logits_and_their_pieces_are_the_text(smollm: Bench, stream: bool) -> None:
+    smollm.new()
+    id = smollm.start(PROMPTS[1], n_probs=5, stream=stream)
+    smollm.run()
+    found = probs(smollm, id)
+    assert b"".join(probability.piece for probability in found).decode() == smollm.text(id)
+    assert len(found) == 24
+    for probability in found:
+        values = [other.value for other in probability.top]
+        assert (probability.id, probability.value) == (probability.top[0].id, values[0])  # greedy
+        assert values == sorted(values, reverse=True)
+        assert len(values) == 5
+        assert sum(np.exp(values)) < 1
+
+
+def test_probabilities_of_all_tokens_sum_to_one(tiny: Bench) -> None:
+    id = tiny.start("abc", Sampling(temperature=5, max_tokens=3, ignore_eos=True), n_probs=1000)
+    tiny.run()
+    for probability in probs(tiny, id):
+        assert len(probability.top) == tiny.model.facts.n_vocab
+        assert sum(np.exp([other.value for other in probability.top])) == pytest.approx(1, abs=1e-4)
+        assert probability.value == next(other.value for other in probability.top if other.id == probability.id)
+
+
+@pytest.mark.parametrize(
+    ("more", "most"), [({"top_k": 3}, 3), ({"temperature": 0.0}, 1), ({"xtc_probability": 1.0}, 40)]
+)
+def test_probabilities_after_sampling_are_those_of_the_chain(tiny: Bench, more: dict[str, Any], most: int) -> None:
+    sampling = Sampling(seed=1, max_tokens=8, ignore_eos=True).over(Sampling(**more))
+    id = tiny.start("abc", sampling, n_probs=50, post_sampling_probs=True)
+    tiny.run()
+    for probability in probs(tiny, id):
+        values = [other.value for other in probability.top]
+        assert 1 <= len(values) <= most
+        assert sum(values) == pytest.approx(1, abs=1e-4)
+        assert probability.value == next(other.value for other in probability.top if other.id == probability.id)
+
+
+def test_a_stop_string_takes_the_probabilities_of_its_tokens_along(smollm: Bench) -> None:
+    smollm.new()
+    whole = smollm.reply(PROMPTS[1])
+    for word in (whole[9:12], whole[5:30]):
+        id = smollm.start(PROMPTS[1], stop=(word,), n_probs=0)
+        smollm.run()
+        pieces = b"".join(probability.piece for probability in probs(smollm, id)).decode()
+        shown = smollm.text(id)
+        assert smollm.end(id).reason == "word"
+        assert pieces.startswith(shown)
+        assert len(pieces) - len(shown) < len(word)
+        assert all(not probability.top for probability in probs(smollm, id))
+
+
+def test_no_probability_is_lost_to_characters_in_parts(tiny: Bench) -> None:
+    id = tiny.start("abc", Sampling(temperature=9, top_k=0, seed=3, max_tokens=60, ignore_eos=True), n_probs=0)
+    tiny.run()
+    assert len(probs(tiny, id)) == 60
 
 
 # -- failures of llama_decode -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from worker.protocol import (
     Finished,
     Framer,
     Hello,
+    Probability,
     ProtocolError,
     Rendered,
     Request,
@@ -77,6 +78,18 @@ def test_deltas_of_a_stream_merge_but_not_across_its_end_or_with_others(ends: En
     ends.link.push([Delta(1, "b", 2), finished(1), Delta(1, "late")])
     ends.link.push([Delta(2, "y")])
     assert ends.sent() == [HELLO, Delta(1, "ab", 3), Delta(2, "xy", 2), finished(1)]
+
+
+def test_probabilities_merge_and_split_with_their_deltas(ends: Ends) -> None:
+    ends.link.open(1)
+    probs = [Probability(token, b"x" * 2**20, -1.0, []) for token in range(40)]
+    for token, prob in enumerate(probs):
+        ends.link.push([Delta(1, str(token % 10), 1, [prob])])
+    deltas = [event for event in ends.sent() if isinstance(event, Delta)]
+    assert len(deltas) > 1
+    assert "".join(delta.text for delta in deltas) == "0123456789" * 4
+    assert [prob for delta in deltas for prob in delta.probs or ()] == probs
+    assert sum(delta.tokens for delta in deltas) == 40
 
 
 def test_nothing_is_sent_for_a_forgotten_request(ends: Ends) -> None:
