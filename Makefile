@@ -8,12 +8,13 @@ PY := .venv/bin/python
 # OpenMP teams that spin stall each other when several models share the cores; a crash needs no gdb.
 TEST_ENV := GOMP_SPINCOUNT=1000 GGML_NO_BACKTRACE=1
 
-.PHONY: help run setup test lint bench clean distclean
+.PHONY: help run setup ui test lint bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run        set up, then serve $(CONFIG)   (another one: make run CONFIG=FILE)'
 	@echo 'make setup      set up only'
+	@echo 'make ui         the pages that the server shows at /: proxy/ui → proxy/static'
 	@echo 'make test       the tests                      (some of them: make test ARGS="-k config")'
 	@echo 'make lint       ruff and mypy --strict'
 	@echo 'make bench      the benchmarks'
@@ -21,13 +22,18 @@ help:
 	@echo 'make distclean  remove .venv/ as well: llama-cpp-python is compiled again next time'
 
 run: setup
+	@.ci/ui || true  # it says what is wrong, and so does the page; the API needs none of it
 	@exec $(PY) -m supervisor $(CONFIG)
 
 setup:
 	@.ci/setup
 
+ui:
+	@.ci/ui
+
 test:
 	@.ci/setup test
+	@.ci/ui || true  # the tests that need it say so
 	@exec env $(TEST_ENV) $(PY) -m pytest $(ARGS)
 
 lint:
@@ -40,7 +46,7 @@ bench:
 	@exec env GGML_NO_BACKTRACE=1 $(PY) -m tests.bench $(ARGS)
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results
+	rm -rf proxy/static proxy/ui/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results
 	find supervisor worker proxy tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

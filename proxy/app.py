@@ -16,17 +16,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from proxy.auth import Auth
+from proxy.auth import PUBLIC, Auth
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import health, llama, models, openai, props
+from proxy.routes import health, llama, models, openai, props, ui
 from proxy.services import Services
 
-ROUTES = [*health.ROUTES, *models.ROUTES, *props.ROUTES, *openai.ROUTES, *llama.ROUTES]
+ROUTES = [*health.ROUTES, *models.ROUTES, *props.ROUTES, *openai.ROUTES, *llama.ROUTES, *ui.ROUTES]
 
 
 def create_app(services: Services) -> Starlette:
     """The ASGI app; it serves HTTP only."""
+
+    def public(path: str) -> bool:
+        return path in PUBLIC or (path in services.site and not any(route.path_regex.match(path) for route in ROUTES))
+
     app = Starlette(
         routes=ROUTES,
         middleware=[
@@ -34,11 +38,12 @@ def create_app(services: Services) -> Starlette:
             Middleware(Cors, origins=services.config.server.cors_origins),
             Middleware(Catch),
             Middleware(Slash),
-            Middleware(Auth, config=services.config),
+            Middleware(Auth, config=services.config, public=public),
         ],
         exception_handlers={HTTPException: _pass_on},
     )
     app.router.redirect_slashes = False  # a redirect loses bodies in some clients
+    app.router.default = ui.files  # after all routes: no file of a page hides the API
     app.state.services = services
     return app
 

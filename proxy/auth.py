@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,18 +18,18 @@ from proxy.cors import header
 from proxy.errors import ApiError
 from supervisor.config import Config, Key
 
-PUBLIC = {"/health", "/v1/health", "/"}  # paths that need no key
+PUBLIC = {"/health", "/v1/health", "/", "/index.html", "/sw.js"}  # need no key; nor do the interface's files
 
 
 class Auth:
     """ASGI middleware: sets `key` and `admin` of the Context. Raises ApiError 401, 403."""
 
-    def __init__(self, app: ASGIApp, config: Config) -> None:
-        self.app, self.config = app, config
+    def __init__(self, app: ASGIApp, config: Config, public: Callable[[str], bool]) -> None:
+        self.app, self.config, self.public = app, config, public
         self.hosts = {host.lower() for host in config.server.allowed_hosts} | machine_names()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] not in PUBLIC:
+        if not self.public(scope["path"]):
             self._admit(scope)
         await self.app(scope, receive, send)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from proxy.models import Models
+from proxy.site import Site
 from supervisor.config import Config
 
 ROOT_SILENCE = 10.0  # seconds without a ping after which this process calls itself unhealthy
@@ -21,6 +22,10 @@ class Services:
     models: Models
     heard: float = field(default_factory=time.monotonic)
     stopping: bool = False
+    site: Site = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.site = Site(self.config.ui)
 
     @property
     def root_silence(self) -> float:

@@ -184,6 +184,13 @@ class Log(Table):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Ui(Table):
+    """[ui]: the pages at `/`. `path`: a folder with an index.html; "" is the project's own."""
+
+    enabled: bool = True
+    path: str = ""
+
+
 class Model(Table):
     """A model: [defaults] and [models.NAME], merged."""
 
@@ -221,6 +228,7 @@ class Sections(Table):
     restart: Restart = Restart()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
+    ui: Ui = Ui()
 
 
 class Config(Sections, kw_only=True):

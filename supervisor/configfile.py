@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from supervisor import schema
-from supervisor.config import Config, ConfigError, Model, Name, Sections, Server, parse_listen
+from supervisor.config import Config, ConfigError, Model, Name, Sections, Server, Ui, parse_listen
 from supervisor.modelfile import below, locate
 from supervisor.schema import Invalid, Missing, convert, near
 
@@ -70,8 +70,9 @@ def build(tree: Mapping[str, Any], path: Path) -> Config:
     parts = _sections(tree)
     models = {model.name: model for model in _models(tree, path.parent)}
     _no_duplicate_aliases(models)
-    known = {name: getattr(parts, name) for name in parts.__struct_fields__ if name not in ("server", "defaults")}
-    config = Config(file=str(path), models=models, server=_server(parts.server, path.parent), **known)
+    known = {name: getattr(parts, name) for name in parts.__struct_fields__ if name not in ("server", "defaults", "ui")}
+    server, ui = _server(parts.server, path.parent), _ui(parts.ui, path.parent)
+    config = Config(file=str(path), models=models, server=server, ui=ui, **known)
     default = config.admission.default_model
     if default and default not in config.names:
         raise Invalid(("admission", "default_model"), "a model's name", default, near(default, list(config.names)))
@@ -126,6 +127,16 @@ def _server(server: Server, base: Path) -> Server:
             raise Invalid(where, "another address", text, "it is in the list twice")
         addresses.append(address)
     return msgspec.structs.replace(server, listen=tuple(addresses))
+
+
+def _ui(ui: Ui, base: Path) -> Ui:
+    """With an absolute path, where there is one."""
+    if not ui.path:
+        return ui
+    path = below(base, ui.path)
+    if not os.path.isfile(os.path.join(path, "index.html")):
+        raise Invalid(("ui", "path"), "a folder with an index.html", ui.path, f"there is none in {path}")
+    return msgspec.structs.replace(ui, path=path)
 
 
 def _models(tree: Mapping[str, Any], base: Path) -> Iterator[Model]:

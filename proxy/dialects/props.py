@@ -10,7 +10,6 @@ from supervisor.config import LLAMA_DEFAULTS, Config, Model, Sampling
 from supervisor.control import ModelStatus, State
 
 _COMMON: dict[str, Any] = {
-    "ui": False,
     "ui_settings": {},
     "build_info": FINGERPRINT,
     "cors_proxy_enabled": False,
@@ -18,9 +17,10 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def server_props(config: Config) -> dict[str, Any]:
-    """The server as a whole, in the form in which llama-server's router shows itself."""
+def server_props(config: Config, ui: bool) -> dict[str, Any]:
+    """The server as a whole, in the form in which llama-server's router shows itself. `ui`: whether there is one."""
     return _COMMON | {
+        "ui": ui,
         "role": "router",
         "server": "llama-supervisor",
         "version": FINGERPRINT,
@@ -32,13 +32,14 @@ def server_props(config: Config) -> dict[str, Any]:
     }
 
 
-def model_props(model: Model, status: ModelStatus) -> dict[str, Any]:
+def model_props(model: Model, status: ModelStatus, ui: bool) -> dict[str, Any]:
     """One model; what only a loaded one knows is empty before."""
     facts = status.facts
     own = model.sampling.over(facts.sampling) if facts else model.sampling
     params = {name: getattr(own.over(LLAMA_DEFAULTS), name) for name in Sampling.__struct_fields__}
     params["n_predict"] = params["max_tokens"]
     return _COMMON | {
+        "ui": ui,
         "default_generation_settings": {"params": params, "n_ctx": facts.n_ctx if facts else model.n_ctx},
         "total_slots": facts.slots if facts else model.parallel,
         "model_alias": model.name,

@@ -1,9 +1,9 @@
-"""Is this server alive, and what is it. Public. API.md, 3."""
+"""Is this server alive. Public. API.md, 3."""
 
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy import services
@@ -12,8 +12,6 @@ from proxy.models import shutting_down
 from proxy.routes import inbound
 from proxy.services import ROOT_SILENCE
 from supervisor.control import State
-
-_GREETING = "llama-supervisor: POST /v1/chat/completions to talk to a model, GET /v1/models for their names.\n"
 
 
 async def health(request: Request) -> Response:
@@ -31,12 +29,7 @@ async def health(request: Request) -> Response:
     return inbound.answer({"status": "ok"})
 
 
-async def greeting(request: Request) -> Response:
-    return PlainTextResponse(_GREETING)
-
-
 ROUTES = [
     Route("/health", health),
     Route("/v1/health", health),
-    Route("/", greeting),
 ]

@@ -15,9 +15,9 @@ async def props(request: Request) -> Response:
     found = services.of(request)
     name = request.query_params.get("model")
     if not name:
-        return inbound.answer(server_props(found.config))
+        return inbound.answer(server_props(found.config, found.site.served))
     gate = inbound.gate(request, name)
-    return inbound.answer(model_props(found.config.models[gate.name], gate.status))
+    return inbound.answer(model_props(found.config.models[gate.name], gate.status, found.site.served))
 
 
 ROUTES = [Route("/props", props)]

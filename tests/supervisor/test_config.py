@@ -496,3 +496,14 @@ def test_the_example_gives_each_key_of_a_model_its_default() -> None:
 def test_the_example_gives_the_optional_keys_of_an_api_key_their_default() -> None:
     keys = example(everything=True)["keys"][0]
     assert (tuple(keys["models"]), keys["admin"]) == (Key(name="x", sha256=SHA).models, False)
+
+
+# -- the user interface -------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_another_interface_is_found_from_the_file(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    file = write(MODEL + '[ui]\npath = "pages"\n')
+    assert "[ui].path: expected a folder with an index.html" in message(file)
+    (tmp_path / "pages" / "index.html").touch()
+    assert load(file).ui.path == str(tmp_path / "pages")

@@ -1,0 +1,50 @@
+// Cuts Markdown into blocks, so that while text streams in only the last one is parsed again. Knows no parser.
+
+const FENCE = /^\s*(`{3,}|~{3,})/
+const ITEM = /^\s*(?:[-*+]|\d{1,9}[.)])\s/
+const HALF_ITEM = /^\s*(?:[-*+]|\d{1,9}[.)]?)$/ // as far as it has come
+const DEFINITION = /^ {0,3}\[[^\]\n]+\]:\s+\S.*$/gm
+
+/** The blocks of a text; joined, they are the text. All but the last stay as they are when more text comes. */
+export function blocks(text: string): string[] {
+  const found: string[] = []
+  let block: string[] = []
+  let fence = ''
+  let blank = false // the last line was empty, outside of code
+  for (const line of text.split(/(?<=\n)/)) {
+    if (!fence && blank && line.trim() && !continues(block, line)) {
+      found.push(block.join(''))
+      block = []
+    }
+    const mark = FENCE.exec(line)?.[1]
+    if (!fence && mark) fence = mark
+    else if (fence && mark?.startsWith(fence) && line.trim() === mark) fence = ''
+    blank = !fence && !line.trim()
+    block.push(line)
+  }
+  if (block.length) found.push(block.join(''))
+  return found
+}
+
+/** Whether a line after an empty one still belongs to the block: the next item or paragraph of a list. */
+function continues(block: string[], line: string): boolean {
+  const first = block.find((each) => each.trim())
+  if (!first) return true // nothing but empty lines so far
+  return ITEM.test(first) && (ITEM.test(line) || HALF_ITEM.test(line) || /^(?: {2,}|\t)/.test(line))
+}
+
+/** Link definitions, which every block may refer to. */
+export function definitions(text: string): string {
+  return text.includes(']:') ? (text.match(DEFINITION) ?? []).join('\n') : ''
+}
+
+/** Ends a code block that is still open, so that half of it can be shown. */
+export function closed(block: string): string {
+  let fence = ''
+  for (const line of block.split('\n')) {
+    const mark = FENCE.exec(line)?.[1]
+    if (!fence && mark) fence = mark
+    else if (fence && mark?.startsWith(fence) && line.trim() === mark) fence = ''
+  }
+  return fence ? `${block.replace(/\n?$/, '\n')}${fence}` : block
+}

@@ -1,0 +1,56 @@
+// Conversations and messages in IndexedDB. Where a browser refuses it, they live as long as the page.
+
+import type { Conversation, Message } from './types'
+
+const NAME = `llama-supervisor ${new URL('.', document.baseURI).pathname}` // of one origin, each base path has its own
+const VERSION = 1
+
+let opening: Promise<IDBDatabase> | undefined
+
+function open(): Promise<IDBDatabase> {
+  return (opening ??= new Promise((resolve, reject) => {
+    const asked = indexedDB.open(NAME, VERSION)
+    asked.onupgradeneeded = () => {
+      asked.result.createObjectStore('conversations', { keyPath: 'id' })
+      asked.result.createObjectStore('messages', { keyPath: 'id' }).createIndex('convId', 'convId')
+    }
+    asked.onsuccess = () => resolve(asked.result)
+    asked.onerror = () => reject(asked.error)
+  }))
+}
+
+const done = (transaction: IDBTransaction): Promise<void> =>
+  new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve()
+    transaction.onabort = () => reject(transaction.error)
+  })
+
+const result = <T>(asked: IDBRequest<T>): Promise<T> =>
+  new Promise((resolve, reject) => {
+    asked.onsuccess = () => resolve(asked.result)
+    asked.onerror = () => reject(asked.error)
+  })
+
+export async function conversations(): Promise<Conversation[]> {
+  return result((await open()).transaction('conversations').objectStore('conversations').getAll())
+}
+
+export async function messages(convId?: string): Promise<Message[]> {
+  const store = (await open()).transaction('messages').objectStore('messages')
+  return result(convId === undefined ? store.getAll() : store.index('convId').getAll(convId))
+}
+
+/** Writes these; all or nothing. */
+export async function put(convs: Conversation[], texts: Message[]): Promise<void> {
+  const transaction = (await open()).transaction(['conversations', 'messages'], 'readwrite')
+  for (const conv of convs) transaction.objectStore('conversations').put(conv)
+  for (const text of texts) transaction.objectStore('messages').put(text)
+  await done(transaction)
+}
+
+export async function remove(convId: string, texts: string[]): Promise<void> {
+  const transaction = (await open()).transaction(['conversations', 'messages'], 'readwrite')
+  if (convId) transaction.objectStore('conversations').delete(convId)
+  for (const id of texts) transaction.objectStore('messages').delete(id)
+  await done(transaction)
+}

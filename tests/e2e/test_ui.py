@@ -1,0 +1,369 @@
+"""The pages at `/` in a real browser, against a real server with echo workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+
+from tests.e2e.server import ROOT, Server, until
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]  # fmt: skip
+MODELS = """
+[defaults]
+worker = "tests.echo_worker:main"
+[models.a]
+aliases = ["default"]
+preload = true
+[models.b]
+file = "load=1.5"
+[models.broken]
+file = "fail=permanent"
+[models.mortal]
+"""
+KEY = "let-me-in"
+WORDS = " ".join(f"word{number}" for number in range(40))
+EXPECTED = 5_000  # milliseconds any fact may take to come true
+
+
+def paced(text: str, **options: object) -> str:
+    """A message that the echo worker answers with these options."""
+    return json.dumps({"echo": options}) + text
+
+
+@pytest.fixture(scope="module")
+def built() -> None:
+    """The pages as they are now."""
+    result = subprocess.run([ROOT / ".ci" / "ui"], capture_output=True, text=True, timeout=300)
+    if result.returncode == 3:
+        pytest.skip("the pages cannot be built without Node.js 20.19 or newer: apt install nodejs npm")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_types_and_units_of_the_pages(built: None) -> None:
+    result = subprocess.run([ROOT / ".ci" / "ui", "check"], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    packages = json.loads((ROOT / "proxy/ui/package-lock.json").read_text())["packages"]
+    assert len(packages) > 20
+    assert not [name for name, package in packages.items() if "resolved" in package]
+
+
+@pytest.fixture(scope="module")
+def browser(built: None) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("the browser tests need Chromium: apt install chromium")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, built: None) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("ui"), MODELS) as running:
+        until(lambda: running.state("a") == "ready", 10)
+        yield running
+
+
+def watched(browser: Browser, origin: str) -> tuple[Page, list[str]]:
+    """A page without a past, and what it did that it must not."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, service_workers="block")
+    context.set_default_timeout(EXPECTED)
+    page, faults = context.new_page(), list[str]()
+    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
+    page.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
+    page.on("request", lambda asked: None if asked.url.startswith((origin, "blob:")) else faults.append(asked.url))
+    return page, faults
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    found, faults = watched(browser, server.url)
+    found.goto(server.url)
+    expect(found.get_by_test_id("welcome")).to_contain_text("Loaded")
+    yield found
+    found.context.close()
+    assert faults == []
+
+
+def send(page: Page, text: str) -> None:
+    page.get_by_test_id("message").fill(text)
+    page.get_by_test_id("send").click()
+
+
+def answers(page: Page) -> list[str]:
+    return page.get_by_test_id("assistant").get_by_test_id("content").all_inner_texts()
+
+
+def finished(page: Page) -> None:
+    expect(page.get_by_test_id("send")).to_be_visible()
+    expect(page.get_by_test_id("assistant").last.get_by_test_id("statistics")).to_contain_text("token")
+
+
+def test_an_answer_streams_in_and_stays_after_a_reload(page: Page) -> None:
+    send(page, paced(WORDS, rate=40))
+    content = page.get_by_test_id("assistant").get_by_test_id("content")
+    expect(content).to_contain_text("word3")
+    assert "word39" not in content.inner_text()  # it comes in pieces
+    expect(content).to_have_text(WORDS)
+    finished(page)
+    assert re.search(r"40 tokens.*tokens/s.*prompt \d+", page.get_by_test_id("statistics").inner_text(), re.S)
+    expect(page.get_by_test_id("badge")).to_have_text("a")
+    page.reload()
+    expect(content).to_have_text(WORDS)
+    expect(page.get_by_test_id("conversation")).to_have_count(1)
+
+
+def test_text_is_markdown_and_hostile_text_is_only_text(page: Page) -> None:
+    text = "**bold** `code` <img src=x onerror=window.hacked=1> <script>window.hacked=1</script> " \
+        "[link](javascript:window.hacked=1) ![picture](http://elsewhere.example/x.png)"  # fmt: skip
+    send(page, text)
+    finished(page)
+    content = page.get_by_test_id("assistant").get_by_test_id("content")
+    expect(content.locator("strong")).to_have_text("bold")
+    expect(content.locator("code")).to_have_text("code")
+    expect(content).to_contain_text("<img src=x")
+    assert content.locator("img, script, [onerror], a[href^=javascript]").count() == 0
+    assert page.evaluate("window.hacked") is None
+
+
+@pytest.mark.parametrize("way", ["button", "escape"])
+def test_stop_keeps_what_there_is_and_frees_the_model(page: Page, server: Server, way: str) -> None:
+    send(page, paced(f"{WORDS} " * 10, rate=50))
+    expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_contain_text("word2")
+    page.get_by_test_id("stop").click() if way == "button" else page.keyboard.press("Escape")
+    expect(page.get_by_test_id("assistant")).to_contain_text("stopped")
+    before = answers(page)
+    assert before[0].startswith("word0 word1")
+    until(lambda: server.http.get("/v1/models/a").json()["runtime"]["in_flight"] == 0, 3)
+    assert answers(page) == before
+    send(page, "and on")
+    expect(page.get_by_test_id("assistant").last).to_contain_text("and on")
+
+
+def test_another_answer_is_a_branch(page: Page) -> None:
+    send(page, "first question")
+    finished(page)
+    send(page, "second question")
+    expect(page.get_by_test_id("assistant")).to_have_count(2)
+    finished(page)
+    page.get_by_test_id("regenerate").first.click()
+    expect(page.get_by_test_id("branch")).to_have_text("2/2")
+    finished(page)
+    assert answers(page) == ["first question"]
+    page.get_by_test_id("branch-left").click()
+    expect(page.get_by_test_id("branch")).to_have_text("1/2")
+    assert answers(page) == ["first question", "second question"]
+
+
+def test_an_edited_question_is_a_branch(page: Page) -> None:
+    send(page, "one")
+    finished(page)
+    page.get_by_test_id("user").hover()
+    page.get_by_test_id("edit").click()
+    page.get_by_test_id("edit-field").fill("two")
+    page.get_by_test_id("edit-send").click()
+    expect(page.get_by_test_id("branch")).to_have_text("2/2")
+    expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("two")
+    finished(page)
+    page.get_by_test_id("branch-left").click()
+    assert answers(page) == ["one"]
+
+
+def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, server: Server) -> None:
+    page.keyboard.press("Control+k")
+    row = page.locator("[data-testid=model-row][data-model=b]")
+    expect(row).to_contain_text("Not loaded")
+    assert server.state("b") == "unloaded"
+    page.get_by_test_id("model-search").fill("b")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("model-button")).to_contain_text(re.compile(r"b\s*\d+ %"))
+    send(page, "hello b")
+    expect(page.get_by_test_id("waiting")).to_contain_text("Loading b")
+    finished(page)
+    expect(page.get_by_test_id("badge")).to_have_text("b")
+    page.get_by_test_id("badge").click()  # again, with another one
+    page.locator("[data-testid=model-row][data-model=a] .choose").click()
+    finished(page)
+    expect(page.get_by_test_id("badge")).to_have_text("a")
+    expect(page.get_by_test_id("branch")).to_have_text("2/2")
+
+
+def test_a_model_that_cannot_load_is_told_with_its_cause(page: Page, server: Server) -> None:
+    page.get_by_test_id("model-button").click()
+    page.locator("[data-testid=model-row][data-model=broken] .choose").click()
+    send(page, "hello")
+    failure = page.get_by_test_id("failure")
+    expect(failure).to_contain_text("told to fail: permanent")
+    generation = server.status("broken")["since"]
+    page.get_by_test_id("retry").click()
+    until(lambda: server.status("broken")["since"] != generation, 5, "a second try")
+    expect(failure).to_contain_text("told to fail: permanent")
+    expect(page.get_by_test_id("assistant")).to_have_count(1)  # the one without a word was replaced
+    page.get_by_test_id("models-link").click()
+    broken = page.locator("[data-testid=model][data-model=broken]")
+    expect(broken.get_by_test_id("status")).to_have_text("Failed")
+    expect(broken.get_by_test_id("cause")).to_contain_text("Could not be loaded: told to fail: permanent")
+
+
+def test_a_worker_that_dies_leaves_its_text_and_a_cause(page: Page) -> None:
+    page.get_by_test_id("model-button").click()
+    page.locator("[data-testid=model-row][data-model=mortal] .choose").click()
+    send(page, paced(WORDS, rate=100, fault="SIGKILL", at=10))
+    expect(page.get_by_test_id("failure")).to_contain_text("cut off")
+    expect(page.get_by_test_id("failure")).to_contain_text("the worker of mortal")
+    assert answers(page)[0].startswith("word0 word1")
+    expect(page.get_by_test_id("retry")).to_be_enabled()
+
+
+def test_the_models_page_loads_and_unloads(page: Page, server: Server) -> None:
+    server.http.post("/models/unload", json={"model": "b", "wait": True})
+    page.get_by_test_id("models-link").click()
+    b = page.locator("[data-testid=model][data-model=b]")
+    expect(b.get_by_test_id("status")).to_have_text("Not loaded")
+    b.get_by_test_id("load").click()
+    expect(b.get_by_test_id("status")).to_contain_text("Loading ·")
+    expect(b.get_by_test_id("status")).to_have_text("Loaded")
+    b.get_by_test_id("unload").click()
+    expect(b.get_by_test_id("status")).to_have_text("Not loaded")
+    expect(b).to_contain_text("unloaded on request")
+    assert server.state("b") == "unloaded"
+
+
+def test_chats_are_found_renamed_deleted_and_had_back(page: Page) -> None:
+    for text in ("about apples", "about pears"):
+        page.get_by_test_id("new-chat").click()
+        expect(page.get_by_test_id("welcome")).to_be_visible()
+        send(page, text)
+        finished(page)
+    chats = page.get_by_test_id("conversation")
+    expect(chats).to_have_count(2)
+    page.get_by_test_id("chat-search").fill("apples")
+    expect(chats).to_have_count(1)
+    chats.hover()
+    page.get_by_test_id("rename").click()
+    page.get_by_test_id("rename-field").fill("Fruit")
+    page.keyboard.press("Enter")
+    expect(chats).to_have_text("Fruit")
+    page.get_by_test_id("chat-search").fill("")
+    with page.expect_download() as saving:
+        page.get_by_test_id("settings-button").click()
+        page.get_by_test_id("export").click()
+    page.keyboard.press("Escape")
+    for left in (1, 0):
+        chats.first.hover()
+        page.get_by_test_id("delete").first.click()
+        expect(chats).to_have_count(left)
+    page.get_by_test_id("toast").last.get_by_text("Undo").click()
+    expect(chats).to_have_count(1)
+    page.get_by_test_id("settings-button").click()
+    page.get_by_test_id("import").set_input_files(
+        {"name": "chats.jsonl", "mimeType": "text/plain", "buffer": Path(saving.value.path()).read_bytes()}
+    )
+    expect(page.get_by_test_id("toast").last).to_have_text("2 chats imported")
+    page.keyboard.press("Escape")
+    expect(chats).to_have_count(3)
+    page.get_by_test_id("chat-search").fill("Fruit")
+    expect(chats.first).to_have_text("Fruit")
+    chats.first.get_by_role("link").click()
+    expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("about apples")
+
+
+def test_settings_are_sent_only_when_set(page: Page) -> None:
+    sent: list[dict[str, object]] = []
+    page.on("request", lambda asked: sent.append(asked.post_data_json) if "chat/comp" in asked.url else None)
+    send(page, "one")
+    finished(page)
+    page.get_by_test_id("settings-button").click()
+    expect(page.get_by_test_id("sampling-temperature")).to_have_attribute("placeholder", "0.8")
+    page.get_by_test_id("sampling-temperature").fill("0.25")
+    page.get_by_test_id("sampling-max_tokens").fill("2")
+    page.get_by_test_id("system").fill("Be brief.")
+    page.keyboard.press("Escape")
+    send(page, "two three four")
+    expect(page.get_by_test_id("assistant").last.get_by_test_id("content")).to_have_text("two three")
+    assert "temperature" not in sent[0]
+    assert [message["role"] for message in sent[0]["messages"]] == ["user"]  # type: ignore[attr-defined]
+    assert (sent[1]["temperature"], sent[1]["max_tokens"], "top_p" in sent[1]) == (0.25, 2, False)
+    assert sent[1]["messages"][0] == {"role": "system", "content": "Be brief."}  # type: ignore[index]
+
+
+def test_it_works_below_another_path_and_on_a_phone(browser: Browser, server: Server) -> None:
+    def below(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace("/box/llm/", "/")))
+
+    page, faults = watched(browser, f"{server.url}/box/llm/")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.route("**/box/llm/**", below)
+    page.goto(f"{server.url}/box/llm/")
+    send(page, "hello from below")
+    expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("hello from below")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.get_by_test_id("sidebar-button").click()
+    page.get_by_test_id("models-link").click()
+    expect(page.get_by_test_id("model")).to_have_count(4)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.context.close()
+    assert faults == []
+
+
+def test_nothing_moves_while_text_streams_in(page: Page) -> None:
+    page.get_by_test_id("message").fill(paced("short lines of text " * 30, rate=60))  # the field grows
+    page.wait_for_timeout(200)
+    page.evaluate(
+        "window.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.shift += "
+        "entry.hadRecentInput ? 0 : entry.value)).observe({type: 'layout-shift'})"
+    )
+    page.get_by_test_id("send").click()
+    finished(page)
+    assert page.evaluate("window.shift") < 0.001
+
+
+def test_the_readers_place_is_kept_while_text_streams_in(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 420})
+    send(page, paced("short lines of text " * 60, rate=80))
+    scroll = page.get_by_test_id("scroll")
+    away = "element => element.scrollHeight - element.scrollTop - element.clientHeight"
+    expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_contain_text("lines of text short " * 20)
+    assert scroll.evaluate(away) < 40
+    scroll.evaluate("element => element.scrollTop = 20")
+    expect(page.get_by_test_id("latest")).to_be_visible()
+    finished(page)
+    assert scroll.evaluate("element => element.scrollTop") == 20
+    page.get_by_test_id("latest").click()
+    expect(page.get_by_test_id("latest")).to_be_hidden()
+    assert scroll.evaluate(away) < 40
+
+
+def test_a_key_is_asked_for(browser: Browser, built: None, tmp_path: Path) -> None:
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    with Server(tmp_path, f'{MODELS}\n[[keys]]\nname = "alice"\nsha256 = "{digest}"\n') as server:
+        page, faults = watched(browser, server.url)
+        page.goto(server.url)
+        page.get_by_test_id("key").fill("wrong")
+        page.get_by_test_id("key-send").click()
+        expect(page.get_by_test_id("key-screen")).to_contain_text("does not know this key")
+        page.get_by_test_id("key").fill(KEY)
+        page.get_by_test_id("key-send").click()
+        expect(page.get_by_test_id("welcome")).to_be_visible()
+        send(page, "let in")
+        expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("let in")
+        page.reload()
+        expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("let in")
+        assert page.evaluate("JSON.stringify(localStorage)").count(KEY) == 0  # not kept unless the reader says so
+        page.context.close()
+        assert faults == []
