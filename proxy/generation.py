@@ -63,12 +63,17 @@ class Generation:
             self._report(Activity(self.model, self.number, 1))
         return lease
 
+    def report(self) -> None:
+        """Tells the root, if so, that nobody is in flight: until then it takes a model that was waited for as busy."""
+        if not self.leases:
+            self._report(Activity(self.model, self.number, 0))
+
     def release(self, lease: Lease) -> None:
         if lease not in self.leases:
             return
         self.leases.remove(lease)
+        self.report()
         if not self.leases:
-            self._report(Activity(self.model, self.number, 0))
             self._answer_drain()
 
     def drain(self, order: Drain) -> None:

@@ -141,7 +141,11 @@ class Models:
         def ended(reason: str, broken: bool) -> None:
             self._link_ended(gate, generation, reason, broken)
 
-        link = Link(order.generation, gate.serve, ended)
+        def ready() -> None:
+            gate.serve()
+            generation.report()
+
+        link = Link(order.generation, ready, ended)
         generation = Generation(gate.name, link, self._release_report)
         gate.attach(generation)
         task = asyncio.get_running_loop().create_task(_connect(link, fds[0]))

@@ -176,7 +176,11 @@ class Fleet:
     # -- what workers do (Lives) -------------------------------------------------------------------------------
 
     def worker_ready(self, model: str, facts: Facts) -> None:
-        self._traffic.used(model, self._clock())
+        now = self._clock()
+        self._traffic.used(model, now)
+        if want := self._wants.get(model):
+            for proxy in want.proxies:  # theirs until they say otherwise: else the next want evicts it unused
+                self._traffic.report(model, proxy, 1, now)
         self._wants.drop(model)
         self.apply(model, lifecycle.Loaded(facts))
 

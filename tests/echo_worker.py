@@ -251,7 +251,8 @@ class EchoModel:
     def _obey(self, order: Order) -> None:
         match order:
             case Job():
-                self._waiting += [Job(key, order.request, order.prompt) for key in order.keys]
+                for index, key in enumerate(order.keys):
+                    self._waiting.append(Job(key, order.request, order.prompt, order.machines[index : index + 1]))
             case Drop(key):
                 self._waiting = deque(job for job in self._waiting if job.key != key)
                 self._streams = [stream for stream in self._streams if stream.job.key != key]

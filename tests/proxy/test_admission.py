@@ -21,6 +21,17 @@ async def test_a_ready_model_is_served_without_asking_the_root() -> None:
         worker.reply(await worker.next(), "ok")
         assert (await task).status_code == 200
         assert server.count(Want) == 0
+        await until(lambda: server.count(Activity) == 3)
+        assert [said.in_flight for said in server.said if isinstance(said, Activity)] == [0, 1, 0]
+
+
+async def test_who_waited_is_in_flight_before_the_root_hears_that_the_model_is_idle() -> None:
+    async with Harness() as server:
+        task = server.post()
+        await server.heard(Want)
+        worker = await server.attach()
+        worker.reply(await worker.next(), "ok")
+        assert (await task).status_code == 200
         await until(lambda: server.count(Activity) == 2)
         assert [said.in_flight for said in server.said if isinstance(said, Activity)] == [1, 0]
 

@@ -98,8 +98,10 @@ class World:
         self.fleet.settle()
 
     def load(self, name: str) -> None:
+        """Loaded, and idle again."""
         self.say(Want(name))
         self.ready(name)
+        self.say(Activity(name, self.fleet.model(name).generation, 0))
 
     def elapse(self, seconds: float) -> None:
         self.now += seconds
@@ -148,6 +150,27 @@ def test_an_idle_model_makes_room_by_handshake() -> None:
     assert world.workers.loads == ["a"]  # not before the process is gone
     world.ended("a")
     assert world.workers.loads == ["a", "b"]
+
+
+def test_a_model_is_not_evicted_before_those_who_waited_for_it_were_served() -> None:
+    world = World()
+    world.say(Want("a"))
+    world.say(Want("b"))
+    world.ready("a")
+    assert world.last(Drain) is None
+    world.say(Activity("a", 1, 1))
+    assert world.last(Drain) is None
+    world.say(Activity("a", 1, 0))
+    assert world.last(Drain) == Drain("a", 1, "evicted", if_idle=True)
+
+
+def test_a_model_whose_waiters_left_meanwhile_makes_room_at_once() -> None:
+    world = World()
+    world.say(Want("a"))
+    world.say(Want("b"))
+    world.ready("a")
+    world.say(Activity("a", 1, 0))
+    assert world.state("a") is State.DRAINING
 
 
 def test_a_request_that_slips_in_keeps_its_model() -> None:
