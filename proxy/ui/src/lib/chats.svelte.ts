@@ -211,6 +211,11 @@ class Chats {
         this.#save([], [message])
       }
     }
+    const keep = (): void => {
+      flush()
+      if (this.get(convId)) this.#save([], [message])
+    }
+    addEventListener('pagehide', keep) // a reload in the middle loses nothing that was shown
     models.waiting++
     void models.refresh()
     const begin = (): void => {
@@ -242,10 +247,10 @@ class Chats {
       } else message.failure = { message: String(error), code: 'internal' }
     } finally {
       cancelAnimationFrame(frame)
-      flush()
+      removeEventListener('pagehide', keep)
       begin()
       delete this.running[convId]
-      if (this.get(convId)) this.#save([], [message])
+      keep()
       void models.refresh()
     }
   }
