@@ -125,6 +125,36 @@ def test_no_child_outlives_a_killed_root_at_any_moment_of_its_boot(after: float)
     assert left == []
 
 
+def test_the_second_lifeline_holds_where_the_first_is_kept_open_by_another() -> None:
+    keeper = "import subprocess; kids.append(subprocess.Popen(['sleep', '9'], pass_fds=[kids[0]._lifeline])); print("
+    command = [sys.executable, "-c", ROOT.replace("print(", keeper), "0.3", "deaf"]
+    root = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert root.stdout
+    child, sleeper = (int(word) for word in root.stdout.readline().split())
+    root.wait(10)
+    deadline = time.monotonic() + 1.0
+    while alive(child) and time.monotonic() < deadline:
+        select.select([], [], [], 0.01)
+    root.stdout.close()
+    left = alive(child)
+    os.kill(sleeper, signal.SIGKILL)
+    assert not left
+
+
+@pytest.mark.parametrize(("writer", "parent"), [("w", "1"), ("-1", "os.getppid()")])
+def test_a_child_whose_root_is_gone_before_the_lifelines_are_armed_ends_itself(writer: str, parent: str) -> None:
+    """Here the root's end is closed, or its pid is not our parent's; no signal tells of either any more."""
+    code = f"""
+import os
+from supervisor import boot
+r, w = os.pipe()
+if {writer} < 0:
+    os.close(w)
+boot._arm(r, {parent})
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=10).returncode == 70
+
+
 def alive(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
