@@ -210,6 +210,8 @@ class Model(Table):
     prefill_time: Duration = 0.25
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv: KvType = "f16"
+    kv_cells: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    swa_full: bool = False
     mmap: bool = True
     mlock: bool = False
     chat_template: str = ""

@@ -41,6 +41,7 @@ TokenData: Any = _native.llama_token_data
 TokenDataArray: Any = _native.llama_token_data_array
 TokenDataPointer: Any = _native.llama_token_data_p
 LogCallback: Any = _native.llama_log_callback
+BytePointer: Any = ctypes.POINTER(ctypes.c_uint8)
 ProgressCallback: Any = _native.llama_progress_callback
 
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
@@ -48,6 +49,7 @@ KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_
 LOAD_MODES = {(False, False): 0, (True, False): 1, (False, True): 2, (True, True): 3}  # (mmap, mlock) → llama_load_mode
 VOCAB_SPM = 1  # llama_vocab_type
 ATTR_UNKNOWN, ATTR_CONTROL = 1 << 0, 1 << 3  # llama_token_attr
+STATE_PARTIAL_ONLY = 1  # llama_state_seq_flags: only what cannot be cut back
 LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_CONT = 1, 2, 3, 4, 5  # ggml_log_level
 
 # -- process ------------------------------------------------------------------------------------------------------
@@ -70,6 +72,9 @@ model_n_embd = _short("llama_model_n_embd")
 model_n_layer = _short("llama_model_n_layer")
 model_n_params = _short("llama_model_n_params")
 model_size = _short("llama_model_size")
+model_is_recurrent = _short("llama_model_is_recurrent")
+model_is_hybrid = _short("llama_model_is_hybrid")
+model_n_swa = _short("llama_model_n_swa")
 model_has_decoder = _short("llama_model_has_decoder")
 model_has_encoder = _short("llama_model_has_encoder")
 
@@ -99,9 +104,13 @@ get_memory = _short("llama_get_memory")
 memory_clear = _long("llama_memory_clear")
 memory_seq_rm = _short("llama_memory_seq_rm")
 memory_seq_cp = _short("llama_memory_seq_cp")
+memory_seq_pos_min = _short("llama_memory_seq_pos_min")
 memory_seq_pos_max = _short("llama_memory_seq_pos_max")
 decode = _long("llama_decode")
 synchronize = _long("llama_synchronize")
+state_seq_get_size_ext = _long("llama_state_seq_get_size_ext")
+state_seq_get_data_ext = _long("llama_state_seq_get_data_ext")
+state_seq_set_data_ext = _long("llama_state_seq_set_data_ext")
 get_logits_ith = _short("llama_get_logits_ith", ctypes.c_void_p)  # an address; only after synchronize
 
 # -- samplers -----------------------------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parse_tools: bool = False
     parallel_tool_calls: bool | None = None
     reasoning_format: str = "none"
+    priority: int = 0  # higher goes first
+    owner: str = ""  # requests of one owner share their turn with those of the others
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):

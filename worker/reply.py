@@ -1,4 +1,4 @@
-"""One running request: its slot, its sampler, and its reply as events. ENGINE.md, 9 and 18."""
+"""One running request: its sequence, its sampler, and its reply as events. ENGINE.md, 9 and 18."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from worker.output import Output, Parsed, Plain
 from worker.probabilities import Probabilities
 from worker.protocol import Chat, Event, Finished, Probability, Progress, Started, Timings
 from worker.seams import Job
-from worker.sequences import Slot
+from worker.sequences import Sequence
 from worker.text import TextStream
 
 if TYPE_CHECKING:
@@ -22,14 +22,19 @@ class Reply:
 
     __slots__ = (
         "_began", "_cached", "_first", "_output", "_silent", "_streams", "_vocabulary",
-        "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "siblings", "slot",
+        "interrupted", "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "sequence",
+        "siblings", "stops",
     )  # fmt: skip
 
-    def __init__(self, job: Job, slot: Slot, cached: int, sampler: Sampler, limit: int, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, job: Job, sequence: Sequence, cached: int, sampler: Sampler, limit: int, vocabulary: Vocabulary
+    ) -> None:
         """`limit` is the most tokens to generate, -1 for as many as the context holds."""
-        self.job, self.slot, self.sampler = job, slot, sampler
+        self.job, self.sequence, self.sampler = job, sequence, sampler
         self.reason = ""
         self.siblings: list[Reply] = []  # choices that wait for this one's prompt
+        self.stops: list[int] = []  # lengths at which its state is to be kept, the next one first
+        self.interrupted = 0  # times
         self.n_out = 0
         self.prompt_seconds = 0.0
         self._vocabulary = vocabulary
@@ -45,20 +50,32 @@ class Reply:
 
     @property
     def decoding(self) -> bool:
-        """Whether the prompt is in the cache and one token waits to be decoded."""
-        return self.n_out > 0
+        """Whether all but the token sampled last is in the cache."""
+        return self.n_out > 0 and self.sequence.missing == 1
+
+    @property
+    def chunk(self) -> int:
+        """The most rows its next prefill may have."""
+        return (self.stops[0] if self.stops else self.sequence.size) - self.sequence.held
+
+    def stop_at(self, length: int) -> None:
+        """Its state is wanted at this length, if it is not past it."""
+        if length not in self.stops and self.sequence.held < length < self.sequence.size:
+            self.stops = sorted([*self.stops, length])
 
     def started(self) -> Event:
         return Started(self.job.key[1], self._cached)
 
     def progressed(self, rows: int, seconds: float) -> list[Event]:
-        """A step has computed `rows` of the prompt."""
+        """A step has computed `rows` of the prompt; nothing is said of a text that is computed once more."""
+        if self.n_out:
+            return []
         self.prompt_seconds += seconds
         if not self.job.request.return_progress:
             return []
         elapsed = (time.monotonic() - self._began) * 1000
         total = len(self.job.prompt)
-        return [Progress(self.job.key[1], total, self._cached, min(self.slot.held, total), elapsed)]
+        return [Progress(self.job.key[1], total, self._cached, min(self.sequence.held, total), elapsed)]
 
     def prefilled(self) -> list[Event]:
         """The prompt is computed and no token wanted."""
@@ -71,7 +88,7 @@ class Reply:
         self._silent += 1
         if self.n_out == 1:
             self._first = time.monotonic()
-        slot = self.slot
+        sequence = self.sequence
         if token in self._vocabulary.end:
             return self._end("eos")
         self._output.feed(token, self._vocabulary.pieces[token], probability)
@@ -81,9 +98,9 @@ class Reply:
             return self._end("eos")
         if self.n_out == self.limit:
             return self._end("limit")
-        if slot.size + 1 >= len(slot.tokens):
+        if sequence.size + 1 >= len(sequence.tokens):
             return self._end("context")
-        slot.append(token)
+        sequence.append(token)
         return self._events() if self._streams and self._output.pending else []
 
     def _events(self) -> list[Event]:

@@ -26,7 +26,7 @@ Key = tuple[int, int]  # number of the link, the proxy's number of the request o
 # -- I/O thread → engine ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """A request whose prompt is ready; `Accepted` has been sent for it."""
 
