@@ -57,6 +57,11 @@ class Admission:
         """Of all requests that wait."""
         return [key for work in self.line for key in keys(work)]
 
+    @property
+    def replies(self) -> list[Reply]:
+        """Those that were interrupted."""
+        return [work for work in self.line if isinstance(work, Reply)]
+
     def add(self, job: Job) -> None:
         arrival = Arrival(job, np.asarray(job.prompt, np.int32))
         self.line.add(arrival, job.request.owner, job.request.priority, time.monotonic())

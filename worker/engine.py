@@ -49,7 +49,7 @@ class EngineCore:
         """`defaults` are the model's effective sampling parameters; `budget` is Model.prefill_time in seconds."""
         self.context, self.vitals = context, vitals
         self.pool = Pool(context.memory, context.ids, context.cells, context.n_ctx)
-        self.parking = Parking(self.pool, context.memory, parked or Parked(0))
+        self.parking = Parking(self.pool, context.memory, Parked(0) if parked is None else parked)
         self.waiting = Admission(self.pool, self.parking, context.parallel)
         self.running: list[Reply] = []  # first come first; without choices that wait for their leader
         self._vocabulary = context.model.vocabulary

@@ -17,6 +17,7 @@ from worker.chat.machine import Kind
 from worker.engine import EngineCore
 from worker.failure import EngineError, RequestError
 from worker.main import Llama, LlamaModel
+from worker.parked import Parked
 from worker.protocol import Chat, Delta, Event, Failed, Finished, Probability, Progress, Started, Text
 from worker.protocol import Generate as Request
 from worker.scheduler import Limits
@@ -32,7 +33,8 @@ class Bench:
     def __init__(self, path: str, **keys: object) -> None:
         kind = Llama()
         kind.prepare()
-        settings = Model(name="m", path=path, kv="q8_0", flash_attention="on", **keys)  # type: ignore[arg-type]
+        keys = {"kv": "q8_0", "flash_attention": "on"} | keys
+        settings = Model(name="m", path=path, **keys)  # type: ignore[arg-type]
         loaded = kind.load(Load(settings, 1, -1), lambda _: True)
         assert isinstance(loaded, LlamaModel)
         self.model = loaded
@@ -40,11 +42,11 @@ class Bench:
         self.engine = self.new()
         self._id = 0
 
-    def new(self) -> EngineCore:
+    def new(self, parked: Parked | None = None) -> EngineCore:
         """A fresh engine over the same context, its cache empty."""
         self.model._context.clear()
         self.engine = EngineCore(
-            self.model._context, self.model.facts.sampling, self.model._costs, None, 0.25, self, Vitals()
+            self.model._context, self.model.facts.sampling, self.model._costs, None, 0.25, self, Vitals(), parked
         )
         return self.engine
 
