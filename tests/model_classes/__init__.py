@@ -30,10 +30,11 @@ NAMES = tuple(architectures.ALL)
 
 def path(name: str, *, seed: int = 1) -> str:
     """The path of the model of this class."""
-    return models.cached(f"class-{name}-{_VERSION}-{seed}", lambda file: _write(file, name, seed))
+    return models.cached(f"class-{name}-{_VERSION}-{seed}", lambda file: write(file, name, seed))
 
 
-def _write(file: Path, name: str, seed: int) -> None:
+def write(file: Path, name: str, seed: int) -> None:
+    """Writes the model of this class."""
     architecture = architectures.ALL[name]
     writer = gguf.GGUFWriter(file, architecture.name)
     writer.add_name(f"tiny {name}")
@@ -46,5 +47,10 @@ def _write(file: Path, name: str, seed: int) -> None:
         models.add_vocabulary(writer)
         speakable = [len(text) == 1 and " " < text <= "~" for text, _ in models.vocabulary()]
     for tensor, shape in architectures.tensors(architecture, len(speakable)).items():
-        writer.add_tensor(tensor, weights.draw(tensor, shape, seed, speakable))
+        values = weights.draw(tensor, shape, seed, speakable)
+        if weights.multiplies(tensor, shape):
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(tensor, gguf.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(tensor, values)
     models.finish(writer)

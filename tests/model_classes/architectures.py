@@ -10,7 +10,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 WINDOW = 64
 _WIDTH, _HEADS, _HEAD, _FF = 64, 2, 32, 64  # heads of 32, as q8_0 KV needs
-_INNER, _STATE, _RANK, _CONV = 2 * _WIDTH, 16, 4, 4  # llama.cpp has mamba's inner width fixed at twice the width
+_INNER, _STATE, _RANK, _CONV = 2 * _WIDTH, 16, 32, 4  # llama.cpp has mamba's inner width fixed at twice the width
 _EXPERTS, _TAPS = 4, 3
 
 _BASE: dict[str, object] = {"embedding_length": _WIDTH, "layer_norm_rms_eps": 1e-5}

@@ -12,6 +12,11 @@ _GAIN = 1.6  # of a matrix: sharp attention, lively logits, yet no layer drowns 
 _EMBEDDING = 0.05  # the residual begins small, so that the layers, not the last token, decide
 
 
+def multiplies(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether the tensor is a matrix to multiply by: as q8_0 it gives a row the same result in any batch, as f32 not."""
+    return len(shape) > 1 and shape[-1] % 32 == 0 and "ssm_a" not in name
+
+
 def draw(name: str, shape: tuple[int, ...], seed: int, speakable: Sequence[bool]) -> Weights:
     """The tensor of this name; `speakable` says which tokens may be the most likely ones: others have logit 0."""
     random = np.random.default_rng([seed, len(name), *name.encode()])
