@@ -1,4 +1,4 @@
-"""What each architecture needs in its file: the keys, by their names in GGUFWriter, and the tensors with their shapes."""
+"""What each architecture needs in its file: the keys, as GGUFWriter names them, and the tensors with their shapes."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import gguf
 from tests import models
 
 _SPACE = "▁"
-_MERGED = ("▁t", "he", "▁the", "▁a", "in", "er", "on", "▁s", "▁w", "re", "at", "▁once", "on", "ce", "▁on")
-_SCORED = {text: -float(rank) for rank, text in enumerate(dict.fromkeys(_MERGED), 1)}
+_MERGED = ("▁t", "he", "▁the", "▁a", "in", "er", "on", "▁s", "▁w", "re", "at", "▁once", "ce", "▁on")
+_SCORED = {text: -float(rank) for rank, text in enumerate(_MERGED, 1)}
 
 
 def add_vocabulary(writer: gguf.GGUFWriter) -> list[bool]:

@@ -1,10 +1,11 @@
-"""The tiny models are what they are made for: each is of its class, listens to what lies far back, and is repeatable."""
+"""The tiny models are what they are made for: of their class, attentive to what lies far back, and repeatable."""
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import llama_cpp.llama_cpp as native
@@ -143,7 +144,7 @@ def test_greedy_text_is_printable_varied_and_does_not_end(loaded: Loaded) -> Non
     assert bench.end(id).reason == "limit"
     assert text.isascii()
     assert text.isprintable()
-    assert len({*zip(text, text[1:], strict=False)}) > 40, text
+    assert len({*pairwise(text)}) > 40, text
 
 
 def test_gqa_shares_a_kv_head() -> None:
