@@ -13,7 +13,7 @@ _EMBEDDING = 0.05  # the residual begins small, so that the layers, not the last
 
 
 def multiplies(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether it is a matrix to multiply by: as q8_0 it gives a row the same result in any batch, as f32 it does not."""
+    """Whether it is a matrix to multiply by: as q8_0, unlike f32, it gives a row the same result in any batch."""
     return len(shape) > 1 and shape[-1] % 32 == 0 and "ssm_a" not in name
 
 
