@@ -49,7 +49,8 @@ class EngineCore:
         """`defaults` are the model's effective sampling parameters; `budget` is Model.prefill_time in seconds."""
         self.context, self.vitals = context, vitals
         self.pool = Pool(context.memory, context.ids, context.cells, context.n_ctx)
-        self.parking = Parking(self.pool, context.memory, Parked(0) if parked is None else parked)
+        parked = Parked(0, exact=context.memory.exact) if parked is None else parked
+        self.parking = Parking(self.pool, context.memory, parked)
         self.waiting = Admission(self.pool, self.parking, context.parallel)
         self.running: list[Reply] = []  # first come first; without choices that wait for their leader
         self._vocabulary = context.model.vocabulary

@@ -62,6 +62,8 @@ class NativeMemory:
     def copy(self, source: int, target: int, length: int) -> None:
         """The target, which holds nothing, shares the source's first `length` positions."""
         binding.memory_seq_cp(self._memory, source, target, 0, length)
+        if self.kind is Class.WINDOW:  # cells that two windows share are never used again: it gets its own
+            self.restore(target, self.checkpoint(target), length)
 
     def cut(self, id: int, length: int) -> None:
         """Frees the positions from `length` on."""
@@ -84,20 +86,31 @@ class NativeMemory:
         done = self._set(id, state, binding.STATE_PARTIAL_ONLY)
         assert done, f"the checkpoint at {length} does not fit sequence {id}"
 
-    def save(self, id: int, start: int, end: int) -> memoryview:
-        """The state of the positions from `start` to `end`; of the whole sequence, unless the class is PLAIN."""
-        if self.exact:
+    def save(self, id: int, start: int, end: int, checkpoint: State | None = None) -> memoryview:
+        """The state of the positions from `start` to `end`.
+
+        Unless the class is PLAIN, `start` is 0, and `end` the sequence's length or that of the checkpoint.
+        """
+        if self.exact and checkpoint is None:
             return self._get(id, 0)
         binding.memory_seq_cp(self._memory, id, self._scratch, start, end)
         try:
+            if checkpoint is not None:
+                self.restore(self._scratch, checkpoint, end)
             return self._get(self._scratch, 0)
         finally:
             binding.memory_seq_rm(self._memory, self._scratch, -1, -1)
 
     def load(self, id: int, start: int, end: int, data: State) -> bool:
-        """Adds the positions from `start` to `end` of a saved state to the sequence; False if there is no room."""
+        """Adds the positions from `start` to `end` of a saved state to the sequence; False if there is no room.
+
+        Unless the class is PLAIN, the sequence holds nothing, and the state is a whole one.
+        """
         if self.exact:
-            return self._set(id, data, 0)
+            done = self._set(id, data, 0)
+            if not done:  # a part of it may be there
+                self.cut(id, 0)
+            return done
         done = self._set(self._scratch, data, 0)
         if done:
             binding.memory_seq_cp(self._memory, self._scratch, id, start, end)
@@ -112,7 +125,7 @@ class NativeMemory:
 
     def _set(self, id: int, data: State, flags: int) -> bool:
         pointer = _pointer(np.frombuffer(data, np.uint8))
-        return bool(binding.state_seq_set_data_ext(self._context, pointer, len(data), id, flags))
+        return int(binding.state_seq_set_data_ext(self._context, pointer, len(data), id, flags)) == len(data)
 
 
 def _pointer(array: npt.NDArray[np.uint8]) -> Any:

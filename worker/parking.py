@@ -9,7 +9,7 @@ import time
 
 from worker.memory import NativeMemory
 from worker.parked import Bytes, Hit, Parked
-from worker.prefix_tree import Ids
+from worker.prefix_tree import Ids, State
 from worker.sequences import Pool, Sequence
 
 WORTH = 32  # tokens; fewer are computed as fast
@@ -19,6 +19,7 @@ class Parking:
     """Parks every kept sequence that the pool evicts."""
 
     def __init__(self, pool: Pool, memory: NativeMemory, parked: Parked) -> None:
+        assert parked.exact == memory.exact, "a store for another class of models"
         self.parked = parked
         self._pool, self._memory = pool, memory
         pool.evicted = self.save
@@ -29,12 +30,19 @@ class Parking:
         return self._memory.exact
 
     def save(self, id: int) -> None:
-        """Stores a sequence's state, as far as it is not stored yet."""
+        """Stores a sequence's state, as far as it is not stored yet, and its last checkpoint."""
         tokens = self._pool.tree.tokens(id)
-        if len(tokens) < WORTH or not self.parked.budget:
+        if not self.parked.budget:
+            return
+        if (found := self._pool.tree.last_checkpoint(id)) is not None:
+            self._store(id, tokens[: found[0]], found[1])
+        self._store(id, tokens, None)
+
+    def _store(self, id: int, tokens: Ids, checkpoint: State | None) -> None:
+        if len(tokens) < WORTH:
             return
         for segment in self.parked.absent(tokens):
-            data = self._memory.save(id, segment.start, segment.end)
+            data = self._memory.save(id, segment.start, segment.end, checkpoint)
             self.parked.put(segment, Bytes(data))
 
     def save_all(self, until: float) -> None:

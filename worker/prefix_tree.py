@@ -68,10 +68,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """So many of the prompt's first tokens lie in the cells of `run` and the runs before it."""
+    """So many of a prompt's first tokens lie in the cells of `run` and the runs before it."""
 
     length: int
     run: Run
+
+    @property
+    def checkpoint(self) -> tuple[int, State] | None:
+        """The run's last checkpoint within the match: its position and the state."""
+        fitting = [position for position in self.run.checkpoints if position <= self.length]
+        return (max(fitting), self.run.checkpoints[max(fitting)]) if fitting else None
 
 
 class PrefixTree:
@@ -107,32 +113,28 @@ class PrefixTree:
 
     def match(self, prompt: Ids) -> Match:
         """The longest beginning of the prompt that lies in the cache."""
-        best = Match(0, self._root)
+        return max(self.matches(prompt), key=lambda match: match.length, default=Match(0, self._root))
+
+    def matches(self, prompt: Ids) -> Iterator[Match]:
+        """A match for each run that holds a part of the prompt behind what the runs before it hold."""
         open_ = [self._root]
         while open_:
-            run = open_.pop()
-            for child in run.children:
+            for child in open_.pop().children:
                 length = child.start + common(child.tokens, prompt[child.start :])
-                if length > best.length:
-                    best = Match(length, child)
+                if length > child.start:
+                    yield Match(length, child)
                 if length == child.end:
                     open_.append(child)
-        return best
 
-    def ends(self, run: Run) -> Iterator[tuple[int, int]]:
-        """(id, length) of the sequences that end on the way to this run, the run included, longest first."""
-        for each in run.path:
-            for id in each.holders:
-                if self._leaves[id] is each:
-                    yield id, each.end
+    def ending(self, run: Run) -> list[int]:
+        """The sequences that end where the run ends."""
+        return [id for id in run.holders if self._leaves[id] is run]
 
-    def checkpoint(self, match: Match) -> tuple[int, State] | None:
-        """The last checkpoint within a match: its position and the state."""
-        for run in match.run.path:
-            fitting = [position for position in run.checkpoints if position <= match.length]
-            if fitting:
-                return max(fitting), run.checkpoints[max(fitting)]
-        return None
+    def last_checkpoint(self, id: int) -> tuple[int, State] | None:
+        """The last checkpoint of a sequence before its end: its position and the state."""
+        end = self.length(id) - 1
+        found = (Match(end, run).checkpoint for run in self._path(id))
+        return next((each for each in found if each), None)
 
     def mark(self, id: int, state: State) -> None:
         """Puts a checkpoint at the end of a sequence."""

@@ -115,11 +115,12 @@ class Pool:
 
         At least one token is left to compute, since only a computed row has logits.
         """
-        match = self.tree.match(tokens[:-1])
-        for place in self._places(match) if reuse else [NOWHERE]:
+        matches = list(self.tree.matches(tokens[:-1]))
+        longest = max((match.length for match in matches), default=0)
+        for place in self._places(matches) if reuse else [NOWHERE]:
             evict = self._victims(place, len(tokens) - place.length + cells)
             if evict is not None:
-                return replace(place, evict=evict, match=match.length)
+                return replace(place, evict=evict, match=longest)
         return None
 
     def open(self, place: Place, tokens: Several[int] | Ids) -> Sequence:
@@ -210,12 +211,14 @@ class Pool:
         self.tree.truncate(id, 0)
         self._free.append(id)
 
-    def _places(self, match: Match) -> list[Place]:
-        """Where the matched tokens could begin, the best first."""
-        usable = [id for id in match.run.holders if self._usable(id, match.length)]
-        if usable:
-            return [*self._at(usable, match.length), NOWHERE]
-        return [*sorted(self._before(match), key=lambda place: -place.length), NOWHERE]
+    def _places(self, matches: list[Match]) -> list[Place]:
+        """Where a prompt with these matches could begin, the best first."""
+        best = max(matches, key=lambda match: match.length, default=None)
+        usable = [id for id in best.run.holders if self._usable(id, best.length)] if best else []
+        if best and usable:
+            return [*self._at(usable, best.length), NOWHERE]
+        before = [place for match in matches for place in self._before(match)]
+        return [*sorted(before, key=lambda place: -place.length), NOWHERE]
 
     def _usable(self, id: int, length: int) -> bool:
         return self.tree.length(id) == length or self._memory.usable(id, length)
@@ -231,11 +234,11 @@ class Pool:
         return [take, share] if self.tree.length(nearest) - length < _TAIL else [share, take]
 
     def _before(self, match: Match) -> Iterator[Place]:
-        """Where a state is known that lies before the end of a match."""
-        for id, length in self.tree.ends(match.run):
-            if length <= match.length:
-                yield Place(id, length, takes=id in self._kept)
-        if (found := self.tree.checkpoint(match)) is not None:
+        """Where a state is known within a match."""
+        if match.length == match.run.end:
+            for id in self.tree.ending(match.run):
+                yield Place(id, match.length, takes=id in self._kept)
+        if (found := match.checkpoint) is not None:
             position, state = found
             yield Place(min(match.run.holders), position, takes=False, state=state)
             for id in match.run.holders & self._kept.keys():

@@ -1,8 +1,7 @@
-"""The same prompt gives the same tokens, whatever happens to its cells. ENGINE.md, 20.
+"""The same prompt gives the same tokens, whatever happens to its cells, on a tiny model of every class. ENGINE.md, 20.
 
-q8_0 KV and flash attention make logits exact as long as a sequence's cells lie in the order of its positions. A test
-that uses cells again compares logits instead, step by step until a token differs, on a model of f32 weights and KV;
-the bound is several times what mere company does to them.
+Weights of 8 bits without flash attention make logits exact even where a sequence's cells lie in no order (measured:
+the rounding of activations hides the order of sums). SmolLM2 with q8_0 KV is exact as long as they lie in order.
 """
 
 from __future__ import annotations
@@ -10,25 +9,37 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
 import pytest
 
 from supervisor.config import Sampling
-from tests import models
+from tests import model_classes, models
 from tests.worker.test_engine import Bench
 from worker import park_image
 from worker.parked import Parked
 from worker.protocol import Text
-from worker.sampling import Sampler
+from worker.scheduler import Limits
 from worker.seams import Drop
 
 PLENTY = 2**30
 PROMPTS = ("The old mill by the river had not turned for years, and", "def fibonacci(n):", "Once upon a time")
-STORY = "A long story about a fox, a dog and a hen that lived beside the old mill near the river. " * 6
+STORY = "A long story about a fox, a dog and a hen that lived beside the old mill near the river. " * 5
+ANIMALS = ("fox", "dog", "hen", "owl", "cow", "cat")
 GREEDY = Sampling(temperature=0.0, max_tokens=20, ignore_eos=True)
 SEEDED = Sampling(seed=11, max_tokens=20, ignore_eos=True, repeat_penalty=1.1)
+SMALL_STEPS = Limits(2048, 64, 0.25)
+
+
+@pytest.fixture(scope="module", params=model_classes.NAMES)
+def any_class(request: pytest.FixtureRequest) -> Bench:
+    return Bench(model_classes.path(request.param), n_ctx=1024, kv="f16", flash_attention="off")
+
+
+@pytest.fixture
+def bench(any_class: Bench) -> Iterator[Bench]:
+    any_class.new()
+    yield any_class
+    assert not any_class.engine.pool.live, "a sequence was not given back"
 
 
 @pytest.fixture(scope="module")
@@ -36,33 +47,21 @@ def smollm() -> Bench:
     return Bench(models.smollm(), n_ctx=512)
 
 
-@pytest.fixture(scope="module")
-def steady() -> Bench:
-    """Weights and KV of 32 bits: its logits depend little on the order in which cells lie."""
-    return Bench(models.tiny(), n_ctx=256, kv="f32")
+def park(bench: Bench) -> Parked:
+    return Parked(PLENTY, exact=bench.model._context.memory.exact)
 
 
-@pytest.fixture(scope="module")
-def small() -> Bench:
-    """A pool that two of its sequences fill."""
-    return Bench(models.tiny(), n_ctx=256, kv_cells=512, kv="f32")
+def cuttable(bench: Bench) -> bool:
+    return not bench.model._context.memory.exact
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    for name in ("smollm", "steady", "small"):
-        if name in request.fixturenames:
-            assert not request.getfixturevalue(name).engine.pool.live
-
-
-def alone(bench: Bench, prompt: str, sampling: Sampling) -> str:
+def alone(bench: Bench, prompt: str, sampling: Sampling = GREEDY) -> str:
     bench.new()
     return bench.reply(prompt, sampling)
 
 
-def tokens(bench: Bench, prompt: str) -> list[int]:
-    return bench.model.text.prompt(Text((prompt,)))
+def length(bench: Bench, prompt: str) -> int:
+    return len(bench.model.text.prompt(Text((prompt,))))
 
 
 def computed(bench: Bench, ids: list[int]) -> int:
@@ -70,142 +69,134 @@ def computed(bench: Bench, ids: list[int]) -> int:
     return sum(bench.end(id).timings.prompt_n for id in ids)
 
 
-Steps = list[tuple[Any, int]]  # (logits, the token drawn) of each step of one reply
-
-
-class Drawn:
-    """What the samplers saw and drew, reply by reply, in the order in which they began."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.steps: dict[Sampler, Steps] = {}
-        sample = Sampler.sample
-
-        def recorded(sampler: Sampler, logits: Any) -> int:
-            token = sample(sampler, logits)
-            self.steps.setdefault(sampler, []).append((logits.copy(), token))
-            return token
-
-        monkeypatch.setattr(Sampler, "sample", recorded)
-
-    def clear(self) -> None:
-        self.steps.clear()
-
-    def references(self, bench: Bench, prompts: tuple[str, ...], sampling: Sampling) -> tuple[list[Steps], float]:
-        """Each prompt alone, and a bound: five times the most that company changes."""
-        found = []
-        for prompt in prompts:
-            self.clear()
-            alone(bench, prompt, sampling)
-            found += list(self.steps.values())
-        self.clear()
-        bench.new()
-        for prompt in prompts[:2]:
-            bench.start(prompt, sampling)
-        bench.run()
-        bound = 5 * max(self.differences(found[:2]))
-        assert bound < 0.1 * float(found[0][0][0].std()), "the bound would let anything pass"
-        return found, bound
-
-    def differences(self, references: list[Steps]) -> Iterator[float]:
-        for reference, seen in zip(references, self.steps.values(), strict=True):
-            for (expected, wanted), (logits, token) in zip(reference, seen, strict=True):
-                yield float(np.abs(expected - logits).max())
-                if wanted != token:
-                    break
-
-    def compare(self, references: list[Steps], bound: float) -> None:
-        differences = list(self.differences(references))
-        assert max(differences) <= bound
-        assert len(differences) > 0.3 * sum(map(len, references)), "too little was compared"
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
-    return Drawn(monkeypatch)
-
-
 # -- sharing ------------------------------------------------------------------------------------------------------
 
 
-def test_a_prompt_that_all_share_is_computed_once_even_if_all_come_together(smollm: Bench) -> None:
-    prompts = [f"{STORY} The {animal} said" for animal in ("fox", "dog", "hen", "owl", "cow", "cat")]
-    expected = [alone(smollm, prompt, GREEDY) for prompt in prompts]
-    smollm.new()
-    ids = [smollm.start(prompt, GREEDY) for prompt in prompts]
-    smollm.run()
-    assert [smollm.text(id) for id in ids] == expected
-    whole = len(tokens(smollm, STORY))
-    assert computed(smollm, ids) <= whole + 8 * len(prompts)
+def test_in_chunks_and_in_company_the_text_is_the_same(bench: Bench) -> None:
+    prompts = [STORY[: 150 * place] + prompt for place, prompt in enumerate(PROMPTS)]
+    expected = [alone(bench, prompt) for prompt in prompts]
+    bench.new()._limits = SMALL_STEPS
+    ids = [bench.start(prompt, GREEDY) for prompt in prompts]
+    bench.run()
+    assert [bench.text(id) for id in ids] == expected
 
 
-def test_when_the_leader_is_cancelled_a_follower_takes_over(smollm: Bench) -> None:
-    smollm.new()
-    smollm.engine._limits = type(smollm.engine._limits)(2048, 64, 0.25)
-    leader, *followers = [smollm.start(f"{STORY} The {animal} said", GREEDY) for animal in ("fox", "dog", "hen")]
-    smollm.engine.step()
-    assert len(smollm.engine.running) == 1
-    smollm.engine.obey(Drop((1, leader)))
-    smollm.run()
-    whole = len(tokens(smollm, STORY))
-    assert computed(smollm, followers) <= whole + 16
+def test_a_prompt_that_all_share_is_computed_once_even_if_all_come_together(bench: Bench) -> None:
+    prompts = [f"{STORY} The {animal} said" for animal in ANIMALS]
+    expected = [alone(bench, prompt) for prompt in prompts]
+    bench.new()
+    ids = [bench.start(prompt, GREEDY) for prompt in prompts]
+    bench.run()
+    assert [bench.text(id) for id in ids] == expected
+    assert computed(bench, ids) <= length(bench, STORY) + 15 * len(prompts)
 
 
-def test_a_prefix_is_shared_with_one_who_still_generates(smollm: Bench) -> None:
-    expected = alone(smollm, STORY + " The hen said", GREEDY)
-    smollm.new()
-    first = smollm.start(STORY + " The fox said", GREEDY)
-    while not smollm.text(first):
-        smollm.engine.step()
-    second = smollm.start(STORY + " The hen said", GREEDY)
-    smollm.run()
-    assert smollm.text(second) == expected
-    assert smollm.cached(second) > 100
+def test_when_the_leader_is_cancelled_a_follower_takes_over(bench: Bench) -> None:
+    prompts = [f"{STORY} The {animal} said" for animal in ANIMALS[:3]]
+    expected = [alone(bench, prompt) for prompt in prompts]
+    bench.new()._limits = SMALL_STEPS
+    leader, *followers = [bench.start(prompt, GREEDY) for prompt in prompts]
+    bench.engine.step()
+    assert len(bench.engine.running) == 1
+    bench.engine.obey(Drop((1, leader)))
+    bench.run()
+    assert [bench.text(id) for id in followers] == expected[1:]
+    assert computed(bench, followers) <= length(bench, STORY) + 30
+
+
+def test_a_continued_conversation_computes_what_is_new(bench: Bench) -> None:
+    first = STORY + " The fox said"
+    text = alone(bench, first)
+    second = first + text + " And then?"
+    expected = alone(bench, second)
+    bench.new()
+    bench.reply(first, GREEDY)
+    again = bench.start(second, GREEDY)
+    bench.run()
+    assert bench.text(again) == expected
+    assert bench.end(again).timings.prompt_n <= len(" And then?") + 6
+
+
+def test_a_prompt_that_parts_before_its_end_is_right_and_soon_shared(bench: Bench) -> None:
+    prompts = [f"{STORY} The {animal} said" for animal in ANIMALS[:4]]
+    expected = [alone(bench, prompt) for prompt in prompts]
+    bench.new()
+    ids = []
+    for prompt in prompts:
+        ids.append(bench.start(prompt, GREEDY))
+        bench.run()
+    assert [bench.text(id) for id in ids] == expected
+    assert all(bench.cached(id) > 300 for id in ids[2:])  # a state that cannot be cut: the second shows where they part
+
+
+def test_a_prefix_is_shared_with_one_who_still_generates(bench: Bench) -> None:
+    expected = alone(bench, STORY + " The hen said")
+    bench.new()
+    first = bench.start(STORY + " The fox said", GREEDY)
+    while not bench.text(first):
+        bench.engine.step()
+    second = bench.start(STORY + " The hen said", GREEDY)
+    bench.run()
+    assert bench.text(second) == expected
+    assert bench.cached(second) > 300 or not cuttable(bench)
+
+
+def test_choices_are_what_requests_with_the_seeds_that_follow_would_be(bench: Bench) -> None:
+    hot = Sampling(seed=5, max_tokens=16, ignore_eos=True, temperature=2.0)
+    expected = [alone(bench, STORY, Sampling(seed=seed).over(hot)) for seed in (5, 6, 7)]
+    assert len(set(expected)) == 3
+    bench.new()
+    ids = [bench.start(STORY, hot, siblings=(901, 902)), 901, 902]
+    bench.run()
+    assert [bench.text(id) for id in ids] == expected
 
 
 # -- interruption -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("park", [True, False], ids=["park", "recompute"])
+@pytest.mark.parametrize("parked", [True, False], ids=["park", "recompute"])
 @pytest.mark.parametrize("sampling", [GREEDY, SEEDED], ids=["greedy", "seeded"])
-def test_interrupted_again_and_again_it_goes_on_as_if_nothing_were(
-    steady: Bench, park: bool, sampling: Sampling, drawn: Drawn
-) -> None:
-    undisturbed, bound = drawn.references(steady, PROMPTS, sampling)
-    for every in (1, 2, 5):
-        drawn.clear()
-        engine = steady.new(Parked(PLENTY if park else 0))
-        ids = [steady.start(prompt, sampling) for prompt in PROMPTS]
+def test_interrupted_again_and_again_the_text_is_the_same(bench: Bench, parked: bool, sampling: Sampling) -> None:
+    prompts = (STORY[:300], *PROMPTS)
+    expected = [alone(bench, prompt, sampling) for prompt in prompts]
+    for every in (1, 4):
+        engine = bench.new(park(bench) if parked else None)
+        ids = [bench.start(prompt, sampling) for prompt in prompts]
         steps = 0
         while engine.busy:
             engine.step()
             steps += 1
             if steps % every == 0:
                 engine._interrupt_one()
-        drawn.compare(undisturbed, bound)
-        assert computed(steady, ids) == sum(len(tokens(steady, prompt)) for prompt in PROMPTS)
+        assert [bench.text(id) for id in ids] == expected
+        assert computed(bench, ids) == sum(length(bench, prompt) for prompt in prompts)
 
 
-@pytest.mark.parametrize("park", [True, False], ids=["park", "recompute"])
-def test_more_than_the_pool_holds_is_served_without_an_error(small: Bench, park: bool, drawn: Drawn) -> None:
+@pytest.fixture(scope="module", params=["gqa", "hybrid", "mrope"])
+def small(request: pytest.FixtureRequest) -> Bench:
+    """A pool that two of its sequences fill."""
+    return Bench(model_classes.path(request.param), n_ctx=256, kv_cells=512, kv="f16", flash_attention="off")
+
+
+@pytest.mark.parametrize("parked", [True, False], ids=["park", "recompute"])
+def test_more_than_the_pool_holds_is_served_without_an_error(small: Bench, parked: bool) -> None:
     sampling = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True)
-    prompts = tuple(letter * 20 for letter in "abcd")
-    undisturbed, bound = drawn.references(small, prompts, sampling)
-    drawn.clear()
-    engine = small.new(Parked(PLENTY if park else 0))
+    prompts = [letter * 20 for letter in "abcd"]
+    expected = [alone(small, prompt, sampling) for prompt in prompts]
+    engine = small.new(park(small) if parked else None)
     ids = [small.start(prompt, sampling) for prompt in prompts]
     interrupted = 0
     while engine.busy:
-        before = {id(reply): reply.interrupted for reply in engine.running}
         engine.step()
-        interrupted += sum(reply.interrupted > before.get(id(reply), 9) for reply in engine.waiting.replies)
+        interrupted = max(interrupted, len(engine.waiting.replies))
         assert engine.pool.tree.cells <= engine.pool.cells
     assert interrupted, "the pool was never short: the test shows nothing"
-    drawn.compare(undisturbed, bound)
+    assert [small.text(id) for id in ids] == expected
     assert [small.end(id).reason for id in ids] == ["limit"] * 4
 
 
 def test_an_interrupted_request_can_be_cancelled(small: Bench) -> None:
-    engine = small.new(Parked(PLENTY))
+    engine = small.new(park(small))
     ids = [small.start(letter * 20, Sampling(max_tokens=100, ignore_eos=True)) for letter in "ab"]
     for _ in range(5):
         engine.step()
@@ -213,6 +204,7 @@ def test_an_interrupted_request_can_be_cancelled(small: Bench) -> None:
     engine.obey(Drop((1, ids[1])))
     small.run()
     assert small.end(ids[0])
+    assert not engine.pool.live
 
 
 def test_the_less_important_one_is_interrupted(small: Bench) -> None:
@@ -228,72 +220,87 @@ def test_the_less_important_one_is_interrupted(small: Bench) -> None:
 # -- parking ------------------------------------------------------------------------------------------------------
 
 
-def restarted(bench: Bench, parked: Parked, fingerprint: bytes = b"same") -> Parked:
+def image(bench: Bench, parked: Parked) -> int:
     """What a worker that stops leaves to the next one."""
     bench.engine.parking.save_all(time.monotonic() + 60)
     fd = os.memfd_create("image")
     park_image.write(fd, b"same", parked, PLENTY, time.monotonic() + 60)
-    fresh = Parked(PLENTY)
-    park_image.read(fd, fingerprint, fresh)
-    os.close(fd)
-    return fresh
+    return fd
 
 
-def test_an_evicted_conversation_comes_back_from_the_park(smollm: Bench) -> None:
-    first, second = STORY + " The fox said", STORY + " The fox said something that nobody"
-    smollm.new()
-    smollm.reply(first, GREEDY)
-    expected = smollm.reply(second, GREEDY)
-    engine = smollm.new(Parked(PLENTY))
-    smollm.reply(first, GREEDY)
+def read(bench: Bench, fd: int, fingerprint: bytes = b"same") -> Parked:
+    parked = park(bench)
+    try:
+        park_image.read(fd, fingerprint, parked)
+    finally:
+        os.close(fd)
+    return parked
+
+
+def test_an_evicted_conversation_comes_back_from_the_park(bench: Bench) -> None:
+    first = STORY + " The fox said"
+    second = first + alone(bench, first) + " and nobody"
+    expected = alone(bench, second)
+    engine = bench.new(park(bench))
+    bench.reply(first, GREEDY)
     assert engine.pool.evict_all()
-    again = smollm.start(second, GREEDY)
-    smollm.run()
-    assert smollm.text(again) == expected
-    assert smollm.cached(again) > 120
+    again = bench.start(second, GREEDY)
+    bench.run()
+    assert bench.text(again) == expected
+    assert bench.end(again).timings.prompt_n <= len(" and nobody") + 6
 
 
-def test_across_a_restart_nothing_is_computed_again(smollm: Bench) -> None:
-    expected = alone(smollm, STORY + " The fox said", GREEDY)
-    parked = Parked(PLENTY)
+def test_across_a_restart_nothing_is_computed_again(bench: Bench) -> None:
+    prompt = STORY + " The fox said"
+    expected = alone(bench, prompt)
+    parked = park(bench)
+    bench.new(parked)
+    bench.reply(prompt, GREEDY)
+    bench.new(read(bench, image(bench, parked)))
+    again = bench.start(prompt, GREEDY)
+    bench.run()
+    assert bench.text(again) == expected
+    assert bench.end(again).timings.prompt_n <= 4
+
+
+def test_the_real_model_goes_on_exactly_after_a_restart(smollm: Bench) -> None:
+    prompt = STORY + " The fox said"
+    expected = alone(smollm, prompt)
+    parked = park(smollm)
     smollm.new(parked)
-    smollm.reply(STORY + " The fox said", GREEDY)
-    smollm.new(restarted(smollm, parked))
-    again = smollm.start(STORY + " The fox said", GREEDY)
+    smollm.reply(prompt, GREEDY)
+    smollm.new(read(smollm, image(smollm, parked)))
+    again = smollm.start(prompt, GREEDY)
     smollm.run()
     assert smollm.text(again) == expected
     assert smollm.end(again).timings.prompt_n <= 4
 
 
 def test_an_image_of_another_model_is_refused(smollm: Bench) -> None:
-    parked = Parked(PLENTY)
+    parked = park(smollm)
     smollm.new(parked)
     smollm.reply(STORY, GREEDY)
     with pytest.raises(park_image.ImageError, match="another model"):
-        restarted(smollm, parked, b"other")
+        read(smollm, image(smollm, parked), b"other")
 
 
 def test_a_damaged_state_is_computed_instead(smollm: Bench) -> None:
-    expected = alone(smollm, STORY + " The fox said", GREEDY)
-    parked = Parked(PLENTY)
+    prompt = STORY + " The fox said"
+    expected = alone(smollm, prompt)
+    parked = park(smollm)
     smollm.new(parked)
-    smollm.reply(STORY + " The fox said", GREEDY)
-    smollm.engine.parking.save_all(time.monotonic() + 60)
-    fd = os.memfd_create("image")
-    park_image.write(fd, b"same", parked, PLENTY, time.monotonic() + 60)
+    smollm.reply(prompt, GREEDY)
+    fd = image(smollm, parked)
     os.pwrite(fd, b"\xff" * 64, os.fstat(fd).st_size - 100)
-    fresh = Parked(PLENTY)
-    park_image.read(fd, b"same", fresh)
-    os.close(fd)
-    smollm.new(fresh)
-    assert smollm.reply(STORY + " The fox said", GREEDY) == expected
+    smollm.new(read(smollm, fd))
+    assert smollm.reply(prompt, GREEDY) == expected
 
 
 def test_equal_beginnings_are_parked_once(smollm: Bench) -> None:
-    parked = Parked(PLENTY)
+    parked = park(smollm)
     smollm.new(parked)
-    long = STORY * 2
-    smollm.reply(long + " The fox said", GREEDY)
-    smollm.reply(long + " The hen said", GREEDY)
+    for animal in ("fox", "hen"):
+        smollm.reply(f"{STORY * 3} The {animal} said", Sampling(temperature=0.0, max_tokens=40, ignore_eos=True))
     smollm.engine.parking.save_all(time.monotonic() + 60)
-    assert len(parked) == len(tokens(smollm, long)) // 256 + 2 == 3
+    assert [len(segment.tokens) for segment, _ in parked].count(256) == 1
+    assert len(parked) == 3

@@ -81,10 +81,11 @@ def test_the_tree_does_what_lists_of_cells_do(script: list[Any], prompt: list[in
         assert tree.cells == lists.cells
     match = tree.match(ids(*prompt))
     assert match.length == lists.match(prompt)
-    for id, length in tree.ends(match.run):
-        assert length == len(lists.paths[id])
-        if length <= match.length:
-            assert lists.tokens(id) == prompt[:length]
+    for part in tree.matches(ids(*prompt)):
+        for id in tree.ending(part.run):
+            assert part.run.end == len(lists.paths[id])
+        for holder in part.run.holders:
+            assert lists.tokens(holder)[: part.length] == prompt[: part.length]
     for holder in match.run.holders:
         assert lists.tokens(holder)[: match.length] == prompt[: match.length]
 
@@ -110,16 +111,23 @@ def test_a_split_is_undone_when_the_other_leaves() -> None:
     assert run.size == 10
 
 
+def checkpoint(tree: PrefixTree, length: int) -> Any:
+    """The last one within the first tokens of range(…)."""
+    found = [match.checkpoint for match in tree.matches(ids(*range(length)))]
+    return max((each for each in found if each), default=None)
+
+
 def test_a_checkpoint_is_found_within_the_match_and_goes_with_its_cells() -> None:
     tree = PrefixTree()
     tree.extend(0, ids(*range(8)))
     tree.mark(0, b"at 8")
     tree.extend(0, ids(*range(8, 16)))
     tree.mark(0, b"at 16")
-    assert tree.checkpoint(tree.match(ids(*range(12)))) == (8, b"at 8")
-    assert tree.checkpoint(tree.match(ids(*range(16)))) == (16, b"at 16")
+    assert checkpoint(tree, 12) == (8, b"at 8")
+    assert checkpoint(tree, 16) == (16, b"at 16")
     tree.fork(0, 1, 10)
-    assert tree.checkpoint(tree.match(ids(*range(10)))) == (8, b"at 8")
+    assert checkpoint(tree, 10) == (8, b"at 8")
+    assert tree.last_checkpoint(0) == (8, b"at 8")  # before its end
     tree.truncate(0, 12)
-    assert tree.checkpoint(tree.match(ids(*range(16)))) == (8, b"at 8")
-    assert tree.checkpoint(tree.match(ids(*range(7)))) is None
+    assert checkpoint(tree, 16) == (8, b"at 8")
+    assert checkpoint(tree, 7) is None
