@@ -145,6 +145,19 @@ class Placement(Table):
     max_models: Annotated[int, Meta(ge=0)] = 4
 
 
+class Parking(Table):
+    """[parking]: states of sequences that are kept outside the KV cache. """
+
+    memory: Literal["auto"] | Size = "auto"
+    dir: str = ""
+    disk: Size = 8 * 2**30
+
+    @property
+    def budget(self) -> int:
+        """Bytes of memory; "auto" must have been resolved."""
+        return self.memory if isinstance(self.memory, int) else 0
+
+
 class Liveness(Table):
     """[liveness]: when silence is a hang. RELIABILITY.md, 5."""
 
@@ -226,6 +239,7 @@ class Sections(Table):
     keys: tuple[Key, ...] = ()
     admission: Admission = Admission()
     placement: Placement = Placement()
+    parking: Parking = Parking()
     liveness: Liveness = Liveness()
     restart: Restart = Restart()
     shutdown: Shutdown = Shutdown()

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from supervisor.config import Config, Model, Sampling
+from supervisor.config import Config, Model, Parking, Sampling
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
 MAX_FDS = 4
@@ -244,11 +244,16 @@ class ShutDown(Message, frozen=True):
 
 
 class ConfigureWorker(Message, frozen=True):
-    """Load this model. One descriptor comes along: the file whose lock is the CPU turn."""
+    """Load this model.
+
+    Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
+    next one; and what the last one left. The second and third may be missing.
+    """
 
     model: Model
     generation: int
     lease: float
+    parking: Parking = Parking()
 
 
 class Peer(Message, frozen=True):

@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+import llama_cpp
 import llama_cpp.llama_cpp as _native
 
 Function = Callable[..., Any]
@@ -53,6 +54,11 @@ STATE_PARTIAL_ONLY = 1  # llama_state_seq_flags: only what cannot be cut back
 LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_CONT = 1, 2, 3, 4, 5  # ggml_log_level
 
 # -- process ------------------------------------------------------------------------------------------------------
+
+def version() -> str:
+    """Of the binding, and so of the library."""
+    return str(llama_cpp.__version__)
+
 
 backend_init = _long("llama_backend_init")
 log_set = _long("llama_log_set")

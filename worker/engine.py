@@ -59,7 +59,7 @@ class EngineCore:
         self._candidates = Candidates(self._vocabulary.size)
         self._decoder = decoding.Decoder(context, self.pool)
         self._events: dict[int, list[Event]] = {}
-        self._leave_at = float("inf")
+        self.leave_at = float("inf")  # monotonic seconds: what runs then is cut off
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -75,7 +75,7 @@ class EngineCore:
 
     @property
     def _done(self) -> bool:
-        return self._leave_at < float("inf") and not self.busy
+        return self.leave_at < float("inf") and not self.busy
 
     def receive(self, inbox: Inbox) -> None:
         """Takes all orders; waits for one if nothing runs."""
@@ -97,14 +97,14 @@ class EngineCore:
                 if self._turn:
                     self._turn.crowd = count
             case Leave(at):
-                self._leave_at = at
+                self.leave_at = at
             case Load():
                 raise AssertionError("a worker loads once")
 
     def step(self) -> None:
         """One decode, if there is anything to compute."""
         self._admit()
-        if self._leave_at < float("inf"):
+        if self.leave_at < float("inf"):
             self._cut()
         if self.running:
             self._compute()
@@ -320,7 +320,7 @@ class EngineCore:
             gone += keys(work)
             if isinstance(work, Reply):
                 self._release(work)
-        if time.monotonic() >= self._leave_at:
+        if time.monotonic() >= self.leave_at:
             for reply in [each for leader in self.running for each in (leader, *leader.siblings)]:
                 gone.append(reply.job.key)
                 self._release(reply)

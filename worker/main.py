@@ -17,8 +17,10 @@ from worker.seams import Inbox, Load, Loaded, Outbox, Progress, TextSide, Vitals
 if TYPE_CHECKING:
     from worker.context import Context
     from worker.cost import CostCurve
+    from worker.estate import Estate
     from worker.model import NativeModel
     from worker.native_log import NativeLog
+    from worker.parked import Parked
     from worker.turns import Turn
 
 
@@ -45,9 +47,11 @@ class Llama:
 
     def load(self, order: Load, progress: Progress) -> Loaded:
         """Raises LoadError."""
-        from worker import binding
+        from worker import binding, fingerprint
         from worker.context import Context
+        from worker.estate import Estate
         from worker.model import NativeModel
+        from worker.parked import Parked
         from worker.turns import Turn
         from worker.warmup import calibrate
 
@@ -59,14 +63,25 @@ class Llama:
         progress(1.0)
         costs = calibrate(context)
         turn = Turn(order.turn) if order.turn >= 0 and model.on_cpu else None
-        return LlamaModel(order, model, context, costs, turn, began)
+        estate = Estate(order.parking, fingerprint.of(order.model), order.empty, order.left)
+        parked = Parked(order.parking.budget, exact=context.memory.exact)
+        estate.inherit(parked)
+        return LlamaModel(order, model, context, costs, turn, estate, parked, began)
 
 
 class LlamaModel:
     """A loaded model with its context, its text side and, once it runs, its engine."""
 
     def __init__(
-        self, order: Load, model: NativeModel, context: Context, costs: CostCurve, turn: Turn | None, began: float
+        self,
+        order: Load,
+        model: NativeModel,
+        context: Context,
+        costs: CostCurve,
+        turn: Turn | None,
+        estate: Estate,
+        parked: Parked,
+        began: float,
     ) -> None:
         from worker.chat.render import ChatTemplate
         from worker.sampling import effective, from_gguf
@@ -74,6 +89,7 @@ class LlamaModel:
 
         settings, vocabulary = order.model, model.vocabulary
         self._settings, self._context, self._costs, self._turn = settings, context, costs, turn
+        self._estate, self._parked = estate, parked
         template = ChatTemplate.of(model, settings.chat_template)
         self._sampling = effective(settings.sampling, from_gguf(model.meta))
         self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel)
@@ -110,4 +126,10 @@ class LlamaModel:
         from worker.engine import EngineCore
 
         budget = self._settings.prefill_time
-        EngineCore(self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals).run(inbox)
+        engine = EngineCore(
+            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked
+        )
+        engine.run(inbox)
+        if self._parked.budget:
+            engine.parking.save_all(engine.leave_at)
+            self._estate.leave(self._parked, engine.leave_at)

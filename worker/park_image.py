@@ -74,7 +74,7 @@ class _Filed:
 def write(fd: int, fingerprint: bytes, parked: Parked, limit: int, until: float) -> int:
     """Writes the most valuable segments, at most `limit` bytes and what `until` (monotonic) leaves time for.
 
-    Returns how many bytes of state. Raises OSError.
+    Returns how many segments. Raises OSError.
     """
     chosen, records, offset = [], [], 0
     written = {ROOT}
@@ -93,7 +93,7 @@ def write(fd: int, fingerprint: bytes, parked: Parked, limit: int, until: float)
     index = msgspec.msgpack.encode(_Index(fingerprint, records))
     for part in (_HEAD.pack(_MAGIC, len(index)), index, *chosen):
         _write(fd, part)
-    return offset
+    return len(records)
 
 
 def read(fd: int, fingerprint: bytes, parked: Parked) -> int:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
-from supervisor.config import Model
+from supervisor.config import Model, Parking
 from supervisor.control import Facts, Phase
 from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
 
@@ -58,11 +58,18 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load this model. `turn` is the descriptor of the file whose lock is the CPU turn, or -1."""
+    """Load this model.
+
+    Descriptors, or -1: `turn`, the file whose lock is the CPU turn; `empty`, for the states that it will leave; `left`,
+    those that the last worker left.
+    """
 
     model: Model
     generation: int
     turn: int
+    parking: Parking = field(default_factory=Parking)
+    empty: int = -1
+    left: int = -1
 
 
 @dataclass(frozen=True, slots=True)
