@@ -104,6 +104,7 @@ class Admission:
             begun = self._begin(entry.work, running)
             if begun is not None:
                 self.line.remove(entry.work)
+                self.line.serve(entry.owner, begun.sequence.missing)  # at once, so that the next turn is another's
                 if head is not None:
                     head.passed += 1
                 return begun

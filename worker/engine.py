@@ -203,7 +203,8 @@ class EngineCore:
     def _commit(self, reply: Reply, rows: int) -> None:
         """So many rows of the reply are in the cache now."""
         self.pool.commit(reply.sequence, rows)
-        self.waiting.line.serve(reply.job.request.owner, rows)
+        if reply.n_out:
+            self.waiting.line.serve(reply.job.request.owner, rows)
         if reply.stops and reply.stops[0] == reply.sequence.held:
             reply.stops.pop(0)
             self.pool.mark(reply.sequence, self.context.memory.checkpoint(reply.sequence.id))
@@ -343,5 +344,6 @@ class EngineCore:
     def _report(self) -> None:
         self.vitals.active, self.vitals.queued = len(self.running), len(self.waiting)
         if not self.busy:
+            self.waiting.line.forget(set())
             self.vitals.phase = Phase.IDLE
             self.vitals.expected = 0.0
