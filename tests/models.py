@@ -7,6 +7,7 @@ with control tokens, a chat template. The same seed gives the same file.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf
@@ -32,13 +33,28 @@ def smollm() -> str:
     return str(Path(spec.submodule_search_locations[0]) / _SMOLLM)
 
 
-def tiny(name: str = "tiny", *, seed: int = 1, sampling: dict[str, float] | None = None) -> str:
-    """The path of a model of some 100,000 parameters; `sampling` becomes `general.sampling.*` keys."""
+def tiny(
+    name: str = "tiny",
+    *,
+    seed: int = 1,
+    sampling: dict[str, float] | None = None,
+    words: Sequence[str] = (),
+    keys: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+) -> str:
+    """The path of a model of some 100,000 parameters; `sampling` becomes `general.sampling.*` keys.
+
+    `words` are further control tokens; `keys` may add what else its header is to say.
+    """
+    return made(name, seed, lambda path: _write(path, seed, sampling or {}, words, keys))
+
+
+def made(name: str, seed: int, write: Callable[[Path], None]) -> str:
+    """The path of a file that is written unless it is there already; another name for other contents."""
     path = CACHE / f"{name}-{_VERSION}-{seed}.gguf"
     if not path.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
-        _write(part, seed, sampling or {})
+        write(part)
         part.rename(path)
     return str(path)
 
@@ -62,9 +78,15 @@ def broken() -> dict[str, str]:
     return paths
 
 
-def _write(path: Path, seed: int, sampling: dict[str, float]) -> None:
+def _write(
+    path: Path,
+    seed: int,
+    sampling: dict[str, float],
+    words: Sequence[str],
+    keys: Callable[[gguf.GGUFWriter], None],
+) -> None:
     writer = gguf.GGUFWriter(path, "llama")
-    tokens = _vocabulary()
+    tokens = [*((word, gguf.TokenType.CONTROL) for word in words), *_vocabulary()]
     writer.add_name("tiny")
     writer.add_context_length(_CONTEXT)
     writer.add_embedding_length(_WIDTH)
@@ -86,7 +108,13 @@ def _write(path: Path, seed: int, sampling: dict[str, float]) -> None:
     writer.add_chat_template(TEMPLATE)
     for key, value in sampling.items():
         writer.add_float32(f"general.sampling.{key}", value)
-    for name, shape in _tensors(len(tokens)).items():
+    keys(writer)
+    finish(writer, seed, _tensors(len(tokens)))
+
+
+def finish(writer: gguf.GGUFWriter, seed: int, tensors: dict[str, tuple[int, ...]]) -> None:
+    """Adds tensors of these shapes, random but always the same, and writes the file."""
+    for name, shape in tensors.items():
         random = np.random.default_rng([seed, len(name), *name.encode()])
         scale = 1.0 if name.endswith("norm.weight") else 0.0
         writer.add_tensor(name, (scale + 0.2 * random.standard_normal(shape)).astype(np.float32))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from worker import binding
+from worker.infill import Fim
 
 
 class Vocabulary:
@@ -18,7 +19,17 @@ class Vocabulary:
         self.type: int = binding.vocab_type(self.handle)
         self.bos: int = binding.vocab_bos(self.handle)
         self.eos: int = binding.vocab_eos(self.handle)
+        self.sep: int = binding.vocab_sep(self.handle)
+        self.adds_eos: bool = binding.vocab_get_add_eos(self.handle)
+        self.adds_sep: bool = binding.vocab_get_add_sep(self.handle) and self.sep >= 0
         self.adds_bos: bool = binding.vocab_get_add_bos(self.handle) and self.bos >= 0
+        self.fim = Fim(
+            pre=binding.vocab_fim_pre(self.handle),
+            suf=binding.vocab_fim_suf(self.handle),
+            mid=binding.vocab_fim_mid(self.handle),
+            repo=binding.vocab_fim_rep(self.handle),
+            file=binding.vocab_fim_sep(self.handle),
+        )
         self.adds_space = adds_space and self.type == binding.VOCAB_SPM
         self._buffer = ctypes.create_string_buffer(256)
         self.pieces = [self._piece(token, special=False) for token in range(self.size)]
