@@ -24,6 +24,7 @@ from worker.protocol import (
     Cancel,
     Delta,
     Detokenize,
+    Embed,
     Event,
     Failed,
     Finished,
@@ -35,12 +36,13 @@ from worker.protocol import (
     Render,
     Rendered,
     Request,
+    Rerank,
     Started,
     Tokenize,
     Tokens,
 )
 
-Ask = Generate | Tokenize | Detokenize | Render
+Ask = Generate | Tokenize | Detokenize | Render | Embed | Rerank
 _TEXT = (Delta, Reasoning, CallDelta)
 _LAST = (Finished, Tokens, Rendered)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside

@@ -68,7 +68,7 @@ class EmbedText:
                 tokens.append(piece)
             else:
                 tokens += self._vocabulary.tokenize(piece, special=True, add_special=at == 0)
-        if not tokens or not any(pieces):
+        if not tokens or all(piece == "" for piece in pieces):
             raise RequestError("invalid_value", f"input[{number}]: is empty", param=f"input[{number}]")
         if truncate and len(tokens) > self._limit:
             closing = [tokens[-1]] if self._closes(tokens[-1]) else []  # the model was trained with it at the end
