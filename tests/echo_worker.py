@@ -35,10 +35,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from supervisor.boot import Child
+from supervisor.config import LLAMA_DEFAULTS
 from supervisor.control import Facts, Phase
 from worker import process
 from worker.failure import LoadError, RequestError
-from worker.protocol import Chat, Delta, Event, Failed, Finished, Generate, Started, Text, Timings, Tokenize, Tokens
+from worker.protocol import (
+    Chat,
+    Delta,
+    Details,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Started,
+    Text,
+    Timings,
+    Tokenize,
+    Tokens,
+)
 from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Progress, Vitals
 from worker.text import TextStream
 
@@ -293,7 +307,7 @@ class EchoModel:
         stop = job.request.stop if parts is None else ()
         stream = Stream(job, options, words, TextStream(stop), limit, now + options.prefill, now, [], parts)
         self._streams.append(stream)
-        events.setdefault(job.key[0], []).append(Started(job.key[1], 0))
+        events.setdefault(job.key[0], []).append(Started(job.key[1], 0, self._streams.index(stream)))
 
     def _advance(self, stream: Stream, now: float, events: list[Event]) -> None:
         """The stream's next token, or its end."""
@@ -340,7 +354,10 @@ class EchoModel:
             stop_word = stream.split.stop_word
         prompt, predicted = stream.options.prefill * 1000, (now - stream.began - stream.options.prefill) * 1000
         timings = Timings(0, len(stream.job.prompt), prompt, stream.sent, predicted)
-        events.append(Finished(id, "word" if stop_word else reason, stop_word, timings))
+        request = stream.job.request
+        sampling = request.sampling.over(self._defaults.over(LLAMA_DEFAULTS))
+        details = Details(sampling, len(stream.job.prompt) + stream.sent, False) if request.details else None
+        events.append(Finished(id, "word" if stop_word else reason, stop_word, timings, details))
         stream.due = float("inf")
 
     def _report(self) -> None:

@@ -108,7 +108,8 @@ class Desk:
         self._admit()
         self._text.check(request)
         prompt = self._text.prompt(request.prompt)
-        self._answer(link, [Accepted(request.id, len(prompt)), *(Accepted(id, 0) for id in request.siblings)])
+        shown = self._text.detokenize(prompt) if request.details else ""
+        self._answer(link, [Accepted(request.id, len(prompt), shown), *(Accepted(id, 0) for id in request.siblings)])
         found = (self._text.machine(request, prompt) for _ in _ids(request))
         machines = tuple(machine for machine in found if machine is not None)
         job: Job | None = Job((link.number, request.id), request, prompt, machines)

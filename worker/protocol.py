@@ -77,6 +77,9 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parse_tools: calls of the chat's tools are split out of the text; parallel_tool_calls: False ends after the first,
     None does so where the chat template shows no second one.
     reasoning_format: "auto" and "deepseek" split reasoning out, "none" does not, "deepseek-legacy" only unstreamed.
+    t_max_predict_ms: ends at the first line break so long after the first token; n_indent: at the first line that is
+    indented less, the first one aside; -1 and 0 are off.
+    details: Accepted has the prompt's text, Finished the Details.
     """
 
     id: int
@@ -95,6 +98,10 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parse_tools: bool = False
     parallel_tool_calls: bool | None = None
     reasoning_format: str = "none"
+    t_max_predict_ms: int = -1
+    n_indent: int = 0
+    return_tokens: bool = False  # Delta has the ids of its tokens
+    details: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -158,17 +165,19 @@ class Rerank(msgspec.Struct, frozen=True, array_like=True, tag=7):
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """Rendered, tokenized, fits the context: the request will run. A sibling has no prompt tokens of its own."""
+    """Rendered, tokenized, fits the context: the request will run. A sibling has no prompt of its own."""
 
     id: int
     prompt_tokens: int
+    prompt: str = ""
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """The request has a sequence; `cached` tokens of its prompt were in the KV cache."""
+    """The request has a sequence, at the place `slot`; `cached` tokens of its prompt were in the KV cache."""
 
     id: int
     cached: int
+    slot: int = -1
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag=12):
@@ -208,6 +217,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag=13):
     text: str
     tokens: int = 1
     probs: list[Probability] | None = None
+    ids: list[int] | None = None
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
@@ -220,8 +230,16 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
     predicted_ms: float = 0.0
 
 
+class Details(msgspec.Struct, frozen=True, array_like=True):
+    """With which parameters a reply was made, every one and the seed that was drawn; tokens in the KV cache now."""
+
+    sampling: Sampling
+    cached: int
+    new_line: bool
+
+
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """The request's last event. `reason`: "eos", "word", "limit" (max_tokens) or "context" (context full).
+    """The request's last event. `reason`: "eos", "word", "context" (full), or "limit" (of tokens, time, indent).
 
     It is "done" when the last vector has been sent.
     """
@@ -230,6 +248,7 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
     reason: str
     stop_word: str
     timings: Timings
+    details: Details | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=15):
