@@ -47,7 +47,7 @@ FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}  # ggml_type
 LOAD_MODES = {(False, False): 0, (True, False): 1, (False, True): 2, (True, True): 3}  # (mmap, mlock) → llama_load_mode
 POOLING = {"auto": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}  # llama_pooling_type
-VOCAB_SPM = 1  # llama_vocab_type
+VOCAB_SPM, VOCAB_WPM = 1, 3  # llama_vocab_type
 ATTR_UNKNOWN, ATTR_CONTROL = 1 << 0, 1 << 3  # llama_token_attr
 LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_CONT = 1, 2, 3, 4, 5  # ggml_log_level
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -79,12 +80,15 @@ def _embedding(
     order: Load, model: NativeModel, task: Task, turn: Turn | None, progress: Progress, began: float
 ) -> Loaded:
     from worker.chat.render import ChatTemplate
+    from worker.embed import head
     from worker.embed.context import MAX_IDS, EmbedContext
     from worker.embed.loaded import EmbedModel
     from worker.embed.warmup import calibrate
     from worker.textside import LlamaText
 
     settings = order.model
+    if task.name == "rerank":
+        head.check(Path(settings.path), model.n_cls_out)
     context = EmbedContext(model, settings, task.pooling)
     progress(1.0)
     costs = calibrate(context)

@@ -23,6 +23,8 @@ class Vocabulary:
         self.adds_eos: bool = binding.vocab_get_add_eos(self.handle)
         self.adds_sep: bool = binding.vocab_get_add_sep(self.handle) and self.sep >= 0
         self.adds_bos: bool = binding.vocab_get_add_bos(self.handle) and self.bos >= 0
+        self.word_piece = self.type == binding.VOCAB_WPM
+        self._adds_special = self._names_what_it_adds()
         self.fim = Fim(
             pre=binding.vocab_fim_pre(self.handle),
             suf=binding.vocab_fim_suf(self.handle),
@@ -38,6 +40,13 @@ class Vocabulary:
     def text_of(self, token: int) -> str:
         """A special token's own spelling, like `<s>`; "" for none."""
         return binding.vocab_get_text(self.handle, token).decode("utf-8", "replace") if token >= 0 else ""
+
+    def _names_what_it_adds(self) -> bool:
+        """Whether the file names each token that its flags want added; llama.cpp aborts at one that is missing."""
+        if self.word_piece:
+            return self.bos >= 0 and self.sep >= 0
+        adds_bos = binding.vocab_get_add_bos(self.handle)
+        return not (adds_bos and self.bos < 0) and not (self.adds_eos and self.eos < 0)
 
     @cached_property
     def control(self) -> tuple[str, ...]:
@@ -58,7 +67,8 @@ class Vocabulary:
         room = len(data) + 8
         while True:
             tokens = (ctypes.c_int32 * room)()
-            count = binding.tokenize(self.handle, data, len(data), tokens, room, add_special, special)
+            added = add_special and self._adds_special
+            count = binding.tokenize(self.handle, data, len(data), tokens, room, added, special)
             if count >= 0:
                 return tokens[:count]
             room = -count

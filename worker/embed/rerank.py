@@ -42,17 +42,21 @@ class Pairs:
                 return found
 
     def _plain(self, query: str, document: str) -> list[int]:
-        """BOS query EOS SEP document EOS, of which the vocabulary's flags say what there is."""
+        """BOS query EOS SEP document EOS, of which the vocabulary's flags say what there is.
+
+        A WordPiece text ends with SEP, also where an older file has no flag that says so.
+        """
         vocabulary = self._vocabulary
         end = vocabulary.eos if vocabulary.eos >= 0 else vocabulary.sep
         ends = [end] if vocabulary.adds_eos and end >= 0 else []
+        closes = ends or ([vocabulary.sep] if vocabulary.adds_sep and vocabulary.word_piece else [])
         return [
             *([vocabulary.bos] if vocabulary.adds_bos else []),
             *vocabulary.tokenize(query, special=False),
             *ends,
             *([vocabulary.sep] if vocabulary.adds_sep else []),
             *vocabulary.tokenize(document, special=False),
-            *ends,
+            *closes,
         ]
 
     def _templated(self, query: str, document: str) -> list[int]:

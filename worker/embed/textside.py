@@ -78,7 +78,9 @@ class EmbedText:
 
     def _closes(self, token: int) -> bool:
         vocabulary = self._vocabulary
-        return (vocabulary.adds_eos and token == vocabulary.eos) or (vocabulary.adds_sep and token == vocabulary.sep)
+        if vocabulary.word_piece:
+            return token == vocabulary.sep
+        return vocabulary.adds_eos and token == vocabulary.eos
 
     def _documents(self, request: Rerank) -> list[list[int]]:
         if self._pairs is None:
