@@ -140,6 +140,7 @@ class Embed(msgspec.Struct, frozen=True, array_like=True, tag=6):
     normalize: -1 not at all, 0 the largest value is 32760, 2 Euclidean, another p its p-norm; None as the model says.
     dimensions: so many first ones of each vector, 0 for all. truncate: what is too long is cut, else refused.
     per_token: one vector for each token is fine, as a model without pooling gives them; else that is refused.
+    field: what the client calls them, for errors.
     """
 
     id: int
@@ -149,6 +150,7 @@ class Embed(msgspec.Struct, frozen=True, array_like=True, tag=6):
     dimensions: int = 0
     truncate: bool = False
     per_token: bool = False
+    field: str = "input"
 
 
 class Rerank(msgspec.Struct, frozen=True, array_like=True, tag=7):
@@ -159,6 +161,7 @@ class Rerank(msgspec.Struct, frozen=True, array_like=True, tag=7):
     query: str
     documents: tuple[str, ...]
     truncate: bool = False
+    field: str = "documents"
 
 
 # -- worker → proxy -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from proxy.dialects.fields import typed
 from proxy.dialects.reply import encode
-from proxy.dialects.vectors import Found, VectorFields, VectorPlan, inputs
+from proxy.dialects.vectors import Found, VectorFields, VectorPlan
 from worker.protocol import Embed
 
 
@@ -26,7 +26,7 @@ class NativeFields(VectorFields, frozen=True, kw_only=True):
 def parse(body: dict[str, Any], request_id: str) -> OpenAiPlan:
     """The body of a request of OpenAI's. Raises BadRequest, Unsupported."""
     fields = typed(body, OpenAiFields)
-    ask = fields.embed(inputs(fields.input, "input"), request_id)
+    ask = fields.embed(fields.input, "input", request_id)
     return OpenAiPlan(fields.model, ask, fields.encoding_format == "base64")
 
 
@@ -34,7 +34,7 @@ def parse_native(body: dict[str, Any], request_id: str) -> NativePlan:
     """The body of a native request, where a model without pooling may answer. Raises BadRequest, Unsupported."""
     fields = typed(body, NativeFields)
     name = "content" if fields.content is not None else "input"
-    return NativePlan(fields.model, fields.embed(inputs(getattr(fields, name), name), request_id, per_token=True))
+    return NativePlan(fields.model, fields.embed(getattr(fields, name), name, request_id, per_token=True))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def parse(body: dict[str, Any], request_id: str) -> RerankPlan:
         raise bad((field,), "at least one string", value)
     at_most(value, field)
     documents = tuple(_text(item, field, index) for index, item in enumerate(value))
-    ask = Rerank(id=0, request_id=request_id, query=fields.query, documents=documents, truncate=fields.truncate)
+    ask = Rerank(0, request_id, fields.query, documents, fields.truncate, field)
     return RerankPlan(fields.model, ask, fields)
 
 

@@ -12,7 +12,8 @@ from msgspec import Meta
 
 from proxy.dialects.fields import bad
 from proxy.dialects.openai_completions import Pieces, pieces
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, Unsupported
+from supervisor.schema import Path, dotted
 from worker.protocol import Accepted, Embed, Event, Rerank, Vector
 
 MAX_INPUTS = 2048  # of one request
@@ -26,15 +27,17 @@ class VectorFields(msgspec.Struct, frozen=True, kw_only=True):
     embd_normalize: Annotated[int, Meta(ge=-1, le=1000)] | None = None
     truncate: bool = False
 
-    def embed(self, inputs: list[Pieces], request_id: str, *, per_token: bool = False) -> Embed:
+    def embed(self, value: Any, field: str, request_id: str, *, per_token: bool = False) -> Embed:
+        """Raises BadRequest, Unsupported for what is no input at `field`."""
         return Embed(
             id=0,
             request_id=request_id,
-            inputs=tuple(inputs),
+            inputs=tuple(inputs(value, field)),
             normalize=self.embd_normalize,
             dimensions=self.dimensions or 0,
             truncate=self.truncate,
             per_token=per_token,
+            field=field,
         )
 
 
@@ -43,13 +46,19 @@ def inputs(value: Any, field: str) -> list[Pieces]:
     if value is None:
         raise BadRequest(f"{field}: required (string or list)", field, "missing_field")
     if not isinstance(value, list):
-        return [pieces(value, (field,))]
+        return [_pieces(value, (field,))]
     if not value:
         raise bad((field,), "at least one string or token", value)
-    if not (any(isinstance(item, list) for item in value) or all(isinstance(item, str) for item in value)):
-        return [pieces(value, (field,))]
+    if not (any(isinstance(item, list | dict) for item in value) or all(isinstance(item, str) for item in value)):
+        return [_pieces(value, (field,))]
     at_most(value, field)
-    return [pieces(item, (field, index)) for index, item in enumerate(value)]
+    return [_pieces(item, (field, index)) for index, item in enumerate(value)]
+
+
+def _pieces(value: Any, path: Path) -> Pieces:
+    if isinstance(value, dict):
+        raise Unsupported("multimodal input", dotted(path))
+    return pieces(value, path)
 
 
 def at_most(value: list[Any], field: str) -> None:

@@ -40,17 +40,19 @@ class EmbedText:
         if self._pairs is not None:
             raise _unsupported("embeddings", "this model is a reranker: it gives scores, not embeddings")
         self._check(request)
-        found = [self._input(pieces, at, request.truncate) for at, pieces in enumerate(request.inputs)]
+        places = _places(request.field, len(request.inputs))
+        pairs = zip(request.inputs, places, strict=True)
+        found = [self._input(pieces, place, request.truncate) for pieces, place in pairs]
         rows = len(found) if self._pooled else sum(map(len, found))
         if 4 * self._width * rows > _MOST:
             text = f"the answer would have {rows} vectors of {self._width} numbers; at most {_MOST} bytes in one request"
-            raise RequestError("invalid_value", text, param="input")
+            raise RequestError("invalid_value", text, param=request.field)
         return found
 
     def _check(self, request: Embed) -> None:
         if not self._pooled and not request.per_token:
             text = 'this model gives a vector for each token (pooling "none"): use /embedding, or configure its pooling'
-            raise RequestError("invalid_value", text, param="input")
+            raise RequestError("invalid_value", text, param=request.field)
         wanted = request.dimensions
         if not wanted or wanted == self._width:
             return
@@ -60,20 +62,20 @@ class EmbedText:
             sizes = ", ".join(map(str, sorted({*self._dimensions, self._width})))
             raise RequestError("invalid_value", f"dimensions: expected {sizes}, got {wanted}", param="dimensions")
 
-    def _input(self, pieces: Sequence[str | int], number: int, truncate: bool) -> list[int]:
+    def _input(self, pieces: Sequence[str | int], place: str, truncate: bool) -> list[int]:
         tokens: list[int] = []
         for at, piece in enumerate(pieces):
             if isinstance(piece, int):
-                self._known(piece, number)
+                self._known(piece, place)
                 tokens.append(piece)
             else:
                 tokens += self._vocabulary.tokenize(piece, special=True, add_special=at == 0)
         if not tokens or all(piece == "" for piece in pieces):
-            raise RequestError("invalid_value", f"input[{number}]: is empty", param=f"input[{number}]")
+            raise _empty(place)
         if truncate and len(tokens) > self._limit:
             closing = [tokens[-1]] if self._closes(tokens[-1]) else []  # the model was trained with it at the end
             tokens = tokens[: self._limit - len(closing)] + closing
-        self._fits(tokens, f"input[{number}]")
+        self._fits(tokens, place)
         return tokens
 
     def _closes(self, token: int) -> bool:
@@ -87,10 +89,10 @@ class EmbedText:
             raise _unsupported("reranking", "this model gives embeddings; it is no reranker")
         limit = self._limit if request.truncate else None
         found = [self._pairs.tokens(request.query, document, limit) for document in request.documents]
-        for number, tokens in enumerate(found):
+        for tokens, place in zip(found, _places(request.field, len(found), alone=False), strict=True):
             if not tokens:
-                raise RequestError("invalid_value", f"documents[{number}]: is empty", param=f"documents[{number}]")
-            self._fits(tokens, f"documents[{number}]")
+                raise _empty(place)
+            self._fits(tokens, place)
         return found
 
     def _fits(self, tokens: Sequence[int], place: str) -> None:
@@ -99,11 +101,11 @@ class EmbedText:
             fields = {"param": place, "n_prompt_tokens": len(tokens), "n_ctx": self._limit}
             raise RequestError("context_length_exceeded", f'{what}; shorten it, or say "truncate": true', **fields)
 
-    def _known(self, token: int, number: int) -> None:
+    def _known(self, token: int, place: str) -> None:
         """An id outside the vocabulary would be read out of bounds by llama.cpp."""
         if not 0 <= token < self._vocabulary.size:
             text = f"token {token} is not in the vocabulary (0 to {self._vocabulary.size - 1})"
-            raise RequestError("invalid_value", text, param=f"input[{number}]")
+            raise RequestError("invalid_value", f"{place}: {text}", param=place)
 
     # -- what is no vector ----------------------------------------------------------------------------------------
 
@@ -126,6 +128,15 @@ class EmbedText:
 
     def detokenize(self, tokens: Sequence[int]) -> str:
         return self._plain.detokenize(tokens)
+
+
+def _places(field: str, count: int, *, alone: bool = True) -> list[str]:
+    """What a client calls each of so many inputs. `alone`: a single one may stand without a list."""
+    return [field] if alone and count == 1 else [f"{field}[{index}]" for index in range(count)]
+
+
+def _empty(place: str) -> RequestError:
+    return RequestError("invalid_value", f"{place}: expected some text or tokens, got none", param=place)
 
 
 def _unsupported(feature: str, text: str) -> RequestError:
