@@ -95,9 +95,7 @@ def _embedding(
     template = ChatTemplate.of(model, settings.chat_template)
     plain = LlamaText(model.vocabulary, template, context.limit, settings.sampling, MAX_IDS)
     facts = replace(_facts(model, template, began), task=task.name, pooling=task.pooling, infill=False)
-    return EmbedModel(
-        model, settings, context, costs, turn, plain, replace(facts, n_ctx=context.limit, slots=MAX_IDS)
-    )
+    return EmbedModel(model, settings, context, costs, turn, plain, replace(facts, n_ctx=context.limit, slots=MAX_IDS))
 
 
 def _facts(model: NativeModel, template: ChatTemplate, began: float) -> Facts:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from gguf import PoolingType
 
 from tests import models, vector_models
 from tests.e2e.server import Server, until
+from tests.echo_worker import vector
 
 NEAR = {"rtol": 0, "atol": 2e-3}
 TEXTS = ["the quick brown fox", "jumps", "over a lazy dog"]
@@ -33,6 +33,8 @@ path = "{vector_models.causal_reranker()}"
 [models.chat]
 path = "{vector_models.fim()}"
 n_ctx = 256
+[models.echo]
+worker = "tests.echo_worker:main"
 [models.wrong]
 path = "{models.tiny()}"
 task = "rerank"
@@ -95,13 +97,23 @@ def test_a_model_without_pooling_gives_a_row_for_each_token(server: Server) -> N
 
 
 def test_documents_are_ranked(server: Server) -> None:
-    scores = {text: post(server, "/rerank", model="rank", query="fox", documents=[text])["results"][0] for text in TEXTS}
+    scores = {}
+    for text in TEXTS:
+        (alone,) = post(server, "/rerank", model="rank", query="fox", documents=[text])["results"]
+        scores[text] = alone["relevance_score"]
     found = post(server, "/v1/rerank", model="rank", query="fox", documents=TEXTS, return_documents=True)
-    assert [each["document"]["text"] for each in found["results"]] == sorted(
-        TEXTS, key=lambda text: -scores[text]["relevance_score"]
-    )
+    assert [each["document"]["text"] for each in found["results"]] == sorted(TEXTS, key=lambda text: -scores[text])
     for each in found["results"]:
-        assert each["relevance_score"] == pytest.approx(scores[TEXTS[each["index"]]]["relevance_score"], abs=2e-3)
+        assert each["relevance_score"] == pytest.approx(scores[each["document"]["text"]], abs=2e-3)
+
+
+def test_the_echo_worker_gives_what_its_oracle_says(server: Server) -> None:
+    found = post(server, "/embedding", model="echo", content=["abc", "d"])
+    assert [entry["embedding"] for entry in found] == [[vector(b"abc")], [vector(b"d")]]
+    ranks = post(server, "/rerank", model="echo", query="a b", texts=["c", "b a", "a"])
+    assert [(rank["index"], rank["score"]) for rank in ranks] == [(1, 1.0), (2, 0.5), (0, 0.0)]
+    lost = server.http.post("/rerank", json={"model": "echo", "query": '{"echo": {"fault": "exit:3"}}', "texts": ["a"]})
+    assert (lost.status_code, lost.json()["error"]["code"]) == (500, "worker_died")
 
 
 def test_a_hole_is_filled(server: Server, client: openai.OpenAI) -> None:
@@ -109,9 +121,7 @@ def test_a_hole_is_filled(server: Server, client: openai.OpenAI) -> None:
     found = post(server, "/infill", model="chat", **hole)
     assert found["tokens_predicted"] <= 8
     assert found["prompt"].endswith("<|fim_prefix|>def f(<|fim_suffix|>):\n    pass<|fim_middle|>")
-    same = client.completions.create(
-        model="chat", prompt="def f(", suffix="):\n    pass", temperature=0, max_tokens=8
-    )
+    same = client.completions.create(model="chat", prompt="def f(", suffix="):\n    pass", temperature=0, max_tokens=8)
     assert same.choices[0].text == found["content"]
 
 

@@ -196,7 +196,8 @@ def ranked(**body: Any) -> Any:
 
 
 def test_teis_form() -> None:
-    assert ranked(texts=DOCUMENTS) == [{"index": 1, "score": 3.0}, {"index": 2, "score": 0.5}, {"index": 0, "score": -2.0}]
+    found = ranked(texts=DOCUMENTS)
+    assert found == [{"index": 1, "score": 3.0}, {"index": 2, "score": 0.5}, {"index": 0, "score": -2.0}]
     assert ranked(texts=DOCUMENTS, return_text=True, top_n=1) == [{"index": 1, "score": 3.0, "text": "b"}]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -41,7 +41,8 @@ class Bench:
         assert isinstance(loaded, EmbedModel)
         self.model = loaded
         self.events: dict[int, list[Event]] = {}
-        self.engine = EmbedCore(loaded._context, keys.get("embd_normalize", 2), loaded._costs, None, 0.25, self, Vitals())
+        normalize = keys.get("embd_normalize", 2)
+        self.engine = EmbedCore(loaded._context, normalize, loaded._costs, None, 0.25, self, Vitals())
         self._id = 0
 
     def put(self, link: int, events: Sequence[Event]) -> None:
@@ -91,8 +92,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def mean() -> Iterator[Bench]:
-    yield Bench(vector_models.encoder())
+def mean() -> Bench:
+    return Bench(vector_models.encoder())
 
 
 MODELS = {
@@ -162,9 +163,7 @@ def test_vectors_of_tokens_are_normalised_only_on_request() -> None:
 
 @pytest.mark.parametrize("pooling", ["last", "none"])
 def test_an_input_longer_than_a_batch_is_computed_in_parts(pooling: str) -> None:
-    whole, parts = (
-        Bench(models.tiny(), task="embed", pooling=pooling, kv="f32", n_ubatch=rows) for rows in (512, 64)
-    )
+    whole, parts = (Bench(models.tiny(), task="embed", pooling=pooling, kv="f32", n_ubatch=rows) for rows in (512, 64))
     assert parts.model._context.rows == 64
     tokens = [at % 250 for at in range(300)]
     results = []
@@ -392,7 +391,8 @@ def test_a_request_dropped_between_the_parts_of_an_input_leaves_no_trace() -> No
     bench.engine.step()
     assert bench.engine.works[0].offset == 64
     bench.engine.obey(Drop((1, gone)))
-    np.testing.assert_allclose(bench.embed("once"), Bench(models.tiny(), task="embed", n_ubatch=64).embed("once"), **CLOSE)
+    fresh = Bench(models.tiny(), task="embed", n_ubatch=64)
+    np.testing.assert_allclose(bench.embed("once"), fresh.embed("once"), **CLOSE)
 
 
 def test_leaving_ends_who_waits_and_lets_finish_who_has_begun(mean: Bench) -> None:

@@ -24,7 +24,8 @@ from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbo
 from worker.turns import Turn
 
 _log = logging.getLogger(__name__)
-_LEAST = 32  # rows of a batch while others compute on these cores
+_LEAST = 64  # rows of a batch; fewer are slower (ENGINE.md, 4)
+_LONGEST = 0.5  # seconds of a batch: so long a cancel may have to wait, and rows that take longer gain nothing
 
 
 class EmbedCore:
@@ -110,10 +111,10 @@ class EmbedCore:
 
     @property
     def _rows(self) -> int:
-        """The most rows of a batch of several inputs; few while others wait for these cores."""
-        if self._turn is not None and self._turn.shared:
-            return self._costs.most(self._budget, 0, min(_LEAST, self.context.rows), self.context.rows)
-        return self.context.rows
+        """The most rows of a batch of several inputs, or of a part of one."""
+        shared = self._turn is not None and self._turn.shared
+        seconds = min(self._budget, _LONGEST) if shared else _LONGEST
+        return self._costs.most(seconds, 0, min(_LEAST, self.context.rows), self.context.rows)
 
     def _pack(self) -> list[Work]:
         """The requests of the next inputs, in order; a request with several inputs occurs several times."""
@@ -151,7 +152,7 @@ class EmbedCore:
         if work.offset == 0:
             self._post(work, work.begin())
             self.context.clear()
-        part = tokens[work.offset : work.offset + min(self._rows, self.context.n_batch)]
+        part = tokens[work.offset : work.offset + self._rows]
         self.context.fill([part], work.offset)
         if (seconds := self._decode()) is None:
             self._fail(work)

@@ -8,14 +8,14 @@ from supervisor import config
 from worker.failure import LoadError
 
 # llama.cpp gives these no memory: each text is computed whole, every token sees every other one
-ENCODERS = frozenset(
-    ("bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert", "modern-bert")
-    + ("gemma-embedding", "t5encoder")
-)
-_DRAFTERS = frozenset(("eagle3", "dflash"))
+ENCODERS = frozenset({
+    "bert", "modern-bert", "neo-bert", "eurobert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe",
+    "gemma-embedding", "t5encoder",
+})  # fmt: skip
 _UNSUITED = {  # what llama.cpp would abort on, or compute nonsense with
     "t5": "an encoder-decoder model is not supported",
-    **dict.fromkeys(_DRAFTERS, "a draft model is no model of its own"),
+    "eagle3": "a draft model is no model of its own",
+    "dflash": "a draft model is no model of its own",
 }
 
 

@@ -45,7 +45,7 @@ class EmbedText:
         found = [self._input(pieces, place, request.truncate) for pieces, place in pairs]
         rows = len(found) if self._pooled else sum(map(len, found))
         if 4 * self._width * rows > _MOST:
-            text = f"the answer would have {rows} vectors of {self._width} numbers; at most {_MOST} bytes in one request"
+            text = f"the answer would have {rows} vectors of {self._width} numbers; at most {_MOST} bytes are given"
             raise RequestError("invalid_value", text, param=request.field)
         return found
 

@@ -14,7 +14,7 @@ _EVENT = 2**20  # bytes of numbers in one event; a frame holds 16 of them
 
 
 class Work:
-    """`next` is the first input that is not computed, `offset` how many of its tokens are, if it takes several steps."""
+    """`next` is the first input that is not computed, `offset` how many of its tokens are computed already."""
 
     __slots__ = ("_normalize", "_parts", "_seconds", "begun", "next", "offset", "passages")
 
