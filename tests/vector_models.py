@@ -17,10 +17,14 @@ _HEADS, _LAYERS, _FF = 2, 2, 128
 _CLS, _SEP = 2, 3
 
 
-def encoder(pooling: PoolingType | None = PoolingType.MEAN, *, seed: int = 1, head: bool = True) -> str:
-    """A BERT with one token for each letter. A rank one has a classifier's head with one output, unless told not to."""
-    name = f"bert-{'unsaid' if pooling is None else pooling.name.lower()}{'' if head else '-headless'}"
-    return models.made(name, seed, lambda path: _bert(path, seed, pooling, head))
+def encoder(pooling: PoolingType | None = PoolingType.MEAN, *, head: bool = True, marks: bool = True) -> str:
+    """A BERT with one token for each letter. A rank one has a classifier's head with one output, unless told not to.
+
+    Without `marks` the header names no CLS and SEP, which such a vocabulary puts around every text.
+    """
+    said = "unsaid" if pooling is None else pooling.name.lower()
+    name = f"bert-{said}{'' if head else '-headless'}{'' if marks else '-markless'}"
+    return models.made(name, 1, lambda path: _bert(path, pooling, head, marks))
 
 
 def causal(pooling: PoolingType = PoolingType.LAST) -> str:
@@ -38,7 +42,7 @@ def fim(*, files: bool = True) -> str:
     return models.tiny(f"fim-{int(files)}", words=FIM if files else FIM[:3])
 
 
-def _bert(path: Path, seed: int, pooling: PoolingType | None, head: bool) -> None:
+def _bert(path: Path, pooling: PoolingType | None, head: bool, marks: bool) -> None:
     writer = gguf.GGUFWriter(path, "bert")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokens = [*words, *(f"▁{letter}" for letter in LETTERS), *LETTERS, "▁.", "▁,"]
@@ -52,9 +56,10 @@ def _bert(path: Path, seed: int, pooling: PoolingType | None, head: bool) -> Non
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_type_count(2)
-    writer.add_bos_token_id(_CLS)
-    writer.add_sep_token_id(_SEP)
-    writer.add_eos_token_id(_SEP)
+    if marks:
+        writer.add_bos_token_id(_CLS)
+        writer.add_sep_token_id(_SEP)
+        writer.add_eos_token_id(_SEP)
     writer.add_unk_token_id(1)
     writer.add_pad_token_id(0)
     shapes: dict[str, tuple[int, ...]] = {
@@ -72,7 +77,7 @@ def _bert(path: Path, seed: int, pooling: PoolingType | None, head: bool) -> Non
         shapes |= {f"{block}.ffn_down.weight": (WIDTH, _FF), f"{block}.ffn_down.bias": (WIDTH,)}
     if pooling is PoolingType.RANK and head:
         shapes |= {"cls.weight": (WIDTH, WIDTH), "cls.bias": (WIDTH,), "cls.output.weight": (1, WIDTH)}
-    models.finish(writer, seed, shapes)
+    models.finish(writer, 1, shapes)
 
 
 def _qwen3(path: Path) -> None:

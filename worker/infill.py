@@ -58,7 +58,7 @@ def tokens(infill: Infill, vocabulary: Vocabulary, n_ctx: int, n_batch: int) -> 
     prefix, suffix = _around(infill, vocabulary, min(room, n_batch))
     room -= len(prefix) + len(suffix)
     extra = _extra(infill, vocabulary, fim)
-    kept = extra[max(0, len(extra) - room) :] if room else []
+    kept = extra[max(0, len(extra) - room) :]
     return [*start, *kept, *name, fim.pre, *prefix, *prompt, fim.suf, *suffix, fim.mid]
 
 

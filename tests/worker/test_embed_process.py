@@ -53,6 +53,18 @@ def test_vectors_of_a_real_process() -> None:
         assert "Traceback" not in worker.stderr()
 
 
+def test_a_vocabulary_without_the_tokens_it_adds_kills_nobody() -> None:
+    """llama.cpp would abort."""
+    with Worker(ENTRY) as worker:
+        worker.load(Model(name="bert", path=vector_models.encoder(marks=False)))
+        link = worker.link()
+        assert isinstance(ask(link, embed(1, "a b"))[-1], Finished)
+        link.send(Tokenize(2, ("a b",), add_special=True))
+        tokens = link.event()
+        assert isinstance(tokens, Tokens)
+        assert len(tokens.tokens) == 2
+
+
 def test_a_process_that_leaves_tells_who_waits_and_goes_on_with_who_has_begun() -> None:
     with Worker(ENTRY) as worker:
         worker.load(Model(name="smol", path=models.smollm(), task="embed", n_ctx=512))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from supervisor.config import Model
@@ -64,6 +64,7 @@ def test_what_cannot_be_is_refused_for_good(header: Header, keys: dict[str, Any]
     assert error.value.permanent
 
 
+@example([2, 3, 1], 5, 8)
 @given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 50), st.integers(1, 8))
 def test_a_batch_takes_the_first_inputs_as_many_as_fit(lengths: list[int], rows: int, ids: int) -> None:
     count = packing.count(lengths, rows, ids)
