@@ -228,6 +228,10 @@ class Model(Table):
     mmap: bool = True
     mlock: bool = False
     chat_template: str = ""
+    task: Literal["auto", "generate", "embed", "rerank"] = "auto"
+    pooling: Literal["auto", "none", "mean", "cls", "last", "rank"] = "auto"
+    embd_normalize: Annotated[int, Meta(ge=-1, le=1000)] = 2
+    dimensions: tuple[Annotated[int, Meta(ge=1, le=65536)], ...] = ()
     worker: Entry = "worker.main:main"
     sampling: Sampling = Sampling()
 

@@ -52,7 +52,10 @@ class Phase(StrEnum):
 
 
 class Facts(Message, frozen=True):
-    """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready."""
+    """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready.
+
+    `task` and `pooling` are words of Model's keys of that name, "auto" decided; `infill`: it has FIM tokens.
+    """
 
     architecture: str = ""
     description: str = ""
@@ -71,6 +74,9 @@ class Facts(Message, frozen=True):
     sampling: Sampling = Sampling()
     load_ms: float = 0.0
     on_cpu: bool = True
+    task: str = "generate"
+    pooling: str = ""
+    infill: bool = False
 
 
 class ModelStatus(Message, frozen=True):

@@ -25,7 +25,7 @@ from worker.protocol import Event, Failed
 from worker.reply import Reply
 from worker.sampling import RANDOM_SEED, Candidates, Sampler
 from worker.scheduler import Limits, plan
-from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Vitals
+from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
 from worker.sequences import Pool, Sequence
 from worker.turns import Turn
 
@@ -98,8 +98,8 @@ class EngineCore:
                     self._turn.crowd = count
             case Leave(at):
                 self.leave_at = at
-            case Load():
-                raise AssertionError("a worker loads once")
+            case Load() | Passages():
+                raise AssertionError(f"no order for a worker that generates: {type(order).__name__}")
 
     def step(self) -> None:
         """One decode, if there is anything to compute."""

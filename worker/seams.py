@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from supervisor.config import Model, Parking
 from supervisor.control import Facts, Phase
-from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
+from worker.protocol import Chat, Embed, Event, Generate, Infill, Rerank, Text, Tokenize, Tokens
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine  # a standby has no use for it yet
@@ -47,6 +47,15 @@ class Job:
             return None
         machines = tuple(machine for each, machine in zip(self.keys, self.machines, strict=False) if each != key)
         return Job(keys[0], replace(self.request, siblings=tuple(id for _, id in keys[1:])), self.prompt, machines)
+
+
+@dataclass(frozen=True, slots=True)
+class Passages:
+    """A request for vectors whose inputs are token ids; `Accepted` has been sent for it."""
+
+    key: Key
+    request: Embed | Rerank
+    inputs: Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class Leave:
     at: float
 
 
-Order = Job | Drop | Load | Crowd | Leave
+Order = Job | Passages | Drop | Load | Crowd | Leave
 Inbox = queue.SimpleQueue[Order]  # bounded by the proxies' admission; switchboard.MAX_JOBS is the last resort
 
 
@@ -123,8 +132,11 @@ class TextSide(Protocol):
     def check(self, request: Generate) -> None:
         """Refuses what this model cannot sample."""
 
-    def prompt(self, prompt: Chat | Text) -> list[int]:
+    def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
         """The token ids of a prompt; refuses one that does not fit the context."""
+
+    def inputs(self, request: Embed | Rerank) -> list[list[int]]:
+        """The token ids of each input; refuses what this model gives no vectors of."""
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         """What splits the output of this request into content, reasoning and calls; None if it is only text."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Protocol
 
 import numpy as np
@@ -37,12 +38,15 @@ class Memory(Protocol):
 
 
 class Sequence:
-    """A sequence that runs. `tokens[:size]` is its text so far, `tokens[:held]` lies in the cache; -1: no id."""
+    """A sequence that runs. `tokens[:size]` is its text so far, `tokens[:held]` lies in the cache; id -1: not now.
 
-    __slots__ = ("held", "id", "size", "tokens")
+    `lane` is its place among those that run, from 0: what clients know as a slot.
+    """
 
-    def __init__(self, tokens: Several[int] | Ids, n_ctx: int, id: int = -1) -> None:
-        self.id = id
+    __slots__ = ("held", "id", "lane", "size", "tokens")
+
+    def __init__(self, tokens: Several[int] | Ids, n_ctx: int, id: int = -1, lane: int = 0) -> None:
+        self.id, self.lane = id, lane
         self.tokens: Ids = np.zeros(n_ctx, np.int32)
         self.size = len(tokens)
         self.tokens[: self.size] = tokens
@@ -92,6 +96,7 @@ class Pool:
         self._memory = memory
         self._free = list(range(ids))[::-1]
         self._kept: dict[int, None] = {}  # the least recently used first
+        self._lanes: set[int] = set()
 
     @property
     def room(self) -> int:
@@ -128,7 +133,7 @@ class Pool:
         for id in place.evict:
             self.evict(id)
         id = place.source if place.takes else self._free.pop()
-        sequence = Sequence(tokens, self.n_ctx, id)
+        sequence = Sequence(tokens, self.n_ctx, id, self._lane())
         sequence.held = place.length
         self.live.add(id)
         if place.takes:
@@ -185,6 +190,7 @@ class Pool:
     def close(self, sequence: Sequence, *, keep: bool = True) -> None:
         """The sequence runs no more; what the cache holds of it stays for reuse, unless `keep` is False."""
         self.live.remove(sequence.id)
+        self._lanes.remove(sequence.lane)
         if keep and sequence.held:
             self._kept[sequence.id] = None
         else:
@@ -205,6 +211,12 @@ class Pool:
         return bool(kept)
 
     # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _lane(self) -> int:
+        """The first free one."""
+        lane = next(lane for lane in count() if lane not in self._lanes)
+        self._lanes.add(lane)
+        return lane
 
     def _drop(self, id: int) -> None:
         self._memory.cut(id, 0)

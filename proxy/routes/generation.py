@@ -29,6 +29,8 @@ async def generate(request: Request, parse: Parse) -> Response:
     """Reads and parses the body, finds the model, and answers."""
     body = await inbound.json_body(request)
     plan = parse(body, context.of(request.scope).request_id)
+    if plan.fields.verbose and context.of(request.scope).admin:
+        plan = plan.explained()
     gate = inbound.gate(request, plan.fields.model)
     call = new_call(request, gate, plan.asks, plan.fields.stream)
     server = services.of(request).config.server
