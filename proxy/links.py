@@ -22,6 +22,8 @@ from worker import protocol
 from worker.protocol import (
     CallDelta,
     Cancel,
+    Count,
+    Counted,
     Delta,
     Detokenize,
     Event,
@@ -40,9 +42,9 @@ from worker.protocol import (
     Tokens,
 )
 
-Ask = Generate | Tokenize | Detokenize | Render
+Ask = Generate | Tokenize | Detokenize | Render | Count
 _TEXT = (Delta, Reasoning, CallDelta)
-_LAST = (Finished, Tokens, Rendered)  # what ends a request, Failed aside
+_LAST = (Finished, Tokens, Rendered, Counted)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
 _PROBABILITY_BYTES = 12  # the same of a token's probability
 HIGH_WATER = 2**20  # bytes not yet taken by the worker; above: its new requests get 429

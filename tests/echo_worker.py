@@ -163,12 +163,14 @@ class EchoText:
         pass
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
-        text = self.render(prompt) if isinstance(prompt, Chat) else user_text(prompt)
-        tokens = list(text.encode())
+        tokens = self.tokens(prompt)
         if len(tokens) >= self._n_ctx:
             reason = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
             raise RequestError("context_length_exceeded", reason, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
+
+    def tokens(self, prompt: Chat | Text) -> list[int]:
+        return list((self.render(prompt) if isinstance(prompt, Chat) else user_text(prompt)).encode())
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         raw = split(user_text(request.prompt), Options())[0].raw

@@ -16,6 +16,8 @@ from worker.links import Link
 from worker.protocol import (
     Accepted,
     Cancel,
+    Count,
+    Counted,
     Detokenize,
     Event,
     Failed,
@@ -65,7 +67,7 @@ class Desk:
     def close(self) -> None:
         self._helper.shutdown(wait=False, cancel_futures=True)
 
-    def _perform(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
+    def _perform(self, link: Link, request: Generate | Tokenize | Detokenize | Render | Count) -> None:
         try:
             self._do(link, request)
         except RequestError as error:
@@ -75,7 +77,7 @@ class Desk:
             text = "the worker could not read this request"
             self._answer(link, [Failed(id, "internal_error", text) for id in _ids(request)])
 
-    def _do(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
+    def _do(self, link: Link, request: Generate | Tokenize | Detokenize | Render | Count) -> None:
         match request:
             case Generate():
                 self._generate(link, request)
@@ -85,6 +87,8 @@ class Desk:
                 self._answer(link, [Rendered(request.id, self._text.detokenize(request.tokens))])
             case Render():
                 self._answer(link, [Rendered(request.id, self._text.render(request.chat))])
+            case Count():
+                self._answer(link, [Counted(request.id, len(self._text.tokens(request.chat)))])
 
     def _generate(self, link: Link, request: Generate) -> None:
         if self.leaving:
@@ -104,7 +108,7 @@ class Desk:
             self._inbox.put(job)
 
 
-def _ids(request: Generate | Tokenize | Detokenize | Render) -> tuple[int, ...]:
+def _ids(request: Generate | Tokenize | Detokenize | Render | Count) -> tuple[int, ...]:
     """The ids under which a request is answered."""
     return (request.id, *request.siblings) if isinstance(request, Generate) else (request.id,)
 

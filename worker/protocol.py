@@ -56,6 +56,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parse_tools: calls of the chat's tools are split out of the text; parallel_tool_calls: False ends after the first,
     None does so where the chat template shows no second one.
     reasoning_format: "auto" and "deepseek" split reasoning out, "none" does not, "deepseek-legacy" only unstreamed.
+    priority: of the key that asks; larger ones go first where a choice must be made.
     """
 
     id: int
@@ -74,6 +75,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parse_tools: bool = False
     parallel_tool_calls: bool | None = None
     reasoning_format: str = "none"
+    priority: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -101,6 +103,13 @@ class Detokenize(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 class Render(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """Apply the chat template; answered by Rendered."""
+
+    id: int
+    chat: Chat
+
+
+class Count(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """How many tokens this conversation is as a prompt, of any length; answered by Counted."""
 
     id: int
     chat: Chat
@@ -232,10 +241,17 @@ class CallDelta(msgspec.Struct, frozen=True, array_like=True, tag=20):
     tokens: int = 1
 
 
-Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render
+class Counted(msgspec.Struct, frozen=True, array_like=True, tag=29):
+    """The answer to Count."""
+
+    id: int
+    tokens: int
+
+
+Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Count
 Event = (
     Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
-    | Reasoning | CallStart | CallDelta
+    | Reasoning | CallStart | CallDelta | Counted
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -119,6 +119,9 @@ class TextSide(Protocol):
     def prompt(self, prompt: Chat | Text) -> list[int]:
         """The token ids of a prompt; refuses one that does not fit the context."""
 
+    def tokens(self, prompt: Chat | Text) -> list[int]:
+        """The same of a prompt of any length."""
+
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         """What splits the output of this request into content, reasoning and calls; None if it is only text."""
 

@@ -40,7 +40,15 @@ class LlamaText:
         chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
-        """Raises RequestError: template_error, invalid_value, context_length_exceeded."""
+        """Raises RequestError: as `tokens`, context_length_exceeded."""
+        tokens = self.tokens(prompt)
+        if len(tokens) >= self._n_ctx:
+            text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
+            raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
+        return tokens
+
+    def tokens(self, prompt: Chat | Text) -> list[int]:
+        """Raises RequestError: template_error, invalid_value."""
         pieces: Sequence[tuple[str, bool] | int]
         if isinstance(prompt, Chat):
             pieces = self._template.pieces(prompt)
@@ -50,9 +58,6 @@ class LlamaText:
         tokens = self._vocabulary.prompt(pieces)
         if not tokens:
             raise RequestError("invalid_value", "the prompt is empty", param="prompt")
-        if len(tokens) >= self._n_ctx:
-            text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
-            raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:

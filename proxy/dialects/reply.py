@@ -6,14 +6,15 @@ Both are made from the same Tally, so a streamed answer put together is the unst
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from proxy.dialects import results
+from proxy.dialects.answer import Answer, Indexed
 from proxy.dialects.fields import Fields
 from proxy.dialects.logprobs import Offsets
 from proxy.sse import DONE, record
@@ -33,7 +34,6 @@ from worker.protocol import (
 )
 
 Part = Reasoning | CallStart | CallDelta  # what of a reply is no content
-Indexed = Iterable[tuple[int, Event]]  # events with the number of their choice
 encode = msgspec.json.Encoder().encode
 
 
@@ -79,10 +79,8 @@ class Choice:
         )
 
 
-class Reply(ABC):
+class Reply(Answer):
     """One answer with one choice per request of the call. Children give the shapes."""
-
-    asks_probs = False  # whether choices have logprobs even if no token has
 
     def __init__(self, model: str, fields: Fields, openings: list[str], created: int | None = None) -> None:
         self.fields = fields
@@ -106,10 +104,6 @@ class Reply(ABC):
     @abstractmethod
     def last(self, index: int) -> bytes:
         """The record that ends a choice."""
-
-    @abstractmethod
-    def object(self) -> dict[str, Any]:
-        """The answer as one object."""
 
     def part(self, index: int, event: Part, extra: bytes) -> bytes:
         """The record of reasoning or of a call, where the dialect has them; `extra` as for text."""
@@ -250,9 +244,10 @@ class Plan:
     fields: Fields
     asks: list[Generate]
     openings: list[str]
-    kind: type[Reply]
+    kind: Callable[[str, Fields, list[str]], Answer]
 
-    def reply(self, model: str) -> Reply:
+    def reply(self, model: str) -> Answer:
+        """`model` is the name of the one that serves it."""
         reply = self.kind(model, self.fields, self.openings)
         reply.asks_probs = self.asks[0].n_probs >= 0
         return reply

@@ -1,4 +1,4 @@
-"""How a parsed request becomes an answer: one object, or a stream. The same for every dialect of the OpenAI family."""
+"""How a parsed request becomes an answer: one object, or a stream. The same for every dialect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from proxy import context, services
 from proxy.calls import Call
 from proxy.connected import Connected
-from proxy.dialects.reply import Plan, Reply
+from proxy.dialects.answer import Answer
+from proxy.dialects.reply import Plan
 from proxy.errors import ApiError
 from proxy.gate import Gate, Wait
 from proxy.links import Ask
@@ -62,6 +63,7 @@ class Whole(Response):
         call, reply = self.call, self.plan.reply(self.call.gate.name)
         async with Connected(receive), aclosing(call.batches()) as batches:
             async for events in batches:
+                reply.load_ms = call.load_ms or 0.0
                 reply.collect((call.index(event), event) for event in events)
         await inbound.answer(reply.object())(scope, receive, send)
 
@@ -74,6 +76,7 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = self.plan.fields.sse_ping_interval
+        answer = self.plan.reply(self.call.gate.name)
         stream = EventStream(
             send,
             ping=self.server.sse_ping_interval if asked is None else max(0, asked),
@@ -81,21 +84,23 @@ class Stream(Response):
             patience=self.server.stream_backlog_timeout,
             note=self.call.note,
             stalled=context.of(scope).cut,
+            framing=answer.framing,
         )
         async with Connected(receive), stream:
             try:
-                await self._write(stream, self.plan.reply(self.call.gate.name))
+                await self._write(stream, answer)
             except ApiError as error:
                 if not stream.opened:
                     raise
-                await stream.fail(error)
+                await stream.close(answer.failure(error))
 
-    async def _write(self, stream: EventStream, reply: Reply) -> None:
+    async def _write(self, stream: EventStream, answer: Answer) -> None:
         call = self.call
         async with aclosing(call.batches()) as batches:
             async for events in batches:
-                data = reply.records([(call.index(event), event) for event in events])
-                if reply.done:
+                answer.load_ms = call.load_ms or 0.0
+                data = answer.records([(call.index(event), event) for event in events])
+                if answer.done:
                     await stream.close(data)
                 elif data:
                     await stream.write(data)

@@ -1,0 +1,32 @@
+"""Anthropic's routes. API.md, 8."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy.dialects import anthropic
+from proxy.routes import inbound
+from proxy.routes.generation import generate, new_call, only_event
+from worker.protocol import Counted
+
+
+async def messages(request: Request) -> Response:
+    return await generate(request, anthropic.parse)
+
+
+async def count_tokens(request: Request) -> Response:
+    body = await inbound.json_body(request)
+    ask, gate = anthropic.count(body), inbound.gate(request, body.get("model"))
+    event = await only_event(request, new_call(request, gate, [ask]))
+    assert isinstance(event, Counted)
+    return inbound.answer(anthropic.counted(event))
+
+
+ROUTES = [
+    Route("/v1/messages", messages, methods=["POST"]),
+    Route("/messages", messages, methods=["POST"]),
+    Route("/v1/messages/count_tokens", count_tokens, methods=["POST"]),
+    Route("/messages/count_tokens", count_tokens, methods=["POST"]),
+]
