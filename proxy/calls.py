@@ -17,10 +17,13 @@ from worker.protocol import Accepted, Event
 
 
 class Call:
-    """Requests that one client sends to one model together. `queue_ms`, `load_ms`: None until the worker accepts."""
+    """Requests that one client sends to one model together. `queue_ms`, `load_ms`: None until the worker accepts.
 
-    def __init__(self, gate: Gate, asks: Sequence[Ask], wait: Wait) -> None:
-        self.gate, self.wait = gate, wait
+    `kept`: for how many seconds the client wants the model kept after its last use, if it says so.
+    """
+
+    def __init__(self, gate: Gate, asks: Sequence[Ask], wait: Wait, kept: float | None = None) -> None:
+        self.gate, self.wait, self.kept = gate, wait, kept
         self.queue_ms: float | None = None
         self.load_ms: float | None = None
         self._asks = asks
@@ -34,6 +37,8 @@ class Call:
         """
         for last in (False, True):
             async with await self.gate.acquire(self.wait) as self._lease:
+                if self.kept is not None:
+                    self._lease.generation.keep(self.kept)
                 stream = self._lease.stream
                 try:
                     stream.send(self._asks)

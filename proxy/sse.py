@@ -14,6 +14,7 @@ from typing import Any
 from starlette.types import Send
 
 DONE = b"data: [DONE]\n\n"
+_LINE_ENDS = [(char.encode(), rb"\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
 _HEAD = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -25,6 +26,13 @@ def record(data: bytes) -> bytes:
 def event(name: str, data: bytes) -> bytes:
     """A record with a name."""
     return b"event: %b\n%b" % (name.encode(), record(data))
+
+
+def line(data: bytes) -> bytes:
+    """`data` is JSON on one line, and on one for clients that take any of Unicode's line ends for one, too."""
+    for char, escape in _LINE_ENDS:
+        data = data.replace(char, escape)
+    return data + b"\n"
 
 
 def comment(text: str) -> bytes:

@@ -112,6 +112,7 @@ class Server(Table):
     stream_hold: Duration = 20.0
     stream_backlog: Size = 2**20
     stream_backlog_timeout: PositiveDuration = 30.0
+    ollama_version: Annotated[str, Meta(min_length=1)] = "0.13.0"
     proxy: Entry = "proxy.main:main"
 
 
@@ -137,6 +138,7 @@ class Admission(Table):
     max_wait: Duration = 10.0
     queue_timeout: Duration = 600.0
     restart_hold: Duration = 5.0
+    keep_alive_max: Duration = 0.0
 
 
 class Placement(Table):
@@ -201,6 +203,7 @@ class Model(Table):
     aliases: tuple[Name, ...] = ()
     preload: bool = False
     pin: bool = False
+    idle_timeout: Duration = 0.0
     n_ctx: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 4096
     parallel: Annotated[int, Meta(ge=1, le=200)] = 4
     n_gpu_layers: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = -1

@@ -93,6 +93,7 @@ class ModelStatus(Message, frozen=True):
     loaded_at: float | None = None
     log_tail: tuple[str, ...] = ()
     facts: Facts | None = None
+    idle_timeout: float = -1.0  # seconds after its last use in which it goes by itself; negative: never
 
 
 # -- root → any child ---------------------------------------------------------------------------------------------
@@ -205,6 +206,14 @@ class Activity(Message, frozen=True):
     in_flight: int
 
 
+class KeepAlive(Message, frozen=True):
+    """A client wants the model kept for so many seconds after its last use; negative: for ever."""
+
+    model: str
+    generation: int
+    seconds: float
+
+
 class Drained(Message, frozen=True):
     """Nothing is in flight on this generation, and nothing new will be admitted."""
 
@@ -297,7 +306,7 @@ FromRoot = (
     | ConfigureWorker | Peer | Neighbours
 )  # fmt: skip
 ToRoot = (
-    Listening | Want | Unwant | Activity | Drained | Busy | LinkBroken | ModelCommand | ShutDown
+    Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
     | Pong | Ready | LoadFailed
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from supervisor.control import (
     Busy,
     ConfigureProxy,
     Drained,
+    KeepAlive,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -37,7 +38,7 @@ from supervisor.timers import Timers
 
 log = logging.getLogger("root")
 
-ProxyMessage = Want | Unwant | Activity | Drained | Busy | LinkBroken | ModelCommand
+ProxyMessage = Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand
 
 _POLICY = config.Restart(window=60.0, max_deaths=4)  # the fifth death within a minute is the root's own
 
@@ -137,7 +138,7 @@ class Proxies:
                 self.models.proxy_gone(ward)  # counts as drained
             case Ready() | LoadFailed():
                 log.error("a worker's message from a proxy %s", facts(role=ward.role))
-            case Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
+            case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:
                 assert_never(message)

@@ -15,6 +15,7 @@ from supervisor.control import (
     ConfigureWorker,
     Drained,
     Facts,
+    KeepAlive,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -156,7 +157,7 @@ class Workers:
                     self.lives.worker_refused(model, message)
             case Listening() | Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self._out_of_place(ward, message)
-            case ShutDown():
+            case KeepAlive() | ShutDown():
                 self._out_of_place(ward, message)
             case _:
                 assert_never(message)

@@ -31,16 +31,27 @@ async def generate(request: Request, parse: Parse) -> Response:
     body = await inbound.json_body(request)
     plan = parse(body, context.of(request.scope).request_id)
     gate = inbound.gate(request, plan.fields.model)
-    call = new_call(request, gate, plan.asks, plan.fields.stream)
+    return answer(request, new_call(request, gate, plan.asks, plan.fields.stream, plan.fields.kept), plan)
+
+
+def answer(request: Request, call: Call, plan: Plan) -> Response:
+    """The answer that a plan asks for."""
     server = services.of(request).config.server
     return Stream(call, plan, server) if plan.fields.stream else Whole(call, plan)
 
 
-def new_call(request: Request, gate: Gate, asks: Sequence[Ask], stream: bool = False) -> Call:
-    """A call for this request; only a stream has a reader that can be slow."""
+def new_call(
+    request: Request,
+    gate: Gate,
+    asks: Sequence[Ask],
+    stream: bool = False,
+    kept: float | None = None,
+    kind: type[Call] = Call,
+) -> Call:
+    """A call for this request; only a stream has a reader that can be slow. `kept`: see Call."""
     who, server = context.of(request.scope), services.of(request).config.server
     limit = server.stream_backlog if stream else MAX_FRAME
-    who.call = Call(gate, asks, Wait(limit, who.cut, inbound.autoload(request), who.admin))
+    who.call = kind(gate, asks, Wait(limit, who.cut, inbound.autoload(request), who.admin), kept)
     return who.call
 
 
