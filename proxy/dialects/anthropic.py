@@ -13,7 +13,7 @@ from proxy.dialects.anthropic_reply import MessageReply
 from proxy.dialects.fields import MAX_STOPS, Tokens, bad, typed
 from proxy.dialects.reply import Plan
 from proxy.errors import BadRequest
-from worker.protocol import Count, Counted
+from worker.protocol import Counted
 
 MAX_TOKENS = 4096  # where a request does not say
 _OWN = ("messages", "system", "tools", "tool_choice", "thinking", "stop_sequences", "output_config", "n", "n_cmpl")
@@ -66,11 +66,6 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
     for index, raw in enumerate(request.messages):
         anthropic_messages.message(raw, ("messages", index), found)
     return translated.plan(_chat(body, request), found, request_id, partial(MessageReply, request_id))
-
-
-def count(body: dict[str, Any]) -> Count:
-    """The body of the same request, of which only the conversation counts. Raises as `parse`."""
-    return Count(id=0, chat=translated.chat(parse(body, "")))
 
 
 def counted(answer: Counted) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class MessageReply(Single):
         match step:
             case Opened(block):
                 return _record("content_block_start", index=index, content_block=_content(block, whole=False))
+            case Grown(block, text) if not text:
+                return b""  # probabilities, which have no place here
             case Grown(block, text):
                 kind, name = _DELTAS[block.kind]
                 return _record("content_block_delta", index=index, delta={"type": kind, name: text})

@@ -5,11 +5,11 @@ Streamed and unstreamed answers are both made from these steps, so they cannot d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from worker.protocol import CallDelta, CallStart, Delta, Event, Reasoning
+from worker.protocol import CallDelta, CallStart, Delta, Event, Probability, Reasoning
 
 
 class Kind(Enum):
@@ -20,13 +20,14 @@ class Kind(Enum):
 
 @dataclass
 class Block:
-    """`id` and `name` are of a call, and `texts` then its arguments."""
+    """`id` and `name` are of a call, and `texts` then its arguments; `probs` are of text, where they were asked for."""
 
     index: int
     kind: Kind
     id: str = ""
     name: str = ""
     texts: list[str] = field(default_factory=list)
+    probs: list[Probability] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -42,6 +43,7 @@ class Opened:
 class Grown:
     block: Block
     text: str
+    probs: Sequence[Probability] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Blocks:
             for step in self._steps(event):
                 last = steps[-1] if steps else None
                 if isinstance(step, Grown) and isinstance(last, Grown):
-                    steps[-1] = Grown(last.block, last.text + step.text)
+                    steps[-1] = Grown(last.block, last.text + step.text, (*last.probs, *step.probs))
                 else:
                     steps.append(step)
         return steps
@@ -87,7 +89,7 @@ class Blocks:
     def _steps(self, event: Event) -> Iterator[Step]:
         match event:
             case Delta():
-                yield from self._grow(Kind.TEXT, event.text)
+                yield from self._grow(Kind.TEXT, event.text, event.probs or ())
             case Reasoning():
                 yield from self._grow(Kind.REASONING, event.text)
             case CallStart():
@@ -99,14 +101,15 @@ class Blocks:
             case _:
                 pass
 
-    def _grow(self, kind: Kind, text: str) -> Iterator[Step]:
-        if not text:
+    def _grow(self, kind: Kind, text: str, probs: Sequence[Probability] = ()) -> Iterator[Step]:
+        if not text and not probs:
             return
         if self._open is None or self._open.kind is not kind:
             yield from self._begin(kind)
         assert self._open is not None
         self._open.texts.append(text)
-        yield Grown(self._open, text)
+        self._open.probs += probs
+        yield Grown(self._open, text, probs)
 
     def _begin(self, kind: Kind, id: str = "", name: str = "") -> Iterator[Step]:
         yield from self.finish()

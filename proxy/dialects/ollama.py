@@ -78,14 +78,13 @@ class Generate(Common, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Parsed:
-    """A request. `plan` None: it only loads its model, or unloads it. `truncate`: old messages may be left out."""
+    """A request. `plan` None: it only loads its model, or unloads it."""
 
     fields: Fields
     stream: bool
     shape: Shape
     plan: Plan | None
     thinks: bool = False
-    truncate: bool = False
 
 
 def chat(body: dict[str, Any], request_id: str) -> Parsed:
@@ -97,8 +96,8 @@ def chat(body: dict[str, Any], request_id: str) -> Parsed:
     found = translated.Conversation()
     for index, message in enumerate(request.messages):
         _add(message, f"messages[{index}]", found)
-    plan = translated.plan(fields, found, request_id, partial(OllamaReply, shape))
-    return Parsed(plan.fields, request.stream, shape, plan, request.thinks, request.truncate)
+    plan = translated.plan(fields, found, request_id, partial(OllamaReply, shape), truncates=request.truncate)
+    return Parsed(plan.fields, request.stream, shape, plan, request.thinks)
 
 
 def generate(body: dict[str, Any], request_id: str) -> Parsed:

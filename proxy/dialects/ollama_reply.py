@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, assert_never
 
 from proxy.dialects import error_shapes, logprobs, partial_json
-from proxy.dialects.answer import Indexed
 from proxy.dialects.blocks import Block, Closed, Grown, Kind, Opened, Step
 from proxy.dialects.fields import Fields
 from proxy.dialects.ollama_names import shown
@@ -17,7 +16,7 @@ from proxy.dialects.reply import encode
 from proxy.dialects.single import Single
 from proxy.errors import ApiError
 from proxy.sse import NDJSON, line
-from worker.protocol import Delta, Probability
+from worker.protocol import Probability
 
 _REASONS = {"limit": "length", "context": "length"}
 
@@ -57,26 +56,20 @@ class OllamaReply(Single):
         super().__init__(model, fields)
         self._shape = shape
         self._began = time.monotonic()
-        self._probs: list[Probability] = []
-
-    def records(self, events: Indexed) -> bytes:
-        return super().records(self._weighed(events))
-
-    def collect(self, events: Indexed) -> None:
-        super().collect(self._weighed(events))
 
     def object(self) -> dict[str, Any]:
         text, thinking = self.blocks.text(Kind.TEXT), self.blocks.text(Kind.REASONING)
         calls = [_call(block) for block in self.blocks.all if block.kind is Kind.CALL]
-        return head(self.model) | self._shape(text, thinking, calls) | self._logprobs() | self._figures()
+        probs = _logprobs([token for block in self.blocks.all for token in block.probs])
+        return head(self.model) | self._shape(text, thinking, calls) | probs | self._figures()
 
     def begin(self) -> bytes:
         return b""
 
     def step(self, step: Step) -> bytes:
         match step:
-            case Grown(block, text) if block.kind is Kind.TEXT:
-                return self._line(self._shape(text) | self._logprobs())
+            case Grown(block, text, probs) if block.kind is Kind.TEXT:
+                return self._line(self._shape(text) | _logprobs(probs))
             case Grown(block, text) if block.kind is Kind.REASONING:
                 return self._line(self._shape("", text))
             case Closed(block) if block.kind is Kind.CALL:
@@ -87,7 +80,7 @@ class OllamaReply(Single):
                 assert_never(step)
 
     def end(self) -> bytes:
-        return self._line(self._shape("") | self._logprobs(), **self._figures())
+        return self._line(self._shape(""), **self._figures())
 
     def failure(self, error: ApiError) -> bytes:
         return line(encode(error_shapes.ollama(error, "")[1]))
@@ -109,16 +102,9 @@ class OllamaReply(Single):
             "eval_duration": predicted,
         }
 
-    def _weighed(self, events: Indexed) -> Indexed:
-        """The same events; the probabilities among them are kept for the next line with text."""
-        for index, event in events:
-            if isinstance(event, Delta) and event.probs:
-                self._probs += event.probs
-            yield index, event
 
-    def _logprobs(self) -> dict[str, Any]:
-        found, self._probs = self._probs, []
-        return {"logprobs": logprobs.content(found, after=False)} if found else {}
+def _logprobs(probs: Sequence[Probability]) -> dict[str, Any]:
+    return {"logprobs": logprobs.content(probs, after=False)} if probs else {}
 
 
 def head(model: str) -> dict[str, Any]:

@@ -239,12 +239,16 @@ class Reply(Answer):
 
 @dataclass(frozen=True)
 class Plan:
-    """A request, parsed: what goes to the worker, and how the answer is made."""
+    """A request, parsed: what goes to the worker, and how the answer is made.
+
+    `truncates`: old messages may be left out where the context is too small.
+    """
 
     fields: Fields
     asks: list[Generate]
     openings: list[str]
     kind: Callable[[str, Fields, list[str]], Answer]
+    truncates: bool = False
 
     def reply(self, model: str) -> Answer:
         """`model` is the name of the one that serves it."""

@@ -17,7 +17,6 @@ from proxy.dialects.answer import Answer
 from proxy.dialects.fields import Fields
 from proxy.dialects.reply import Plan
 from proxy.errors import ApiError
-from worker.protocol import Chat
 
 _MESSAGE = re.compile(r"messages\[(\d+)\]")
 
@@ -35,7 +34,12 @@ class Conversation:
 
 
 def plan(
-    body: dict[str, Any], conversation: Conversation, request_id: str, kind: Callable[[str, Fields], Answer]
+    body: dict[str, Any],
+    conversation: Conversation,
+    request_id: str,
+    kind: Callable[[str, Fields], Answer],
+    *,
+    truncates: bool = False,
 ) -> Plan:
     """The plan of a chat completion, with another answer. `body` lacks only the messages. Raises BadRequest, …"""
     try:
@@ -43,14 +47,7 @@ def plan(
     except ApiError as error:
         _place(error, conversation.places)
         raise
-    return Plan(found.fields, found.asks, [], lambda model, fields, _: kind(model, fields))
-
-
-def chat(plan: Plan) -> Chat:
-    """The conversation that a plan would send."""
-    prompt = plan.asks[0].prompt
-    assert isinstance(prompt, Chat)
-    return prompt
+    return Plan(found.fields, found.asks, [], lambda model, fields, _: kind(model, fields), truncates)
 
 
 def parts(texts: list[str]) -> str | list[dict[str, Any]]:

@@ -8,8 +8,7 @@ from starlette.routing import Route
 
 from proxy.dialects import anthropic
 from proxy.routes import inbound
-from proxy.routes.generation import generate, new_call, only_event
-from worker.protocol import Counted
+from proxy.routes.generation import count, generate
 
 
 async def messages(request: Request) -> Response:
@@ -17,11 +16,7 @@ async def messages(request: Request) -> Response:
 
 
 async def count_tokens(request: Request) -> Response:
-    body = await inbound.json_body(request)
-    ask, gate = anthropic.count(body), inbound.gate(request, body.get("model"))
-    event = await only_event(request, new_call(request, gate, [ask]))
-    assert isinstance(event, Counted)
-    return inbound.answer(anthropic.counted(event))
+    return inbound.answer(anthropic.counted(await count(request, anthropic.parse)))
 
 
 ROUTES = [

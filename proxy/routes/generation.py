@@ -20,8 +20,9 @@ from proxy.gate import Gate, Wait
 from proxy.links import Ask
 from proxy.routes import inbound
 from proxy.sse import EventStream
+from proxy.truncation import Truncated
 from supervisor.config import Server
-from worker.protocol import MAX_FRAME, Event
+from worker.protocol import MAX_FRAME, Chat, Count, Counted, Event
 
 Parse = Callable[[dict[str, Any], str], Plan]
 
@@ -30,13 +31,25 @@ async def generate(request: Request, parse: Parse) -> Response:
     """Reads and parses the body, finds the model, and answers."""
     body = await inbound.json_body(request)
     plan = parse(body, context.of(request.scope).request_id)
+    return generate_from(request, inbound.gate(request, plan.fields.model), plan)
+
+
+async def count(request: Request, parse: Parse) -> Counted:
+    """The tokens of a chat's prompt, by the body that would generate from it."""
+    body = await inbound.json_body(request)
+    plan = parse(body, context.of(request.scope).request_id)
+    ask = plan.asks[0]
+    assert isinstance(ask.prompt, Chat)
     gate = inbound.gate(request, plan.fields.model)
-    return answer(request, new_call(request, gate, plan.asks, plan.fields.stream, plan.fields.kept), plan)
+    event = await only_event(request, new_call(request, gate, [Count(0, ask.prompt)], kept=plan.fields.kept))
+    assert isinstance(event, Counted)
+    return event
 
 
-def answer(request: Request, call: Call, plan: Plan) -> Response:
+def generate_from(request: Request, gate: Gate, plan: Plan) -> Response:
     """The answer that a plan asks for."""
-    server = services.of(request).config.server
+    server, kind = services.of(request).config.server, Truncated if plan.truncates else Call
+    call = new_call(request, gate, plan.asks, plan.fields.stream, plan.fields.kept, kind)
     return Stream(call, plan, server) if plan.fields.stream else Whole(call, plan)
 
 

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy import context, services
-from proxy.calls import Call
 from proxy.connected import Connected
 from proxy.dialects import ollama, ollama_models, ollama_names
 from proxy.dialects.ollama_models import About
@@ -22,9 +21,8 @@ from proxy.dialects.results import FINGERPRINT
 from proxy.errors import ApiError, BadRequest
 from proxy.gate import Gate
 from proxy.routes import inbound
-from proxy.routes.generation import answer, new_call
+from proxy.routes.generation import generate_from, new_call
 from proxy.sse import NDJSON
-from proxy.truncation import Truncated
 from supervisor.control import State
 
 _LOADED = {State.READY, State.DRAINING}
@@ -67,9 +65,7 @@ async def _generate(request: Request, parse: Callable[[dict[str, Any], str], oll
         raise BadRequest(f'"{gate.name}" does not support thinking', "think")
     if parsed.plan is None:
         return await _only_load(request, parsed, gate)
-    kind = Truncated if parsed.truncate else Call
-    call = new_call(request, gate, parsed.plan.asks, parsed.stream, parsed.fields.kept, kind)
-    return answer(request, call, parsed.plan)
+    return generate_from(request, gate, parsed.plan)
 
 
 async def _only_load(request: Request, parsed: ollama.Parsed, gate: Gate) -> Response:
