@@ -5,6 +5,7 @@ Cors       which pages may read the answer; OPTIONS
 Catch      exceptions → answers
 Slash      one trailing slash is dropped
 Auth       who asks
+Upstream   /upstream/MODEL/PATH is PATH with that model
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from proxy.auth import PUBLIC, Auth
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import anthropic, health, llama, models, ollama, openai, props, ui
+from proxy.routes import anthropic, health, llama, llama_swap, models, ollama, openai, props, ui
 from proxy.services import Services
+from proxy.upstream import PREFIX, Upstream
 
 ROUTES = [
     *health.ROUTES,
@@ -30,6 +32,7 @@ ROUTES = [
     *llama.ROUTES,
     *anthropic.ROUTES,
     *ollama.ROUTES,
+    *llama_swap.ROUTES,
     *ui.ROUTES,
 ]
 
@@ -48,6 +51,7 @@ def create_app(services: Services) -> Starlette:
             Middleware(Catch),
             Middleware(Slash),
             Middleware(Auth, config=services.config, public=public),
+            Middleware(Upstream, config=services.config),
         ],
         exception_handlers={HTTPException: _pass_on},
     )
@@ -64,7 +68,8 @@ class Slash:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].endswith("/") and scope["path"] != "/":
+        path = scope["path"]
+        if path.endswith("/") and path != "/" and not path.startswith(PREFIX):
             scope["path"] = scope["path"][:-1]
         await self.app(scope, receive, send)
 

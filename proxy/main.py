@@ -40,6 +40,7 @@ from supervisor.control import (
     Ping,
     Pong,
     Reopen,
+    Ring,
     ShutDown,
     Shutdown,
     Stop,
@@ -83,6 +84,7 @@ class Proxy:
         await self.stopped.wait()
         self._server.finish()
         await serving
+        services.logs.close()
         return 0
 
     def handle(self, message: FromRoot, fds: list[int]) -> None:
@@ -99,6 +101,8 @@ class Proxy:
                 self.shut_down(message.deadline)
             case Stop():
                 self.stopped.set()
+            case Ring():
+                self.services.result().logs.take(message.source, fds[0])
             case ConfigureWorker() | Peer() | Neighbours():
                 raise AssertionError(f"a worker's message to a proxy: {message}")
             case _:
@@ -124,7 +128,7 @@ class Proxy:
         services = self.services.result()
         services.models.shut_down(deadline)
         if not services.stopping:
-            services.stopping = True
+            services.stopping = services.logs.ended = True
             title.set(self.role, "shutting down")
             if self._server is not None:
                 self._server.stop_accepting()

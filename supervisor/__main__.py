@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from supervisor import config, configfile, listeners, log
+from supervisor import config, configfile, listeners, log, ring
 
 _DEFAULT = "conf/models.toml"
 
@@ -44,7 +44,8 @@ def check(settings: config.Config) -> int:
 
 def run(settings: config.Config) -> int:
     """Runs the server until it is told to stop."""
-    log.setup("root")
+    own = ring.create()
+    log.setup("root", own)
     log.set_level(settings.log.level)
     # OpenMP reads this when it loads: threads that spin for long starve the other workers on the same cores
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -57,7 +58,7 @@ def run(settings: config.Config) -> int:
     from supervisor.tree import Tree
 
     try:
-        return Tree(settings, sockets).run()
+        return Tree(settings, sockets, own).run()
     finally:
         listeners.close_all(sockets)
 

@@ -135,6 +135,12 @@ class Attach(Message, frozen=True):
     generation: int
 
 
+class Ring(Message, frozen=True):
+    """One descriptor comes along: the ring (supervisor/ring.py) with the last lines of `source`, a process's role."""
+
+    source: str
+
+
 class Drain(Message, frozen=True):
     """Admit nobody new to this model. Answer Drained when nothing is in flight; with `if_idle`, or Busy at once.
 
@@ -303,7 +309,7 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Peer | Neighbours
+    | ConfigureWorker | Peer | Neighbours | Ring
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import socket
 import time
@@ -24,6 +25,7 @@ from supervisor.control import (
     ModelStatus,
     Pong,
     Ready,
+    Ring,
     ShutDown,
     Shutdown,
     ToRoot,
@@ -75,6 +77,7 @@ class Proxies:
         self._serving: dict[Ward, float] = {}
         self._draw = random.Random()
         self._shutting_down = False
+        self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
         self.models: Models
 
     def start(self, models: Models) -> None:
@@ -89,6 +92,19 @@ class Proxies:
 
     def send(self, ward: Ward, message: Message, fds: Sequence[int] = ()) -> None:
         self._nursery.send(ward, message, fds)
+
+    def show_ring(self, source: str, fd: int) -> None:
+        """Lets every proxy read what the process `source` logs, now and after its death; the caller keeps `fd`."""
+        try:
+            kept = os.dup(fd)
+        except OSError as error:  # no descriptors left: a load matters more
+            log.error("no ring for the proxies %s", facts(source=source, error=error.strerror))
+            return
+        if (old := self._rings.pop(source, None)) is not None:
+            os.close(old)
+        self._rings[source] = kept
+        for ward in self.running.values():
+            self._nursery.send(ward, Ring(source), [fd])
 
     def shut_down(self, deadline: float) -> None:
         """They stop accepting; what runs ends within `deadline` seconds."""
@@ -109,8 +125,11 @@ class Proxies:
             log.error("%s", error)
             self._again(index, 0.0, str(error))
             return
+        self.show_ring(ward.role, ward.child.ring)
         self.running[index] = ward
         self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses()))
+        for source, fd in self._rings.items():
+            self._nursery.send(ward, Ring(source), [fd])
         self.models.attach_all(ward)
 
     def _again(self, index: int, lived: float, why: str) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable
 from typing import Protocol, assert_never
 
 from supervisor import config, ladder, restart
@@ -71,6 +72,7 @@ class Workers:
         self._turn = os.memfd_create("lsv-turn")  # its lock is the CPU turn
         self._computing = 0
         self._closing = False
+        self.show_ring: Callable[[str, int], None] = lambda source, fd: None  # whoever wants to read what they log
         self.lives: Lives
 
     def reconfigure(self, settings: config.Config) -> None:
@@ -83,6 +85,7 @@ class Workers:
         ward.child.role = f"w:{model.name}"
         self.of[model.name] = ward
         self._model[ward] = model.name
+        self.show_ring(ward.role, ward.child.ring)
         self._nursery.send(ward, ConfigureWorker(model, generation, self._config.liveness.lease), [self._turn])
 
     def join(self, model: str, proxy: int, fd: int) -> None:

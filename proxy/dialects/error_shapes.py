@@ -37,7 +37,7 @@ def ollama(error: ApiError, request_id: str) -> tuple[int, dict[str, Any]]:
 
 def of(path: str) -> Shape:
     """The shape for whoever asks for this path."""
-    if path.startswith(_MESSAGES):
+    if path.startswith(_MESSAGES) or (path.startswith("/upstream/") and path.endswith(_MESSAGES)):
         return anthropic
     if path.startswith("/api/") and not path.startswith(_LLAMA_SWAP):
         return ollama

@@ -22,7 +22,11 @@ async def json_body(request: Request) -> dict[str, Any]:
 
 
 def gate(request: Request, name: object) -> Gate:
-    """The model a request names, as far as its key may see it; noted for the log. Raises ApiError."""
+    """The model a request names, as far as its key may see it; noted for the log. Raises ApiError.
+
+    The one that its path names, below /upstream/, goes before.
+    """
+    name = request.scope["state"].get("upstream", name)
     if name is not None and not isinstance(name, str):
         raise BadRequest(f"model: expected string, got {name!r:.60}", "model")
     who = context.of(request.scope)
