@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from proxy.auth import PUBLIC, Auth
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import anthropic, health, llama, llama_swap, models, ollama, openai, props, ui
+from proxy.routes import anthropic, health, keys, llama, llama_swap, models, ollama, openai, props, ui
 from proxy.services import Services
 from proxy.upstream import PREFIX, Upstream
 
@@ -33,6 +33,7 @@ ROUTES = [
     *anthropic.ROUTES,
     *ollama.ROUTES,
     *llama_swap.ROUTES,
+    *keys.ROUTES,
     *ui.ROUTES,
 ]
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from proxy.errors import WorkerLost
 from proxy.gate import Gate, Wait
 from proxy.generation import Lease
+from proxy.limits import Permit
 from proxy.links import Ask
 from worker.protocol import Accepted, Event
 
@@ -22,8 +23,15 @@ class Call:
     `kept`: for how many seconds the client wants the model kept after its last use, if it says so.
     """
 
-    def __init__(self, gate: Gate, asks: Sequence[Ask], wait: Wait, kept: float | None = None) -> None:
-        self.gate, self.wait, self.kept = gate, wait, kept
+    def __init__(
+        self,
+        gate: Gate,
+        asks: Sequence[Ask],
+        wait: Wait,
+        kept: float | None = None,
+        permit: Permit | None = None,
+    ) -> None:
+        self.gate, self.wait, self.kept, self._permit = gate, wait, kept, permit
         self.queue_ms: float | None = None
         self.load_ms: float | None = None
         self._asks = asks
@@ -62,7 +70,9 @@ class Call:
         return "" if self._lease else self.gate.position(self.wait)
 
     def _note(self, events: Sequence[Event]) -> None:
-        """Measures the wait until the worker accepts."""
+        """Measures the wait until the worker accepts, and counts what the key uses."""
+        if self._permit is not None:
+            self._permit.note(events)
         if self.queue_ms is None and any(isinstance(event, Accepted) for event in events):
             self.queue_ms = (time.monotonic() - self._began) * 1000
             self.load_ms = self.wait.load_ms

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from proxy.calls import Call
 from proxy.dialects import error_shapes
 from proxy.errors import ApiError, Gone, internal
+from proxy.limits import Permit
 from supervisor.config import Key
 from supervisor.log import facts
 
@@ -43,6 +44,7 @@ class Context:
     admin: bool = False
     model: str = ""
     call: Call | None = None
+    permit: Permit | None = None
     cut: Callable[[], None] = _nothing
     status: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -84,8 +86,11 @@ class Boundary:
         try:
             await self.app(scope, receive, answer)
         finally:
+            if context.permit is not None:
+                context.permit.close()
             ms = round((time.monotonic() - context.began) * 1000)
-            line = facts(request=context.request_id, model=context.model, status=context.status, ms=ms)
+            key = context.key.name if context.key else None
+            line = facts(request=context.request_id, model=context.model, key=key, status=context.status, ms=ms)
             access.info("%s %s %s", scope["method"], _printable(scope["path"]), line)
 
 

@@ -17,6 +17,7 @@ from typing import assert_never
 import uvloop
 
 from proxy.app import create_app
+from proxy.limits import Limits
 from proxy.models import Models
 from proxy.root import Root
 from proxy.server import Server
@@ -31,6 +32,7 @@ from supervisor.control import (
     ConfigureWorker,
     Drain,
     FromRoot,
+    KeyUse,
     Listening,
     Lost,
     ModelChanged,
@@ -101,6 +103,8 @@ class Proxy:
                 self.shut_down(message.deadline)
             case Stop():
                 self.stopped.set()
+            case KeyUse():
+                self.services.result().limits.heard(message)
             case Ring():
                 self.services.result().logs.take(message.source, fds[0])
             case ConfigureWorker() | Peer() | Neighbours():
@@ -112,7 +116,9 @@ class Proxy:
         logs.set_level(message.config.log.level)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send)
-        self.services.set_result(Services(message.config, models))
+        tell = self.root.send if message.config.server.proxies > 1 else None
+        limits = Limits(message.config.keys, message.index, tell)
+        self.services.set_result(Services(message.config, models, limits=limits))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())
 

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy import context
+from proxy.auth import check_endpoint
 from proxy.errors import ApiError
 from supervisor.config import Config
 
@@ -35,6 +36,8 @@ class Upstream:
         scope["query_string"] = urlencode([*pairs, ("model", name)]).encode()
         scope["path"] = rest.rstrip("/")
         scope["state"]["upstream"] = name
+        if (key := context.of(scope).key) is not None:
+            check_endpoint(key, scope["path"])
         return await self.app(scope, receive, send)
 
     def _split(self, scope: Scope) -> tuple[str, str]:

@@ -117,12 +117,24 @@ class Server(Table):
 
 
 class Key(Table):
-    """[[keys]]: an API key, stored as the SHA-256 of its text. `models` are shell globs over model names."""
+    """[[keys]]: an API key, stored as the SHA-256 of its text. `models` are shell globs over model names.
+
+    `endpoints` are the same over paths. A limit of 0 is none.
+    """
 
     name: Annotated[str, Meta(min_length=1)]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="of 64 digits 0-9 and a-f")]
     models: tuple[str, ...] = ("*",)
+    endpoints: tuple[str, ...] = ("*",)
     admin: bool = False
+    requests_per_minute: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    tokens_per_minute: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    concurrency: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+
+    def reaches(self, path: str) -> bool:
+        """Whether this key may ask for the path."""
+        return any(fnmatch.fnmatchcase(path, glob) for glob in self.endpoints)
 
     def sees(self, model: str) -> bool:
         """Whether this key may see and use the model."""

@@ -135,6 +135,20 @@ class Attach(Message, frozen=True):
     generation: int
 
 
+class KeyUse(Message, frozen=True):
+    """What an API key's clients have used on a proxy: requests in flight there now, and how much more in all.
+
+    From a proxy to the root, and from the root to the other proxies.
+    """
+
+    key: str
+    proxy: int
+    running: int
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class Ring(Message, frozen=True):
     """One descriptor comes along: the ring (supervisor/ring.py) with the last lines of `source`, a process's role."""
 
@@ -309,11 +323,11 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Peer | Neighbours | Ring
+    | ConfigureWorker | Peer | Neighbours | Ring | KeyUse
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
-    | Pong | Ready | LoadFailed
+    | Pong | Ready | LoadFailed | KeyUse
 )  # fmt: skip
 
 In = TypeVar("In")

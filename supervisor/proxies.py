@@ -17,6 +17,7 @@ from supervisor.control import (
     ConfigureProxy,
     Drained,
     KeepAlive,
+    KeyUse,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -77,6 +78,7 @@ class Proxies:
         self._serving: dict[Ward, float] = {}
         self._draw = random.Random()
         self._shutting_down = False
+        self._key_uses: dict[tuple[str, int], int] = {}  # key, proxy → requests in flight
         self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
         self.models: Models
 
@@ -130,6 +132,7 @@ class Proxies:
         self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses()))
         for source, fd in self._rings.items():
             self._nursery.send(ward, Ring(source), [fd])
+        self._tell_key_uses(ward)
         self.models.attach_all(ward)
 
     def _again(self, index: int, lived: float, why: str) -> None:
@@ -153,6 +156,8 @@ class Proxies:
                 self._listening()
             case Pong():
                 pass
+            case KeyUse():
+                self._relay(ward, message)
             case ShutDown():
                 self.models.proxy_gone(ward)  # counts as drained
             case Ready() | LoadFailed():
@@ -162,9 +167,22 @@ class Proxies:
             case _:
                 assert_never(message)
 
+    def _relay(self, ward: Ward, use: KeyUse) -> None:
+        """Every proxy knows what a key has used on the others."""
+        self._key_uses[use.key, use.proxy] = use.running
+        for other in self.running.values():
+            if other is not ward:
+                self._nursery.send(other, use)
+
+    def _tell_key_uses(self, ward: Ward) -> None:
+        for (key, proxy), running in self._key_uses.items():
+            self._nursery.send(ward, KeyUse(key, proxy, running))
+
     def ended(self, ward: Ward, end: Ended) -> None:
         index = next(index for index, running in self.running.items() if running is ward)
         del self.running[index]
+        for key, proxy in [place for place, running in self._key_uses.items() if place[1] == index and running]:
+            self._relay(ward, KeyUse(key, proxy, 0))
         served = self._serving.pop(ward, None)
         self.models.proxy_gone(ward)
         if not self._shutting_down:

@@ -17,6 +17,7 @@ from supervisor.control import (
     Drained,
     Facts,
     KeepAlive,
+    KeyUse,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -160,7 +161,7 @@ class Workers:
                     self.lives.worker_refused(model, message)
             case Listening() | Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self._out_of_place(ward, message)
-            case KeepAlive() | ShutDown():
+            case KeepAlive() | KeyUse() | ShutDown():
                 self._out_of_place(ward, message)
             case _:
                 assert_never(message)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -22,7 +23,7 @@ from proxy.routes import inbound
 from proxy.sse import EventStream
 from proxy.truncation import Truncated
 from supervisor.config import Server
-from worker.protocol import MAX_FRAME, Chat, Count, Counted, Event
+from worker.protocol import MAX_FRAME, Chat, Count, Counted, Event, Generate
 
 Parse = Callable[[dict[str, Any], str], Plan]
 
@@ -64,7 +65,11 @@ def new_call(
     """A call for this request; only a stream has a reader that can be slow. `kept`: see Call."""
     who, server = context.of(request.scope), services.of(request).config.server
     limit = server.stream_backlog if stream else MAX_FRAME
-    who.call = kind(gate, asks, Wait(limit, who.cut, inbound.autoload(request), who.admin), kept)
+    wait = Wait(limit, who.cut, inbound.autoload(request), who.admin)
+    if who.key is not None and who.permit is None:
+        who.permit = services.of(request).limits.admit(who.key)
+        asks = [replace(ask, priority=who.key.priority) if isinstance(ask, Generate) else ask for ask in asks]
+    who.call = kind(gate, asks, wait, kept, who.permit)
     return who.call
 
 
