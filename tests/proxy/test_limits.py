@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -13,7 +14,7 @@ from proxy.errors import ApiError
 from proxy.limits import Limits
 from supervisor.config import Config, Key, Server
 from supervisor.control import KeyUse
-from tests.proxy.harness import CHAT, Harness, settings, until
+from tests.proxy.harness import CHAT, FakeWorker, Harness, settings, until
 from worker.protocol import Accepted, Delta, Finished, Started, Timings
 
 
