@@ -3,6 +3,7 @@
 Boundary   id, headers, access log
 Cors       which pages may read the answer; OPTIONS
 Catch      exceptions → answers
+BasePath   the path below which everything is
 Slash      one trailing slash is dropped
 Auth       who asks
 Upstream   /upstream/MODEL/PATH is PATH with that model
@@ -18,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.auth import PUBLIC, Auth
+from proxy.base_path import BasePath
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
 from proxy.routes import anthropic, health, keys, llama, llama_swap, models, ollama, openai, props, ui
@@ -50,6 +52,7 @@ def create_app(services: Services) -> Starlette:
             Middleware(Boundary),
             Middleware(Cors, origins=services.config.server.cors_origins),
             Middleware(Catch),
+            Middleware(BasePath, base=services.config.server.root_path),
             Middleware(Slash),
             Middleware(Auth, config=services.config, public=public),
             Middleware(Upstream, config=services.config),

@@ -90,7 +90,9 @@ class Boundary:
                 context.permit.close()
             ms = round((time.monotonic() - context.began) * 1000)
             key = context.key.name if context.key else None
-            line = facts(request=context.request_id, model=context.model, key=key, status=context.status, ms=ms)
+            client = scope["client"][0] if scope.get("client") else None
+            known = {"request": context.request_id, "client": client, "key": key, "model": context.model}
+            line = facts(**known, status=context.status, ms=ms)
             access.info("%s %s %s", scope["method"], _printable(scope["path"]), line)
 
 

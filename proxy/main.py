@@ -79,7 +79,7 @@ class Proxy:
     async def run(self) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.terminate)
         services = await self.services
-        self._server = Server(create_app(services), services.config.server.max_connections)
+        self._server = Server(create_app(services), services.config.server)
         serving = await self._server.start(self.listeners)
         self.root.send(Listening())
         log.info("listening %s", logs.facts(sockets=len(self.listeners)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import RedirectResponse
@@ -29,7 +28,7 @@ class Upstream:
             return await self.app(scope, receive, send)
         name, rest = self._split(scope)
         if rest in ("", "/"):
-            return await _redirect(scope, "/" if rest else f"{scope['path']}/", scope, receive, send)
+            return await self._redirect("/" if rest else f"{scope['path']}/", scope, receive, send)
         if _FILE.search(rest):
             raise ApiError("not_found", f"{rest[:200]}: there is no such path")
         pairs = [pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "model"]
@@ -51,10 +50,8 @@ class Upstream:
         name = max(fit, key=len)
         return names[name], text[len(name) :]
 
-
-async def _redirect(scope: Scope, path: str, *call: Any) -> None:
-    """To the same place with a slash behind it; from there to the interface. Relative to wherever we are mounted."""
-    final = path == "/"
-    permanent = 301 if scope["method"] in ("GET", "HEAD") else 308
-    response = RedirectResponse(scope.get("root_path", "") + path, status_code=302 if final else permanent)
-    await response(*call)
+    async def _redirect(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """To the same place with a slash behind it; from there to the interface."""
+        permanent = 301 if scope["method"] in ("GET", "HEAD") else 308
+        status = 302 if path == "/" else permanent
+        await RedirectResponse(self.config.server.root_path + path, status_code=status)(scope, receive, send)

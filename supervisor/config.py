@@ -26,6 +26,9 @@ Name = Annotated[
         description="of letters, digits and ._:/@+- that starts with a letter or digit, at most 200",
     ),
 ]
+RootPath = Annotated[
+    str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*/?\Z", description='like "/llm", of letters, digits and ._~-')
+]
 Entry = Annotated[str, Meta(pattern=r"^[\w.]+:\w+\Z", description='like "package.module:function"')]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([\w.-]*)):([0-9]{1,5})")
@@ -103,7 +106,13 @@ class Server(Table):
 
     listen: Annotated[tuple[str, ...], Meta(min_length=1)] = ("127.0.0.1:8080",)
     proxies: Annotated[int, Meta(ge=1, le=64)] = 1
+    root_path: RootPath = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    forwarded_allow_ips: tuple[str, ...] = ()
     max_body: Size = 64 * 2**20
+    max_depth: Annotated[int, Meta(ge=8, le=256)] = 64
+    max_messages: Annotated[int, Meta(ge=1)] = 10000
     body_timeout: PositiveDuration = 60.0
     max_connections: Annotated[int, Meta(ge=1)] = 16384
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"

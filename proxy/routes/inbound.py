@@ -17,8 +17,8 @@ _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 async def json_body(request: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises ApiError, ClientGone."""
-    raw = await body.read(request.scope, request.receive, services.of(request).config.server)
-    return await body.parse(raw)
+    server = services.of(request).config.server
+    return await body.parse(await body.read(request.scope, request.receive, server), server)
 
 
 def gate(request: Request, name: object) -> Gate:

@@ -55,7 +55,7 @@ async def logs(request: Request) -> Response:
     if model:
         return PlainTextResponse(found.tail([f"w:{inbound.gate(request, model).name}"]), headers=_SAFE)
     if "text/html" in request.headers.get("accept", ""):
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/", status_code=302)
+        return RedirectResponse(f"{services.of(request).config.server.root_path}/", status_code=302)
     return PlainTextResponse(found.tail(found.sources("")), headers=_SAFE)
 
 
