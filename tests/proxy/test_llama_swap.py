@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from proxy.logs import Logs
 from supervisor import ring
 from supervisor.config import Config, Key
 from supervisor.control import Answer, ModelCommand, Ring, State
@@ -141,6 +143,22 @@ async def test_the_log_as_it_comes(which: str) -> None:
             assert (await anext(lines)).endswith("next life")
             again.close()
         root.close()
+
+
+async def test_half_a_line_waits_for_its_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.logs.LOOK", 0)
+    found, fd = Logs(), ring.create()
+    found.take("w:m", fd)
+    writer = ring.Writer(fd)
+    async with aclosing(found.follow("", "m", history=True)) as lines:
+        line = asyncio.ensure_future(anext(lines))
+        writer.write(b"half")
+        for _ in range(10):  # looks
+            await asyncio.sleep(0)
+        assert not line.done()
+        writer.write(b" and half\n")
+        assert await line == "half and half\n"
+    found.close()
 
 
 async def test_without_history_only_what_is_new() -> None:
