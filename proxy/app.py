@@ -22,7 +22,7 @@ from proxy.auth import PUBLIC, Auth
 from proxy.base_path import BasePath
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import anthropic, health, keys, llama, llama_swap, models, ollama, openai, props, ui
+from proxy.routes import anthropic, health, keys, llama, llama_swap, models, ollama, openai, props, ui, vectors
 from proxy.services import Services
 from proxy.upstream import PREFIX, Upstream
 
@@ -32,6 +32,7 @@ ROUTES = [
     *props.ROUTES,
     *openai.ROUTES,
     *llama.ROUTES,
+    *vectors.ROUTES,
     *anthropic.ROUTES,
     *ollama.ROUTES,
     *llama_swap.ROUTES,

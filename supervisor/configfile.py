@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from supervisor import schema
-from supervisor.config import Config, ConfigError, Model, Name, Sections, Server, Ui, parse_listen
+from supervisor.config import Config, ConfigError, Model, Name, Parking, Sections, Server, Ui, parse_listen
 from supervisor.modelfile import below, locate
 from supervisor.schema import Invalid, Missing, convert, near
 
@@ -72,6 +72,7 @@ def build(tree: Mapping[str, Any], path: Path) -> Config:
     models = {model.name: model for model in _models(tree, path.parent)}
     _no_duplicate_aliases(models)
     known = {name: getattr(parts, name) for name in parts.__struct_fields__ if name not in ("server", "defaults", "ui")}
+    known["parking"] = _parking(parts.parking, path.parent)
     server, ui = _server(parts.server, path.parent), _ui(parts.ui, path.parent)
     config = Config(file=str(path), models=models, server=server, ui=ui, **known)
     default = config.admission.default_model
@@ -153,6 +154,11 @@ def _network(text: str, where: schema.Path) -> None:
             ipaddress.ip_network(text)
     except ValueError:
         raise Invalid(where, 'an address, a network like "10.0.0.0/8", or "*"', text) from None
+
+
+def _parking(parking: Parking, base: Path) -> Parking:
+    """With an absolute folder, where there is one."""
+    return msgspec.structs.replace(parking, dir=below(base, parking.dir)) if parking.dir else parking
 
 
 def _ui(ui: Ui, base: Path) -> Ui:

@@ -23,6 +23,7 @@ class Answer(ABC):
 
     framing: Framing = SSE
     asks_probs = False  # whether choices have logprobs even if no token has
+    verbose = False  # whether the native objects go beside the answer, where the dialect has a place for them
     load_ms = 0.0
 
     @property
@@ -39,8 +40,8 @@ class Answer(ABC):
         """Takes a batch for the answer as one object."""
 
     @abstractmethod
-    def object(self) -> dict[str, Any]:
-        """The answer as one object."""
+    def object(self) -> Any:
+        """The answer as one object, or as a list of them."""
 
     def failure(self, error: ApiError) -> bytes:
         """The record that ends a stream in the place of its proper end."""

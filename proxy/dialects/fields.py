@@ -25,6 +25,9 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
 
 
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
 class Fields(Sampling, frozen=True, kw_only=True):
     """What a client may say about generation; null and unknown fields count as absent."""
 
@@ -37,6 +40,14 @@ class Fields(Sampling, frozen=True, kw_only=True):
     stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS, description=f"(at most {MAX_STOPS})")] = ""
     cache_prompt: bool = True
     return_progress: bool = False
+    return_tokens: bool = False
+    verbose: bool = False
+    t_max_predict_ms: Tokens = -1
+    n_indent: Count = 0
+    n_keep: Tokens = 0  # this and the next three are hints, or have no effect without a context shift
+    n_discard: Count = 0
+    n_cache_reuse: Count = 0
+    id_slot: Tokens = -1
     grammar: str = ""
     json_schema: Any = None
     n: Choices | None = None

@@ -6,6 +6,8 @@ import math
 import re
 from typing import Annotated
 
+import msgspec
+
 from supervisor.schema import Parsed
 
 FOR_EVER = -1.0
@@ -35,3 +37,14 @@ def parse_ttl(value: object) -> float:
 
 KeepAlive = Annotated[float, Parsed('seconds or a duration like "10m"; negative: for ever', parse_keep_alive)]
 Ttl = Annotated[float, Parsed("seconds ≥ 0", parse_ttl)]
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of any body that says it. `kept`: seconds after its last use, negative for ever; None: as it is."""
+
+    keep_alive: KeepAlive | None = None
+    ttl: Ttl | None = None
+
+    @property
+    def kept(self) -> float | None:
+        return self.ttl if self.keep_alive is None else self.keep_alive

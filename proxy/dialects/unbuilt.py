@@ -23,11 +23,8 @@ def _empty(value: Any) -> bool:
 
 
 _OFF: dict[str, Off] = {
-    "suffix": _empty,
-    "return_tokens": _empty,
-    "t_max_predict_ms": _number(lambda value: value < 0),
-    "n_indent": _number(lambda value: value == 0),
     "lora": _empty,
+    "grammar_lazy": _empty,
     "reasoning_budget_tokens": _number(lambda value: value < 0),
     "thinking_budget_tokens": _number(lambda value: value < 0),
 }

@@ -22,7 +22,7 @@ from proxy.links import Ask
 from proxy.routes import inbound
 from proxy.sse import EventStream
 from proxy.truncation import Truncated
-from supervisor.config import Server
+from supervisor.config import Key, Server
 from worker.protocol import MAX_FRAME, Chat, Count, Counted, Event, Generate
 
 Parse = Callable[[dict[str, Any], str], Plan]
@@ -32,6 +32,8 @@ async def generate(request: Request, parse: Parse) -> Response:
     """Reads and parses the body, finds the model, and answers."""
     body = await inbound.json_body(request)
     plan = parse(body, context.of(request.scope).request_id)
+    if plan.fields.verbose and context.of(request.scope).admin:
+        plan = plan.explained()
     return generate_from(request, inbound.gate(request, plan.fields.model), plan)
 
 
@@ -68,9 +70,14 @@ def new_call(
     wait = Wait(limit, who.cut, inbound.autoload(request), who.admin)
     if who.key is not None and who.permit is None:
         who.permit = services.of(request).limits.admit(who.key)
-        asks = [replace(ask, priority=who.key.priority) if isinstance(ask, Generate) else ask for ask in asks]
+        asks = [_of_key(ask, who.key) for ask in asks]
     who.call = kind(gate, asks, wait, kept, who.permit)
     return who.call
+
+
+def _of_key(ask: Ask, key: Key) -> Ask:
+    """The request with what its key has it do where the engine must choose."""
+    return replace(ask, priority=key.priority, owner=key.name) if isinstance(ask, Generate) else ask
 
 
 async def only_event(request: Request, call: Call) -> Event:

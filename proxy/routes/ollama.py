@@ -13,14 +13,16 @@ from starlette.routing import Route
 
 from proxy import context, services
 from proxy.connected import Connected
-from proxy.dialects import ollama, ollama_models, ollama_names
+from proxy.dialects import ollama, ollama_embed, ollama_models, ollama_names
+from proxy.dialects.fields import typed
+from proxy.dialects.keep_alive import Kept
 from proxy.dialects.ollama_models import About
 from proxy.dialects.ollama_reply import loaded
 from proxy.dialects.reply import encode
 from proxy.dialects.results import FINGERPRINT
 from proxy.errors import ApiError, BadRequest
 from proxy.gate import Gate
-from proxy.routes import inbound
+from proxy.routes import inbound, vectors
 from proxy.routes.generation import generate_from, new_call
 from proxy.sse import NDJSON
 from supervisor.control import State
@@ -57,6 +59,28 @@ async def generate(request: Request) -> Response:
     return await _generate(request, ollama.generate)
 
 
+async def embed(request: Request) -> Response:
+    return await _embed(request, ollama_embed.parse, ollama_embed.empty)
+
+
+async def embed_old(request: Request) -> Response:
+    return await _embed(request, ollama_embed.parse_old, ollama_embed.empty_old)
+
+
+async def _embed(
+    request: Request,
+    parse: Callable[[dict[str, Any], str], ollama_embed.EmbedPlan | None],
+    empty: Callable[[str], dict[str, Any]],
+) -> Response:
+    body = await inbound.json_body(request)
+    plan = parse(body, context.of(request.scope).request_id)
+    gate, kept = _gate(request, body.get("model")), typed(body, Kept).kept
+    if plan is not None:
+        return await vectors.answer(request, new_call(request, gate, [plan.ask], kept=kept), plan)
+    await _load(request, gate, kept)
+    return inbound.answer(empty(gate.name))
+
+
 async def _generate(request: Request, parse: Callable[[dict[str, Any], str], ollama.Parsed]) -> Response:
     body = await inbound.json_body(request)
     parsed = parse(body, context.of(request.scope).request_id)
@@ -74,14 +98,19 @@ async def _only_load(request: Request, parsed: ollama.Parsed, gate: Gate) -> Res
     if unloads:
         await services.of(request).models.command("unload", gate.name, context.of(request.scope).admin)
     else:
-        call = new_call(request, gate, [], kept=parsed.fields.kept)
-        async with Connected(request.receive), aclosing(call.batches()) as batches:
-            async for _ in batches:
-                pass
+        await _load(request, gate, parsed.fields.kept)
     content = loaded(gate.name, parsed.shape, "unload" if unloads else "load")
     if not parsed.stream:
         return inbound.answer(content)
     return Response(encode(content) + b"\n", media_type=NDJSON.media_type.decode())
+
+
+async def _load(request: Request, gate: Gate, kept: float | None) -> None:
+    """Returns once the model is there."""
+    call = new_call(request, gate, [], kept=kept)
+    async with Connected(request.receive), aclosing(call.batches()) as batches:
+        async for _ in batches:
+            pass
 
 
 def _gate(request: Request, name: object) -> Gate:
@@ -120,4 +149,6 @@ ROUTES = [
     Route("/api/show", show, methods=["POST"]),
     Route("/api/chat", chat, methods=["POST"]),
     Route("/api/generate", generate, methods=["POST"]),
+    Route("/api/embed", embed, methods=["POST"]),
+    Route("/api/embeddings", embed_old, methods=["POST"]),
 ]

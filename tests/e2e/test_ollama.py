@@ -81,6 +81,13 @@ def test_a_request_without_time_to_live_has_its_model_unloaded(client: ollama.Cl
     assert server.status("b")["stop_reason"] == "idle"
 
 
+def test_embeddings(client: ollama.Client) -> None:
+    found = client.embed("b", ["one", "two"])
+    assert len(found.embeddings) == 2
+    assert list(client.embed("b", "one").embeddings[0]) == list(found.embeddings[0])
+    assert len(client.embeddings("b", "one").embedding) == len(found.embeddings[0])
+
+
 def test_errors(client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError) as missing:
         client.chat("none", QUESTION)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from supervisor.config import Config, Key, Server
 from supervisor.control import Answer, Facts, KeepAlive, ModelCommand, State, Want
 from tests.proxy.harness import Harness, loaded, settings
 from tests.proxy.synthetic import Row, collected, events, rows, streamed
-from worker.protocol import Accepted, Delta, Failed, Finished, Probability, Started, Text, Timings
+from worker.protocol import Accepted, Delta, Failed, Finished, Probability, Started, Text, Timings, Vector
 
 USER = {"role": "user", "content": "hi"}
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
@@ -386,3 +387,45 @@ async def test_what_cannot_be_shortened_is_refused() -> None:
         worker.send(Failed(ask.id, "context_length_exceeded", "exceeds", {"n_prompt_tokens": 600, "n_ctx": 300}))
         assert (await task).status_code == 400
         assert loaded().state is State.READY
+
+
+# -- vectors ----------------------------------------------------------------------------------------------------------
+
+
+def vectors(id: int, *found: list[float]) -> list[Any]:
+    data = [
+        Vector(id, index, len(numbers), struct.pack(f"<{len(numbers)}f", *numbers))
+        for index, numbers in enumerate(found)
+    ]
+    return [Accepted(id, 5), Started(id, 0), *data, Finished(id, "eos", "", Timings())]
+
+
+async def test_embeddings_in_both_forms() -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        task = server.post("/api/embed", model="m:latest", input=["a", "b"], keep_alive="5m")
+        ask = await worker.next()
+        assert (ask.inputs, ask.truncate) == ((("a",), ("b",)), True)
+        worker.send(*vectors(ask.id, [0.5, 1.0], [1.5, 2.0]))
+        found = (await task).json()
+        assert found.pop("total_duration") > 0
+        assert found == {
+            "model": "m:latest", "load_duration": 0, "prompt_eval_count": 5, "embeddings": [[0.5, 1.0], [1.5, 2.0]],
+        }  # fmt: skip
+        assert (await server.heard(KeepAlive)).seconds == 300.0
+        task = server.post("/api/embeddings", prompt="a")
+        ask = await worker.next(2)
+        worker.send(*vectors(ask.id, [0.5, 1.0]))
+        assert (await task).json() == {"embedding": [0.5, 1.0]}
+
+
+async def test_without_input_an_embedding_only_loads() -> None:
+    async with Harness() as server:
+        task = server.post("/api/embed", input=[])
+        await server.heard(Want)
+        worker = await server.attach()
+        assert (await task).json() == {"model": "m:latest", "embeddings": []}
+        assert (await server.post("/api/embeddings")).json() == {"embedding": []}
+        assert worker.requests == []
+        response = await server.post("/api/embed")
+        assert (response.status_code, list(response.json())) == (400, ["error"])
