@@ -22,6 +22,8 @@ from worker import protocol
 from worker.protocol import (
     CallDelta,
     Cancel,
+    Count,
+    Counted,
     Delta,
     Detokenize,
     Embed,
@@ -42,9 +44,9 @@ from worker.protocol import (
     Tokens,
 )
 
-Ask = Generate | Tokenize | Detokenize | Render | Embed | Rerank
+Ask = Generate | Tokenize | Detokenize | Render | Count | Embed | Rerank
 _TEXT = (Delta, Reasoning, CallDelta)
-_LAST = (Finished, Tokens, Rendered)  # what ends a request, Failed aside
+_LAST = (Finished, Tokens, Rendered, Counted)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
 _PROBABILITY_BYTES = 12  # the same of a token's probability
 _ID_BYTES = 5  # the same of a token's id

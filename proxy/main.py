@@ -17,6 +17,7 @@ from typing import assert_never
 import uvloop
 
 from proxy.app import create_app
+from proxy.limits import Limits
 from proxy.models import Models
 from proxy.root import Root
 from proxy.server import Server
@@ -31,6 +32,7 @@ from supervisor.control import (
     ConfigureWorker,
     Drain,
     FromRoot,
+    KeyUse,
     Listening,
     Lost,
     ModelChanged,
@@ -40,6 +42,7 @@ from supervisor.control import (
     Ping,
     Pong,
     Reopen,
+    Ring,
     ShutDown,
     Shutdown,
     Stop,
@@ -76,13 +79,14 @@ class Proxy:
     async def run(self) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.terminate)
         services = await self.services
-        self._server = Server(create_app(services), services.config.server.max_connections)
+        self._server = Server(create_app(services), services.config.server)
         serving = await self._server.start(self.listeners)
         self.root.send(Listening())
         log.info("listening %s", logs.facts(sockets=len(self.listeners)))
         await self.stopped.wait()
         self._server.finish()
         await serving
+        services.logs.close()
         return 0
 
     def handle(self, message: FromRoot, fds: list[int]) -> None:
@@ -99,6 +103,10 @@ class Proxy:
                 self.shut_down(message.deadline)
             case Stop():
                 self.stopped.set()
+            case KeyUse():
+                self.services.result().limits.heard(message)
+            case Ring():
+                self.services.result().logs.take(message.source, fds[0])
             case ConfigureWorker() | Peer() | Neighbours():
                 raise AssertionError(f"a worker's message to a proxy: {message}")
             case _:
@@ -108,7 +116,9 @@ class Proxy:
         logs.set_level(message.config.log.level)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send)
-        self.services.set_result(Services(message.config, models))
+        tell = self.root.send if message.config.server.proxies > 1 else None
+        limits = Limits(message.config.keys, message.index, tell)
+        self.services.set_result(Services(message.config, models, limits=limits))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())
 
@@ -124,7 +134,7 @@ class Proxy:
         services = self.services.result()
         services.models.shut_down(deadline)
         if not services.stopping:
-            services.stopping = True
+            services.stopping = services.logs.ended = True
             title.set(self.role, "shutting down")
             if self._server is not None:
                 self._server.stop_accepting()

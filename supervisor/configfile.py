@@ -5,6 +5,7 @@ An error names file, table and key, what was expected, what came, and a near mis
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -127,7 +128,32 @@ def _server(server: Server, base: Path) -> Server:
         if address in addresses and not text.endswith(":0"):
             raise Invalid(where, "another address", text, "it is in the list twice")
         addresses.append(address)
-    return msgspec.structs.replace(server, listen=tuple(addresses))
+    for index, text in enumerate(server.forwarded_allow_ips):
+        _network(text, ("server", "forwarded_allow_ips", index))
+    files = _tls(server, base)
+    return msgspec.structs.replace(server, listen=tuple(addresses), root_path=server.root_path.rstrip("/"), **files)
+
+
+def _tls(server: Server, base: Path) -> dict[str, str]:
+    """Absolute paths of certificate and key, where there are any."""
+    if not (server.tls_cert or server.tls_key):
+        return {}
+    for name in ("tls_cert", "tls_key"):
+        if not getattr(server, name):
+            raise Missing(("server", name), "path", "certificate and key go together")
+    files = {"tls_cert": below(base, server.tls_cert), "tls_key": below(base, server.tls_key)}
+    from supervisor import tls  # ssl is large, and most servers stand behind one that has it
+
+    tls.check(files["tls_cert"], files["tls_key"])
+    return files
+
+
+def _network(text: str, where: schema.Path) -> None:
+    try:
+        if text != "*":
+            ipaddress.ip_network(text)
+    except ValueError:
+        raise Invalid(where, 'an address, a network like "10.0.0.0/8", or "*"', text) from None
 
 
 def _parking(parking: Parking, base: Path) -> Parking:

@@ -99,6 +99,7 @@ class ModelStatus(Message, frozen=True):
     loaded_at: float | None = None
     log_tail: tuple[str, ...] = ()
     facts: Facts | None = None
+    idle_timeout: float = -1.0  # seconds after its last use in which it goes by itself; negative: never
 
 
 # -- root → any child ---------------------------------------------------------------------------------------------
@@ -138,6 +139,26 @@ class Attach(Message, frozen=True):
 
     model: str
     generation: int
+
+
+class KeyUse(Message, frozen=True):
+    """What an API key's clients have used on a proxy: requests in flight there now, and how much more in all.
+
+    From a proxy to the root, and from the root to the other proxies.
+    """
+
+    key: str
+    proxy: int
+    running: int
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Ring(Message, frozen=True):
+    """One descriptor comes along: the ring (supervisor/ring.py) with the last lines of `source`, a process's role."""
+
+    source: str
 
 
 class Drain(Message, frozen=True):
@@ -209,6 +230,14 @@ class Activity(Message, frozen=True):
     model: str
     generation: int
     in_flight: int
+
+
+class KeepAlive(Message, frozen=True):
+    """A client wants the model kept for so many seconds after its last use; negative: for ever."""
+
+    model: str
+    generation: int
+    seconds: float
 
 
 class Drained(Message, frozen=True):
@@ -305,11 +334,11 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Peer | Neighbours
+    | ConfigureWorker | Peer | Neighbours | Ring | KeyUse
 )  # fmt: skip
 ToRoot = (
-    Listening | Want | Unwant | Activity | Drained | Busy | LinkBroken | ModelCommand | ShutDown
-    | Pong | Ready | LoadFailed
+    Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
+    | Pong | Ready | LoadFailed | KeyUse
 )  # fmt: skip
 
 In = TypeVar("In")

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable
 from typing import Protocol, assert_never
 
 import msgspec
@@ -17,6 +18,8 @@ from supervisor.control import (
     ConfigureWorker,
     Drained,
     Facts,
+    KeepAlive,
+    KeyUse,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -75,6 +78,7 @@ class Workers:
         self._parks = Parks(self._parking.budget)
         self._computing = 0
         self._closing = False
+        self.show_ring: Callable[[str, int], None] = lambda source, fd: None  # whoever wants to read what they log
         self.lives: Lives
 
     def reconfigure(self, settings: config.Config) -> None:
@@ -87,6 +91,7 @@ class Workers:
         ward.child.role = f"w:{model.name}"
         self.of[model.name] = ward
         self._model[ward] = model.name
+        self.show_ring(ward.role, ward.child.ring)
         order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking)
         self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
 
@@ -162,7 +167,7 @@ class Workers:
                     self.lives.worker_refused(model, message)
             case Listening() | Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self._out_of_place(ward, message)
-            case ShutDown():
+            case KeepAlive() | KeyUse() | ShutDown():
                 self._out_of_place(ward, message)
             case _:
                 assert_never(message)

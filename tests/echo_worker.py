@@ -199,12 +199,14 @@ class EchoText:
         pass
 
     def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
-        text = self.render(prompt) if isinstance(prompt, Chat) else user_text(prompt)
-        tokens = list(text.encode())
+        tokens = self.tokens(prompt)
         if len(tokens) >= self._n_ctx:
             reason = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
             raise RequestError("context_length_exceeded", reason, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
+
+    def tokens(self, prompt: Chat | Text | Infill) -> list[int]:
+        return list((self.render(prompt) if isinstance(prompt, Chat) else user_text(prompt)).encode())
 
     def inputs(self, request: Embed | Rerank) -> list[list[int]]:
         if isinstance(request, Rerank):

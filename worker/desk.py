@@ -16,6 +16,8 @@ from worker.links import Link
 from worker.protocol import (
     Accepted,
     Cancel,
+    Count,
+    Counted,
     Detokenize,
     Embed,
     Event,
@@ -32,7 +34,7 @@ from worker.seams import Drop, Inbox, Job, Passages, TextSide
 
 _log = logging.getLogger(__name__)
 _LARGE = 2**20  # characters; tokenizing them takes about 0.3 s
-Work = Generate | Tokenize | Detokenize | Render | Embed | Rerank
+Work = Generate | Tokenize | Detokenize | Render | Embed | Rerank | Count
 MAX_JOBS = 4096  # the proxies admit far fewer; more than that is refused with queue_full
 
 
@@ -88,6 +90,8 @@ class Desk:
                 self._answer(link, [Rendered(request.id, self._text.detokenize(request.tokens))])
             case Render():
                 self._answer(link, [Rendered(request.id, self._text.render(request.chat))])
+            case Count():
+                self._answer(link, [Counted(request.id, len(self._text.tokens(request.chat)))])
             case Embed() | Rerank():
                 self._embed(link, request)
 

@@ -136,6 +136,13 @@ class Render(msgspec.Struct, frozen=True, array_like=True, tag=5):
     chat: Chat
 
 
+class Count(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """How many tokens this conversation is as a prompt, of any length; answered by Counted."""
+
+    id: int
+    chat: Chat
+
+
 class Embed(msgspec.Struct, frozen=True, array_like=True, tag=6):
     """Vectors of inputs, each of text and token ids like Text. Answered by Accepted, Started, Vectors and Finished.
 
@@ -307,6 +314,13 @@ class CallDelta(msgspec.Struct, frozen=True, array_like=True, tag=20):
     tokens: int = 1
 
 
+class Counted(msgspec.Struct, frozen=True, array_like=True, tag=29):
+    """The answer to Count."""
+
+    id: int
+    tokens: int
+
+
 class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
     """Numbers of one input, counted from 0: little-endian float32, in rows of `width`.
 
@@ -319,10 +333,10 @@ class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
     data: bytes
 
 
-Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Embed | Rerank
+Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Embed | Rerank | Count
 Event = (
     Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
-    | Reasoning | CallStart | CallDelta | Vector
+    | Reasoning | CallStart | CallDelta | Vector | Counted
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

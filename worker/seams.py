@@ -135,6 +135,9 @@ class TextSide(Protocol):
     def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
         """The token ids of a prompt; refuses one that does not fit the context."""
 
+    def tokens(self, prompt: Chat | Text | Infill) -> list[int]:
+        """The same of a prompt of any length."""
+
     def inputs(self, request: Embed | Rerank) -> list[list[int]]:
         """The token ids of each input; refuses what this model gives no vectors of."""
 

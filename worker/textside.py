@@ -44,7 +44,15 @@ class LlamaText:
         chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
     def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
-        """Raises RequestError: template_error, invalid_value, context_length_exceeded, unsupported_feature."""
+        """Raises RequestError: as `tokens`, context_length_exceeded."""
+        tokens = self.tokens(prompt)
+        if len(tokens) >= self._n_ctx:
+            text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
+            raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
+        return tokens
+
+    def tokens(self, prompt: Chat | Text | Infill) -> list[int]:
+        """Raises RequestError: template_error, invalid_value, unsupported_feature."""
         if isinstance(prompt, Infill):
             return infill.tokens(prompt, self._vocabulary, self._n_ctx, self._n_batch)
         pieces: Sequence[tuple[str, bool] | int]
@@ -56,9 +64,6 @@ class LlamaText:
         tokens = self._vocabulary.prompt(pieces)
         if not tokens:
             raise RequestError("invalid_value", "the prompt is empty", param="prompt")
-        if len(tokens) >= self._n_ctx:
-            text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
-            raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
 
     def inputs(self, request: Embed | Rerank) -> list[list[int]]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from proxy.dialects.keep_alive import KeepAlive, Ttl
 from proxy.errors import BadRequest
 from supervisor.config import Sampling
 from supervisor.schema import Invalid, Missing, Path, convert, dotted
@@ -55,6 +56,8 @@ class Fields(Sampling, frozen=True, kw_only=True):
     post_sampling_probs: bool = False
     timings_per_token: bool = False
     sse_ping_interval: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    keep_alive: KeepAlive | None = None
+    ttl: Ttl | None = None
 
     @property
     def sampling(self) -> Sampling:
@@ -64,6 +67,11 @@ class Fields(Sampling, frozen=True, kw_only=True):
         found["max_tokens"] = next((limit for limit in limits if limit is not None), None)
         found["typical_p"] = self.typ_p if self.typical_p is None else self.typical_p
         return Sampling(**found)
+
+    @property
+    def kept(self) -> float | None:
+        """For how many seconds the model is to be kept after its last use, negative for ever; None: as it is."""
+        return self.ttl if self.keep_alive is None else self.keep_alive
 
     @property
     def siblings(self) -> tuple[int, ...]:

@@ -6,8 +6,8 @@ Both are made from the same Tally, so a streamed answer put together is the unst
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import structs
 
 from proxy.dialects import results
+from proxy.dialects.answer import Answer, Indexed
 from proxy.dialects.fields import Fields
 from proxy.dialects.logprobs import Offsets
 from proxy.sse import DONE, record
@@ -34,7 +35,6 @@ from worker.protocol import (
 )
 
 Part = Reasoning | CallStart | CallDelta  # what of a reply is no content
-Indexed = Iterable[tuple[int, Event]]  # events with the number of their choice
 encode = msgspec.json.Encoder().encode
 
 
@@ -83,11 +83,8 @@ class Choice:
         )
 
 
-class Reply(ABC):
+class Reply(Answer):
     """One answer with one choice per request of the call. Children give the shapes."""
-
-    asks_probs = False  # whether choices have logprobs even if no token has
-    verbose = False  # whether the native objects go beside the answer
 
     def __init__(self, model: str, fields: Fields, openings: list[str], created: int | None = None) -> None:
         self.model, self.fields = model, fields
@@ -111,10 +108,6 @@ class Reply(ABC):
     @abstractmethod
     def last(self, index: int) -> bytes:
         """The record that ends a choice."""
-
-    @abstractmethod
-    def object(self) -> Any:
-        """The answer as one object, or as a list of them."""
 
     def part(self, index: int, event: Part, extra: bytes) -> bytes:
         """The record of reasoning or of a call, where the dialect has them; `extra` as for text."""
@@ -253,12 +246,16 @@ class Reply(ABC):
 
 @dataclass(frozen=True)
 class Plan:
-    """A request, parsed: what goes to the worker, and how the answer is made."""
+    """A request, parsed: what goes to the worker, and how the answer is made.
+
+    `truncates`: old messages may be left out where the context is too small.
+    """
 
     fields: Fields
     asks: list[Generate]
     openings: list[str]
-    kind: type[Reply]
+    kind: Callable[[str, Fields, list[str]], Answer]
+    truncates: bool = False
     verbose: bool = False
 
     def explained(self) -> Plan:
@@ -266,7 +263,8 @@ class Plan:
         told = [structs.replace(ask, details=True, return_tokens=not ask.stream) for ask in self.asks]
         return replace(self, asks=told, verbose=True)
 
-    def reply(self, model: str) -> Reply:
+    def reply(self, model: str) -> Answer:
+        """`model` is the name of the one that serves it."""
         reply = self.kind(model, self.fields, self.openings)
         reply.verbose = self.verbose
         reply.asks_probs = self.asks[0].n_probs >= 0

@@ -38,6 +38,11 @@ def refuse(body: Mapping[str, Any]) -> None:
             raise Unsupported(field, field)
 
 
+def built(field: str) -> bool:
+    """Whether a field that another dialect's stands for would be honoured."""
+    return field not in _OFF
+
+
 def refuse_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> None:
     """Only "auto" and "none" are built; they never break a plain chat. API.md, 6."""
     if choice is None or choice in ("auto", "none"):

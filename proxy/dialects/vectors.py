@@ -68,7 +68,9 @@ def at_most(value: list[Any], field: str) -> None:
 
 
 class Found:
-    """The vectors of each input, as they come; `tokens` of all inputs together."""
+    """The vectors of each input, as they come. `tokens`: of all inputs; `load_ms`: what of the wait was a load."""
+
+    load_ms = 0.0
 
     def __init__(self, count: int) -> None:
         self.count, self.tokens, self.size = count, 0, 0

@@ -12,8 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy import context
+from proxy.calls import Call
 from proxy.connected import Connected
 from proxy.dialects import embeddings, rerank
+from proxy.dialects.fields import typed
+from proxy.dialects.keep_alive import Kept
 from proxy.dialects.vectors import VectorPlan
 from proxy.routes import inbound
 from proxy.routes.generation import new_call
@@ -38,10 +41,16 @@ async def _answer(request: Request, parse: Callable[[dict[str, Any], str], Vecto
     body = await inbound.json_body(request)
     plan = parse(body, context.of(request.scope).request_id)
     gate = inbound.gate(request, plan.model)
-    call, found = new_call(request, gate, [plan.ask]), plan.found()
+    return await answer(request, new_call(request, gate, [plan.ask], kept=typed(body, Kept).kept), plan)
+
+
+async def answer(request: Request, call: Call, plan: VectorPlan) -> Response:
+    """The answer that a plan asks for, once the vectors are there."""
+    found, gate = plan.found(), call.gate
     async with Connected(request.receive), aclosing(call.batches()) as batches:
         async for events in batches:
             found.take(events)
+            found.load_ms = call.load_ms or 0.0
     if found.size > _LARGE:
         content = await asyncio.to_thread(plan.body, gate.name, found)
     else:

@@ -114,6 +114,9 @@ class EmbedText:
         what = "is a reranker" if self._pairs is not None else "gives embeddings"
         raise _unsupported("generation", f"this model {what}; it does not generate text")
 
+    def tokens(self, prompt: Chat | Text | Infill) -> list[int]:
+        return self._plain.tokens(prompt)
+
     def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
         return self._plain.prompt(prompt)
 
