@@ -1,6 +1,7 @@
 """create_app(): routes, and the layers every request passes through, outermost first.
 
 Boundary   id, headers, access log
+Watch      metrics, the list of requests
 Cors       which pages may read the answer; OPTIONS
 Catch      exceptions → answers
 Slash      one trailing slash is dropped
@@ -19,22 +20,27 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from proxy.auth import PUBLIC, Auth
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import health, llama, models, openai, props, ui
+from proxy.routes import health, llama, metrics, models, openai, props, requests, slots, ui
 from proxy.services import Services
+from proxy.watch import Watch
 
-ROUTES = [*health.ROUTES, *models.ROUTES, *props.ROUTES, *openai.ROUTES, *llama.ROUTES, *ui.ROUTES]
+_API = (health, models, props, slots, metrics, requests, openai, llama, ui)
+ROUTES = [route for part in _API for route in part.ROUTES]
 
 
 def create_app(services: Services) -> Starlette:
     """The ASGI app; it serves HTTP only."""
 
     def public(path: str) -> bool:
+        if path == "/metrics" and services.config.server.metrics_public:
+            return True
         return path in PUBLIC or (path in services.site and not any(route.path_regex.match(path) for route in ROUTES))
 
     app = Starlette(
         routes=ROUTES,
         middleware=[
             Middleware(Boundary),
+            Middleware(Watch, views=services.views, routes=ROUTES),
             Middleware(Cors, origins=services.config.server.cors_origins),
             Middleware(Catch),
             Middleware(Slash),

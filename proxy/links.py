@@ -30,19 +30,21 @@ from worker.protocol import (
     Framer,
     Generate,
     Hello,
+    Look,
     ProtocolError,
     Reasoning,
     Render,
     Rendered,
     Request,
+    Seen,
     Started,
     Tokenize,
     Tokens,
 )
 
-Ask = Generate | Tokenize | Detokenize | Render
+Ask = Generate | Tokenize | Detokenize | Render | Look
 _TEXT = (Delta, Reasoning, CallDelta)
-_LAST = (Finished, Tokens, Rendered)  # what ends a request, Failed aside
+_LAST = (Finished, Tokens, Rendered, Seen)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
 _PROBABILITY_BYTES = 12  # the same of a token's probability
 _ID_BYTES = 5  # the same of a token's id

@@ -21,6 +21,7 @@ from proxy.models import Models
 from proxy.root import Root
 from proxy.server import Server
 from proxy.services import Services
+from proxy.views import Views
 from supervisor import log as logs
 from supervisor import title
 from supervisor.boot import Child
@@ -30,7 +31,11 @@ from supervisor.control import (
     ConfigureProxy,
     ConfigureWorker,
     Drain,
+    Figures,
+    Finding,
     FromRoot,
+    Inquired,
+    Inquiry,
     Listening,
     Lost,
     ModelChanged,
@@ -95,6 +100,8 @@ class Proxy:
                 self.pong(message)
             case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer():
                 self.services.result().models.obey(message, fds)
+            case Figures() | Inquired() | Inquiry() | Finding():
+                self.services.result().views.obey(message)
             case Shutdown():
                 self.shut_down(message.deadline)
             case Stop():
@@ -108,7 +115,7 @@ class Proxy:
         logs.set_level(message.config.log.level)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send)
-        self.services.set_result(Services(message.config, models))
+        self.services.set_result(Services(message.config, models, Views(models, self.root.send)))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())
 
@@ -118,6 +125,8 @@ class Proxy:
             services = self.services.result()
             services.heard, active = time.monotonic(), services.models.in_flight
         self.root.send(Pong(ping.number, Phase.IDLE, steps=self.steps, active=active))
+        if self.services.done():
+            self.services.result().views.tick()
 
     def shut_down(self, deadline: float) -> None:
         """Refuses what comes, lets run what runs; ShutDown follows when nothing does. Once more: a new deadline."""

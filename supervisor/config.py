@@ -112,6 +112,8 @@ class Server(Table):
     stream_hold: Duration = 20.0
     stream_backlog: Size = 2**20
     stream_backlog_timeout: PositiveDuration = 30.0
+    slots: bool = True
+    metrics_public: bool = False
     proxy: Entry = "proxy.main:main"
 
 

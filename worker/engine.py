@@ -53,6 +53,7 @@ class EngineCore:
         self._decoder = decoding.Decoder(context, self.slots)
         self._events: dict[int, list[Event]] = {}
         self._leave_at = float("inf")
+        vitals.places.open(context.parallel, context.n_ctx)
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -120,6 +121,7 @@ class EngineCore:
             self.context.cut(slot)
             parameters = job.request.sampling.over(self._defaults)
             reply = self._begin(job, slot, min(cached, slot.held), parameters)
+            self.vitals.meters.begun(job.arrived, min(cached, slot.held))
             for index, key in enumerate(job.keys[1:], 1):
                 reply.siblings.append(self._begin_sibling(reply, key, index))
             self.running.append(reply)
@@ -131,6 +133,7 @@ class EngineCore:
         limit = -1 if parameters.max_tokens is None else parameters.max_tokens
         reply = Reply(job, slot, cached, sampler, limit, self._vocabulary)
         sampler.remember(np.asarray(job.prompt, np.int32))
+        self.vitals.places.enter(reply)
         self._post(reply, [reply.started()])
         return reply
 
@@ -181,6 +184,7 @@ class EngineCore:
             seconds = self._decode(decoding_now, filled, busy)
         if seconds is None:
             return
+        decoded = time.monotonic()
         self._costs.add(rows, seconds)
         for reply, index in zip(decoding_now, last, strict=False):
             reply.slot.held += 1
@@ -191,6 +195,8 @@ class EngineCore:
             if not reply.slot.missing:
                 self._fork(reply, index)
                 self._sample(reply, index)
+        prompt_rows = rows - len(decoding_now)
+        self.vitals.meters.stepped(len(decoding_now), len(filled), prompt_rows, seconds, decoded)
         self.running = [reply for reply in self.running if not reply.reason]
 
     def _decode(self, decoding_now: list[Reply], filled: list[tuple[Reply, int]], phase: Phase) -> float | None:
@@ -221,6 +227,7 @@ class EngineCore:
             except RequestError as error:
                 self._fail(reply, error)
                 return
+            self.vitals.meters.predicted_tokens += 1
             wanted = reply.probabilities
             events = reply.take(token, wanted.of(row, token, reply.sampler) if wanted else None)
         self._post(reply, events)
@@ -231,6 +238,8 @@ class EngineCore:
 
     def _release(self, reply: Reply, *, keep: bool = True) -> None:
         reply.sampler.close()
+        self.vitals.places.leave(reply)
+        self.vitals.meters.left(reply.slot.held)
         self.slots.release(reply.slot, keep=keep)
 
     def _fail(self, reply: Reply, error: RequestError) -> None:

@@ -10,7 +10,19 @@ from msgspec.structs import replace
 from worker.limits import LineText
 from worker.output import Output, Parsed, Plain
 from worker.probabilities import Probabilities
-from worker.protocol import Chat, Delta, Details, Event, Finished, Generate, Probability, Progress, Started, Timings
+from worker.protocol import (
+    Chat,
+    Delta,
+    Details,
+    Event,
+    Finished,
+    Generate,
+    Place,
+    Probability,
+    Progress,
+    Started,
+    Timings,
+)
 from worker.seams import Job
 from worker.sequences import Slot
 
@@ -63,6 +75,21 @@ class Reply:
         elapsed = (time.monotonic() - self._began) * 1000
         total = len(self.job.prompt)
         return [Progress(self.job.key[1], total, self._cached, min(self.slot.held, total), elapsed)]
+
+    def place(self) -> Place:
+        """See worker.places; called by another thread."""
+        prompt, held = len(self.job.prompt), self.slot.held
+        return Place(
+            self.slot.id,
+            busy=True,
+            prompt=prompt,
+            processed=max(0, min(held, prompt) - self._cached),
+            cached=self._cached,
+            decoded=self.n_out,
+            remain=max(0, self.limit - self.n_out) if self.limit >= 0 else -1,
+            new_line=self._text.new_line,
+            sampling=self.sampler.parameters,
+        )
 
     def prefilled(self) -> list[Event]:
         """The prompt is computed and no token wanted."""

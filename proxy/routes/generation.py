@@ -42,6 +42,7 @@ def new_call(request: Request, gate: Gate, asks: Sequence[Ask], stream: bool = F
     who, server = context.of(request.scope), services.of(request).config.server
     limit = server.stream_backlog if stream else MAX_FRAME
     who.call = Call(gate, asks, Wait(limit, who.cut, inbound.autoload(request), who.admin))
+    services.of(request).views.activity.begin(who, who.call, request.scope["path"], stream)
     return who.call
 
 
@@ -62,6 +63,7 @@ class Whole(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, reply = self.call, self.plan.reply(self.call.gate.name)
+        call.answer = reply
         async with Connected(receive), aclosing(call.batches()) as batches:
             async for events in batches:
                 reply.collect((call.index(event), event) for event in events)
@@ -86,10 +88,12 @@ class Stream(Response):
         )
         async with Connected(receive), stream:
             try:
-                await self._write(stream, self.plan.reply(self.call.gate.name))
+                self.call.answer = reply = self.plan.reply(self.call.gate.name)
+                await self._write(stream, reply)
             except ApiError as error:
                 if not stream.opened:
                     raise
+                context.of(scope).outcome = error.code
                 await stream.fail(error)
 
     async def _write(self, stream: EventStream, reply: Reply) -> None:
