@@ -104,6 +104,16 @@ def test_every_proxy_has_the_same_figures_and_they_are_those_of_the_requests(ser
     assert found["inter_token_seconds_count", "small"] > 0
 
 
+def test_what_a_worker_has_counted_last_is_not_lost_with_it(server: Server) -> None:
+    complete(server)
+    post(server, "/models/unload", model="small", wait=True)
+    found = figures(server)
+    assert found["llamacpp:tokens_predicted_total", "small"] == sum(each["predicted_n"] for each in TIMINGS)
+    assert found["evictions_total", "small", "requested"] == 1
+    assert ("llamacpp:requests_processing", "small") not in found
+    complete(server)
+
+
 def test_looking_loads_nothing(server: Server) -> None:
     for path in ("/metrics", "/slots", "/slots?model=other", "/queue", "/requests", "/activity", "/props?model=other"):
         fresh(server, path)
