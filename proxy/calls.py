@@ -84,7 +84,7 @@ class Call:
         if self._lease is None:
             return self.gate.dismiss(self.wait, error)
         self._lease.stream.fail(error)
-        self._lease.stream.close()
+        self._lease.release()  # now, and not when a slow client has read the error
         return True
 
     @property

@@ -132,6 +132,18 @@ async def test_a_running_request_is_cancelled_by_either_of_its_ids(stream: bool,
         assert (done["outcome"], done["status"]) == ("cancelled", 400)
 
 
+async def test_a_cancelled_request_gives_its_place_back_at_once() -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        task, _ = await begun(server, worker)
+        (row,) = await rows(server)
+        services = server.proxy.services.result()
+        assert services.models.in_flight == 1
+        assert services.views.activity.cancel(row["id"], Viewer(admin=True))
+        assert services.models.in_flight == 0, "it waits for its client"
+        await task
+
+
 async def test_a_waiting_request_is_cancelled_and_its_want_goes_with_it() -> None:
     async with Harness() as server:
         task = server.post()
