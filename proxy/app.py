@@ -20,11 +20,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from proxy.auth import PUBLIC, Auth
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import health, llama, metrics, models, openai, props, requests, slots, ui
+from proxy.routes import health, llama, metrics, models, openai, props, requests, slots, ui, vectors
 from proxy.services import Services
 from proxy.watch import Watch
 
-_API = (health, models, props, slots, metrics, requests, openai, llama, ui)
+_API = (health, models, props, slots, metrics, requests, openai, llama, vectors, ui)
 ROUTES = [route for part in _API for route in part.ROUTES]
 
 

@@ -24,6 +24,7 @@ from worker.protocol import (
     Cancel,
     Delta,
     Detokenize,
+    Embed,
     Event,
     Failed,
     Finished,
@@ -36,13 +37,14 @@ from worker.protocol import (
     Render,
     Rendered,
     Request,
+    Rerank,
     Seen,
     Started,
     Tokenize,
     Tokens,
 )
 
-Ask = Generate | Tokenize | Detokenize | Render | Look
+Ask = Generate | Tokenize | Detokenize | Render | Embed | Rerank | Look
 _TEXT = (Delta, Reasoning, CallDelta)
 _LAST = (Finished, Tokens, Rendered, Seen)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside

@@ -147,6 +147,19 @@ class Placement(Table):
     max_models: Annotated[int, Meta(ge=0)] = 4
 
 
+class Parking(Table):
+    """[parking]: states of sequences that are kept outside the KV cache. """
+
+    memory: Literal["auto"] | Size = "auto"
+    dir: str = ""
+    disk: Size = 8 * 2**30
+
+    @property
+    def budget(self) -> int:
+        """Bytes of memory; "auto" must have been resolved."""
+        return self.memory if isinstance(self.memory, int) else 0
+
+
 class Liveness(Table):
     """[liveness]: when silence is a hang. RELIABILITY.md, 5."""
 
@@ -212,9 +225,15 @@ class Model(Table):
     prefill_time: Duration = 0.25
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv: KvType = "f16"
+    kv_cells: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    swa_full: bool = False
     mmap: bool = True
     mlock: bool = False
     chat_template: str = ""
+    task: Literal["auto", "generate", "embed", "rerank"] = "auto"
+    pooling: Literal["auto", "none", "mean", "cls", "last", "rank"] = "auto"
+    embd_normalize: Annotated[int, Meta(ge=-1, le=1000)] = 2
+    dimensions: tuple[Annotated[int, Meta(ge=1, le=65536)], ...] = ()
     worker: Entry = "worker.main:main"
     sampling: Sampling = Sampling()
 
@@ -226,6 +245,7 @@ class Sections(Table):
     keys: tuple[Key, ...] = ()
     admission: Admission = Admission()
     placement: Placement = Placement()
+    parking: Parking = Parking()
     liveness: Liveness = Liveness()
     restart: Restart = Restart()
     shutdown: Shutdown = Shutdown()

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from supervisor import schema
-from supervisor.config import Config, ConfigError, Model, Name, Sections, Server, Ui, parse_listen
+from supervisor.config import Config, ConfigError, Model, Name, Parking, Sections, Server, Ui, parse_listen
 from supervisor.modelfile import below, locate
 from supervisor.schema import Invalid, Missing, convert, near
 
@@ -71,6 +71,7 @@ def build(tree: Mapping[str, Any], path: Path) -> Config:
     models = {model.name: model for model in _models(tree, path.parent)}
     _no_duplicate_aliases(models)
     known = {name: getattr(parts, name) for name in parts.__struct_fields__ if name not in ("server", "defaults", "ui")}
+    known["parking"] = _parking(parts.parking, path.parent)
     server, ui = _server(parts.server, path.parent), _ui(parts.ui, path.parent)
     config = Config(file=str(path), models=models, server=server, ui=ui, **known)
     default = config.admission.default_model
@@ -127,6 +128,11 @@ def _server(server: Server, base: Path) -> Server:
             raise Invalid(where, "another address", text, "it is in the list twice")
         addresses.append(address)
     return msgspec.structs.replace(server, listen=tuple(addresses))
+
+
+def _parking(parking: Parking, base: Path) -> Parking:
+    """With an absolute folder, where there is one."""
+    return msgspec.structs.replace(parking, dir=below(base, parking.dir)) if parking.dir else parking
 
 
 def _ui(ui: Ui, base: Path) -> Ui:

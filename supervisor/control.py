@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from supervisor.config import Config, Model, Sampling
+from supervisor.config import Config, Model, Parking, Sampling
 from supervisor.figures import Series
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
@@ -53,7 +53,10 @@ class Phase(StrEnum):
 
 
 class Facts(Message, frozen=True):
-    """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready."""
+    """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready.
+
+    `task` and `pooling` are words of Model's keys of that name, "auto" decided; `infill`: it has FIM tokens.
+    """
 
     architecture: str = ""
     description: str = ""
@@ -72,6 +75,9 @@ class Facts(Message, frozen=True):
     sampling: Sampling = Sampling()
     load_ms: float = 0.0
     on_cpu: bool = True
+    task: str = "generate"
+    pooling: str = ""
+    infill: bool = False
 
 
 class ModelStatus(Message, frozen=True):
@@ -281,11 +287,16 @@ class ShutDown(Message, frozen=True):
 
 
 class ConfigureWorker(Message, frozen=True):
-    """Load this model. One descriptor comes along: the file whose lock is the CPU turn."""
+    """Load this model.
+
+    Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
+    next one; and what the last one left. The second and third may be missing.
+    """
 
     model: Model
     generation: int
     lease: float
+    parking: Parking = Parking()
 
 
 class Peer(Message, frozen=True):

@@ -8,6 +8,8 @@ import random
 import time
 from typing import Protocol, assert_never
 
+import msgspec
+
 from supervisor import config, ladder, restart
 from supervisor.control import (
     Activity,
@@ -37,6 +39,7 @@ from supervisor.ledger import Ledger
 from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Nursery, Ward
+from supervisor.parks import Parks, free_memory
 from supervisor.process import StartFailed
 from supervisor.timers import Timers
 
@@ -75,6 +78,8 @@ class Workers:
         self._standby_history = restart.History()
         self._draw = random.Random()
         self._turn = os.memfd_create("lsv-turn")  # its lock is the CPU turn
+        self._parking = _resolved(settings.parking)
+        self._parks = Parks(self._parking.budget)
         self._computing = 0
         self._closing = False
         self.lives: Lives
@@ -89,7 +94,8 @@ class Workers:
         ward.child.role = f"w:{model.name}"
         self.of[model.name] = ward
         self._model[ward] = model.name
-        self._nursery.send(ward, ConfigureWorker(model, generation, self._config.liveness.lease), [self._turn])
+        order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking)
+        self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
 
     def join(self, model: str, proxy: int, fd: int) -> None:
         """Hands one end of a link to the model's worker; the caller closes its copy."""
@@ -179,6 +185,7 @@ class Workers:
         if (model := self._model.pop(ward, None)) is not None:
             del self.of[model]
             self.lives.ledger.ended(ward)
+            self._parks.ended(model, clean=end.code == 0)
             self.lives.worker_ended(model, end)
 
     def judged(self, ward: Ward, verdict: Verdict, reason: str) -> None:
@@ -193,3 +200,10 @@ class Workers:
 
     def _out_of_place(self, ward: Ward, message: Message) -> None:
         log.error("a proxy's message from a worker %s", facts(role=ward.role, message=type(message).__name__))
+
+
+def _resolved(parking: config.Parking) -> config.Parking:
+    """With "auto" as bytes: a quarter of what is free now, 8 GiB at most."""
+    if parking.memory != "auto":
+        return parking
+    return msgspec.structs.replace(parking, memory=min(8 * 2**30, free_memory() // 4))

@@ -18,6 +18,7 @@ from worker.protocol import (
     Accepted,
     Cancel,
     Detokenize,
+    Embed,
     Event,
     Failed,
     Generate,
@@ -26,13 +27,15 @@ from worker.protocol import (
     Render,
     Rendered,
     Request,
+    Rerank,
     Seen,
     Tokenize,
 )
-from worker.seams import Drop, Inbox, Job, TextSide
+from worker.seams import Drop, Inbox, Job, Passages, TextSide
 
 _log = logging.getLogger(__name__)
 _LARGE = 2**20  # characters; tokenizing them takes about 0.3 s
+Work = Generate | Tokenize | Detokenize | Render | Embed | Rerank
 MAX_JOBS = 4096  # the proxies admit far fewer; more than that is refused with queue_full
 
 
@@ -73,7 +76,7 @@ class Desk:
     def close(self) -> None:
         self._helper.shutdown(wait=False, cancel_futures=True)
 
-    def _perform(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
+    def _perform(self, link: Link, request: Work) -> None:
         try:
             self._do(link, request)
         except RequestError as error:
@@ -83,7 +86,7 @@ class Desk:
             text = "the worker could not read this request"
             self._answer(link, [Failed(id, "internal_error", text) for id in _ids(request)])
 
-    def _do(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
+    def _do(self, link: Link, request: Work) -> None:
         match request:
             case Generate():
                 self._generate(link, request)
@@ -93,12 +96,24 @@ class Desk:
                 self._answer(link, [Rendered(request.id, self._text.detokenize(request.tokens))])
             case Render():
                 self._answer(link, [Rendered(request.id, self._text.render(request.chat))])
+            case Embed() | Rerank():
+                self._embed(link, request)
 
-    def _generate(self, link: Link, request: Generate) -> None:
+    def _admit(self) -> None:
         if self.leaving:
             raise RequestError("model_unloaded", "the model is being unloaded")
         if self._inbox.qsize() >= MAX_JOBS:
             raise RequestError("queue_full", "the worker's queue is full", queued=MAX_JOBS, limit=MAX_JOBS)
+
+    def _embed(self, link: Link, request: Embed | Rerank) -> None:
+        self._admit()
+        inputs = self._text.inputs(request)
+        self._answer(link, [Accepted(request.id, sum(map(len, inputs)))])
+        if request.id in link.live:
+            self._inbox.put(Passages((link.number, request.id), request, inputs))
+
+    def _generate(self, link: Link, request: Generate) -> None:
+        self._admit()
         self._text.check(request)
         prompt = self._text.prompt(request.prompt)
         shown = self._text.detokenize(prompt) if request.details else ""
@@ -113,7 +128,7 @@ class Desk:
             self._inbox.put(job)
 
 
-def _ids(request: Generate | Tokenize | Detokenize | Render | Look) -> tuple[int, ...]:
+def _ids(request: Work | Look) -> tuple[int, ...]:
     """The ids under which a request is answered."""
     return (request.id, *request.siblings) if isinstance(request, Generate) else (request.id,)
 

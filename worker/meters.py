@@ -18,14 +18,14 @@ class Meters:
     """Figures since the process began; supervisor.figures says what each means."""
 
     __slots__ = (
-        "_at", "_clock", "_generating", "_prompting", "batch_tokens", "busy", "cached_tokens", "decode_seconds",
+        "_clock", "_generating", "_prompting", "batch_tokens", "busy", "cached_tokens", "decode_seconds",
         "decodes", "inter_token", "peak", "predicted_tokens", "prompt_seconds", "prompt_tokens", "sampling_seconds",
-        "sequence_wait",
+        "sequence_wait", "stepped_at",
     )  # fmt: skip
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._at = 0.0  # end of the step before
+        self.stepped_at = 0.0  # end of the last step, monotonic
         self.prompt_tokens = self.cached_tokens = self.predicted_tokens = self.decodes = self.busy = self.peak = 0
         self.prompt_seconds = self.decode_seconds = self.sampling_seconds = 0.0
         self.inter_token = Histogram("llama_supervisor_inter_token_seconds")
@@ -40,8 +40,10 @@ class Meters:
         self.sequence_wait.observe(self._clock() - arrived)
         self.cached_tokens += cached
 
-    def stepped(self, decoding: int, prompts: int, prompt_rows: int, seconds: float, decoded: float) -> None:
-        """A step is over: so many sequences decoded, so many prompts got these rows; the batch took `seconds`.
+    def stepped(
+        self, decoding: int, prompts: int, prompt_rows: int, rows: int, seconds: float, decoded: float
+    ) -> None:
+        """A step is over: so many sequences decoded, so many prompts got these rows; all `rows` took `seconds`.
 
         decoded: when it was done (monotonic). Every decoding sequence gets a token in every step, so that the time
         from step to step is the time from token to token.
@@ -51,13 +53,17 @@ class Meters:
         self.busy += decoding + prompts
         self.decode_seconds += seconds
         self.sampling_seconds += now - decoded
-        self.batch_tokens.observe(decoding + prompt_rows)
+        self.batch_tokens.observe(rows)
         if prompts:
             self.prompt_tokens += prompt_rows
             self.prompt_seconds += seconds * prompts
         if decoding:
-            self.inter_token.observe(now - self._at, decoding)
-        self._at = now
+            self.inter_token.observe(now - self.stepped_at, decoding)
+        self.stepped_at = now
+
+    def resumed(self, since: float) -> None:
+        """An interrupted reply gets its next token; the one before came then (monotonic)."""
+        self.inter_token.observe(self._clock() - since)
 
     def left(self, tokens: int) -> None:
         """A request has ended whose sequence held so many tokens."""

@@ -16,7 +16,7 @@ class Occupant(Protocol):
     """What runs at a place."""
 
     def place(self) -> Place:
-        """Itself as others see it, without the number of its task and the context's size."""
+        """Itself as others see it, without the number of its task and the context's size; -1 if it has no place now."""
 
 
 class Places:
@@ -43,7 +43,8 @@ class Places:
         for task, live in self._live:
             if live is occupant:
                 place = self._shown(task, live)
-                self._last[place.id] = replace(place, busy=False, remain=0)
+                if place.id >= 0:
+                    self._last[place.id] = replace(place, busy=False, remain=0)
         self._live = tuple(entry for entry in self._live if entry[1] is not occupant)
 
     # -- the I/O thread ----------------------------------------------------------------------------------------------

@@ -49,6 +49,27 @@ class Text(msgspec.Struct, frozen=True, array_like=True, tag="text"):
     pieces: tuple[str | int, ...]
 
 
+class Chunk(msgspec.Struct, frozen=True, array_like=True):
+    """Text from elsewhere in a project, and the name of its file."""
+
+    text: str
+    filename: str = ""
+
+
+class Infill(msgspec.Struct, frozen=True, array_like=True, tag="infill"):
+    """A hole between prefix and suffix, to be filled by a model with FIM tokens. Cut to fit, the far ends first.
+
+    `extra` is context from elsewhere, `prompt` the beginning of what fills the hole; `room` are tokens of the context
+    that are kept free for the reply, -1 for as many as seem fair.
+    """
+
+    prefix: str
+    suffix: str
+    extra: tuple[Chunk, ...] = ()
+    prompt: str = ""
+    room: int = -1
+
+
 class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Generate from a prompt. `id` is the proxy's number for it on this link; `request_id` is for logs.
 
@@ -63,7 +84,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
     id: int
     request_id: str
-    prompt: Chat | Text
+    prompt: Chat | Text | Infill
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     stream: bool = True
@@ -81,6 +102,8 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     n_indent: int = 0
     return_tokens: bool = False  # Delta has the ids of its tokens
     details: bool = False
+    priority: int = 0  # higher goes first
+    owner: str = ""  # requests of one owner share their turn with those of the others
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -111,6 +134,36 @@ class Render(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
     id: int
     chat: Chat
+
+
+class Embed(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Vectors of inputs, each of text and token ids like Text. Answered by Accepted, Started, Vectors and Finished.
+
+    normalize: -1 not at all, 0 the largest value is 32760, 2 Euclidean, another p its p-norm; None as the model says.
+    dimensions: so many first ones of each vector, 0 for all. truncate: what is too long is cut, else refused.
+    per_token: one vector for each token is fine, as a model without pooling gives them; else that is refused.
+    field: what the client calls them, for errors.
+    """
+
+    id: int
+    request_id: str
+    inputs: tuple[tuple[str | int, ...], ...]
+    normalize: int | None = None
+    dimensions: int = 0
+    truncate: bool = False
+    per_token: bool = False
+    field: str = "input"
+
+
+class Rerank(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """How well each document answers the query. Answered like Embed; the first number of a vector is the score."""
+
+    id: int
+    request_id: str
+    query: str
+    documents: tuple[str, ...]
+    truncate: bool = False
+    field: str = "documents"
 
 
 class Look(msgspec.Struct, frozen=True, array_like=True, tag=40):
@@ -197,7 +250,10 @@ class Details(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """The request's last event. `reason`: "eos", "word", "context" (full), or "limit" (of tokens, time, indent)."""
+    """The request's last event. `reason`: "eos", "word", "context" (full), or "limit" (of tokens, time, indent).
+
+    It is "done" when the last vector has been sent.
+    """
 
     id: int
     reason: str
@@ -284,10 +340,22 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, tag=41):
     places: list[Place]
 
 
-Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Look
+class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Numbers of one input, counted from 0: little-endian float32, in rows of `width`.
+
+    An input has one row, or one per token; what is too large for one event follows in further ones.
+    """
+
+    id: int
+    input: int
+    width: int
+    data: bytes
+
+
+Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Embed | Rerank | Look
 Event = (
     Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
-    | Reasoning | CallStart | CallDelta | Seen
+    | Reasoning | CallStart | CallDelta | Vector | Seen
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

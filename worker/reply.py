@@ -1,4 +1,4 @@
-"""One running request: its slot, its sampler, and its reply as events. ENGINE.md, 9 and 18."""
+"""One running request: its sequence, its sampler, and its reply as events. ENGINE.md, 9 and 18."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.protocol import (
     Timings,
 )
 from worker.seams import Job
-from worker.sequences import Slot
+from worker.sequences import Sequence
 
 if TYPE_CHECKING:
     from worker.sampling import Sampler
@@ -36,14 +36,20 @@ class Reply:
 
     __slots__ = (
         "_began", "_cached", "_first", "_ids", "_output", "_silent", "_streams", "_text", "_vocabulary",
-        "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "siblings", "slot",
+        "interrupted", "interrupted_at", "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason",
+        "sampler", "sequence", "siblings", "stops",
     )  # fmt: skip
 
-    def __init__(self, job: Job, slot: Slot, cached: int, sampler: Sampler, limit: int, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, job: Job, sequence: Sequence, cached: int, sampler: Sampler, limit: int, vocabulary: Vocabulary
+    ) -> None:
         """`limit` is the most tokens to generate, -1 for as many as the context holds."""
-        self.job, self.slot, self.sampler = job, slot, sampler
+        self.job, self.sequence, self.sampler = job, sequence, sampler
         self.reason = ""
         self.siblings: list[Reply] = []  # choices that wait for this one's prompt
+        self.stops: list[int] = []  # lengths at which its state is to be kept, the next one first
+        self.interrupted = 0  # times
+        self.interrupted_at = 0.0  # when its last token came, monotonic
         self.n_out = 0
         self.prompt_seconds = 0.0
         self._vocabulary = vocabulary
@@ -61,26 +67,38 @@ class Reply:
 
     @property
     def decoding(self) -> bool:
-        """Whether the prompt is in the cache and one token waits to be decoded."""
-        return self.n_out > 0
+        """Whether all but the token sampled last is in the cache."""
+        return self.n_out > 0 and self.sequence.missing == 1
+
+    @property
+    def chunk(self) -> int:
+        """The most rows its next prefill may have."""
+        return (self.stops[0] if self.stops else self.sequence.size) - self.sequence.held
+
+    def stop_at(self, length: int) -> None:
+        """Its state is wanted at this length, if it is not past it."""
+        if length not in self.stops and self.sequence.held < length < self.sequence.size:
+            self.stops = sorted([*self.stops, length])
 
     def started(self) -> Event:
-        return Started(self.job.key[1], self._cached, self.slot.id)
+        return Started(self.job.key[1], self._cached, self.sequence.lane)
 
     def progressed(self, rows: int, seconds: float) -> list[Event]:
-        """A step has computed `rows` of the prompt."""
+        """A step has computed `rows` of the prompt; nothing is said of a text that is computed once more."""
+        if self.n_out:
+            return []
         self.prompt_seconds += seconds
         if not self.job.request.return_progress:
             return []
         elapsed = (time.monotonic() - self._began) * 1000
         total = len(self.job.prompt)
-        return [Progress(self.job.key[1], total, self._cached, min(self.slot.held, total), elapsed)]
+        return [Progress(self.job.key[1], total, self._cached, min(self.sequence.held, total), elapsed)]
 
     def place(self) -> Place:
         """See worker.places; called by another thread."""
-        prompt, held = len(self.job.prompt), self.slot.held
+        prompt, held = len(self.job.prompt), self.sequence.held
         return Place(
-            self.slot.id,
+            self.sequence.lane if self.sequence.id >= 0 else -1,
             busy=True,
             prompt=prompt,
             processed=max(0, min(held, prompt) - self._cached),
@@ -104,7 +122,7 @@ class Reply:
             self._ids.append(token)
         if self.n_out == 1:
             self._first = time.monotonic()
-        slot = self.slot
+        sequence = self.sequence
         if token in self._vocabulary.end:
             return self._end("eos")
         self._output.feed(token, self._vocabulary.pieces[token], probability)
@@ -116,9 +134,9 @@ class Reply:
             return self._end("eos")
         if self.n_out == self.limit:
             return self._end("limit")
-        if slot.size + 1 >= len(slot.tokens):
+        if sequence.size + 1 >= len(sequence.tokens):
             return self._end("context")
-        slot.append(token)
+        sequence.append(token)
         return self._events() if self._streams and self._output.pending else []
 
     def _events(self) -> list[Event]:
@@ -138,7 +156,7 @@ class Reply:
 
     def _details(self) -> Details:
         sampling = replace(self.sampler.parameters, seed=self.sampler.seed)
-        return Details(sampling, self.slot.held, self._text.new_line)
+        return Details(sampling, self.sequence.held, self._text.new_line)
 
     def _timings(self) -> Timings:
         predicted = (time.monotonic() - self._first) * 1000

@@ -11,10 +11,10 @@ from msgspec import Meta
 from proxy.dialects import native_object, results, unbuilt
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
-from proxy.dialects.openai_completions import Pieces, prompts
+from proxy.dialects.openai_completions import prompts
 from proxy.dialects.reply import Plan, Reply, encode
 from proxy.sse import record
-from worker.protocol import Generate, Probability, Progress, Text
+from worker.protocol import Generate, Infill, Probability, Progress, Text
 
 _MAX_PATHS = 64
 
@@ -30,10 +30,10 @@ class NativeFields(Fields, frozen=True, kw_only=True):
 def parse(body: dict[str, Any], request_id: str) -> Plan:
     """The body of a completion request. Raises BadRequest, Unsupported."""
     fields = typed(body, NativeFields)
-    return plan(body, request_id, fields, prompts(body.get("prompt")))
+    return plan(body, request_id, fields, [Text(pieces) for pieces in prompts(body.get("prompt"))])
 
 
-def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Sequence[Pieces]) -> Plan:
+def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Sequence[Text | Infill]) -> Plan:
     """Completions of these prompts, whatever route they came from. Raises BadRequest, Unsupported."""
     grammar, schema = constraint(body, fields)
     unbuilt.refuse(body)
@@ -41,7 +41,7 @@ def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Seq
         Generate(
             id=0,
             request_id=request_id,
-            prompt=Text(pieces),
+            prompt=prompt,
             sampling=fields.sampling,
             stop=fields.stops,
             stream=fields.stream,
@@ -57,7 +57,7 @@ def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Seq
             return_tokens=fields.return_tokens or fields.stream,
             details=True,
         )
-        for pieces in found
+        for prompt in found
     ]
     return Plan(fields, asks, [""] * (len(asks) * (1 + len(fields.siblings))), NativeReply)
 

@@ -15,17 +15,18 @@ from proxy.dialects.reply import Plan, Reply, chunk, encode
 from proxy.errors import BadRequest, Unsupported
 from proxy.sse import record
 from supervisor.schema import Path
-from worker.protocol import Generate, Probability, Progress, Text
+from worker.protocol import Generate, Infill, Probability, Progress, Text
 
 MAX_PROMPTS = 64  # in one request; each waits for a slot of its own
 Pieces = tuple[str | int, ...]
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """What this route takes beside the generation fields."""
+    """What this route takes beside the generation fields. `suffix`: what the completion is to lead up to."""
 
     prompt: Any = None
     echo: bool = False
+    suffix: str = ""
 
 
 def parse(body: dict[str, Any], request_id: str) -> Plan:
@@ -41,7 +42,7 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         Generate(
             id=0,
             request_id=request_id,
-            prompt=Text(pieces),
+            prompt=_prompt(pieces, completion.suffix, fields),
             sampling=fields.sampling,
             stop=fields.stops,
             stream=fields.stream,
@@ -137,6 +138,16 @@ class CompletionReply(Reply):
 
     def _choice(self, index: int, text: str) -> dict[str, Any]:
         return {"text": text, "index": index, "logprobs": None, "finish_reason": self.finish_reason(index)}
+
+
+def _prompt(found: Pieces, suffix: str, fields: Fields) -> Text | Infill:
+    """With a suffix the prompt is what stands before a hole."""
+    if not suffix:
+        return Text(found)
+    if not all(isinstance(piece, str) for piece in found):
+        raise BadRequest("prompt: expected text where there is a suffix, got token ids", "prompt")
+    room = fields.sampling.max_tokens
+    return Infill("".join(map(str, found)), suffix, room=-1 if room is None else room)
 
 
 def _opening(prompt: Pieces) -> str:

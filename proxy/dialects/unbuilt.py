@@ -23,7 +23,6 @@ def _empty(value: Any) -> bool:
 
 
 _OFF: dict[str, Off] = {
-    "suffix": _empty,
     "lora": _empty,
     "grammar_lazy": _empty,
     "reasoning_budget_tokens": _number(lambda value: value < 0),

@@ -1,4 +1,4 @@
-"""llama.cpp's own routes: completion, and text. API.md, 7."""
+"""llama.cpp's own routes: completion, infill, and text. API.md, 7."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy.dialects import llama, native_completion
+from proxy.dialects import infill, llama, native_completion
 from proxy.routes import inbound
 from proxy.routes.generation import generate, new_call, only_event
 from worker.protocol import Rendered, Tokens
@@ -14,6 +14,10 @@ from worker.protocol import Rendered, Tokens
 
 async def completion(request: Request) -> Response:
     return await generate(request, native_completion.parse)
+
+
+async def infilled(request: Request) -> Response:
+    return await generate(request, infill.parse)
 
 
 async def tokenize(request: Request) -> Response:
@@ -43,6 +47,7 @@ async def apply_template(request: Request) -> Response:
 ROUTES = [
     Route("/completion", completion, methods=["POST"]),
     Route("/completions", completion, methods=["POST"]),
+    Route("/infill", infilled, methods=["POST"]),
     Route("/tokenize", tokenize, methods=["POST"]),
     Route("/detokenize", detokenize, methods=["POST"]),
     Route("/apply-template", apply_template, methods=["POST"]),

@@ -20,7 +20,7 @@ def rows() -> Iterator[Row]:
         decoded = time.monotonic()
         for _ in range(_SEQUENCES):
             meters.predicted_tokens += 1
-        meters.stepped(_SEQUENCES, 1, 64, 0.02, decoded)
+        meters.stepped(_SEQUENCES, 1, 64, 80, 0.02, decoded)
 
     micro = min(timeit.repeat(step, number=_ROUNDS, repeat=5)) / _ROUNDS * 1e6
     report = min(timeit.repeat(lambda: meters.series(1, 0), number=1000, repeat=5)) / 1000 * 1e6

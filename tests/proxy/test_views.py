@@ -31,7 +31,7 @@ from supervisor.figures import Series
 from supervisor.ledger import Ledger
 from tests.proxy.harness import FakeWorker, Harness, loaded, settings, until
 from tests.proxy.test_edges import KEYS
-from worker.protocol import Accepted, Delta, Finished, Look, Place, Seen, Started, Timings
+from worker.protocol import Accepted, Delta, Finished, Look, Place, Seen, Started, Timings, Vector
 
 CHAT = "/v1/chat/completions"
 
@@ -204,6 +204,19 @@ async def test_a_client_that_leaves_and_an_error_have_their_outcomes() -> None:
         assert found["llama_supervisor_cancelled_total", "m", "client_gone"] == 1
         assert found["llama_supervisor_requests_total", CHAT, "m", "499"] == 1
         assert found["llama_supervisor_requests_total", CHAT, "m", "500"] == 1
+
+
+async def test_vectors_have_a_row_of_their_own_kind() -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        task = server.post("/v1/embeddings", input="x")
+        ask = await worker.next()
+        worker.send(Accepted(ask.id, 7), Started(ask.id, 0), Vector(ask.id, 0, 1, b"\0\0\0\0"))
+        worker.send(Finished(ask.id, "done", "", Timings(0, 7, 1.0)))
+        assert (await task).status_code == 200
+        (row,) = (await server.client.get("/activity")).json()["recent"]
+        assert (row["endpoint"], row["prompt_tokens"], row["generated"]) == ("/v1/embeddings", 7, 0)
+        assert "completion_id" not in row
 
 
 async def test_rows_of_one_model_only() -> None:

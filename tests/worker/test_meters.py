@@ -37,11 +37,11 @@ def test_steps_are_counted_by_hand() -> None:
     meters = Meters(clock)
     meters.begun(99.5, 3)
     clock.now = 101.0
-    meters.stepped(0, 2, 50, 0.5, 100.75)  # two prompts
+    meters.stepped(0, 2, 50, 50, 0.5, 100.75)  # two prompts
     clock.now = 101.5
-    meters.stepped(3, 0, 0, 0.25, 101.25)  # three replies
+    meters.stepped(3, 0, 0, 3, 0.25, 101.25)  # three replies
     clock.now = 101.75
-    meters.stepped(3, 1, 10, 0.25, 101.75)  # both
+    meters.stepped(3, 1, 10, 13, 0.25, 101.75)  # both
     meters.left(40)
     meters.left(30)
     found = {each.name: each.values for each in meters.series(1, 2)}
@@ -100,6 +100,25 @@ def test_figures_equal_the_timings_of_the_requests(tiny: Bench, n: int) -> None:
     assert sum(found["batch_tokens"][:-1]) == found["n_decode_total"][0] == tiny.engine.vitals.steps
     assert sum(found["sequence_wait_seconds"][:-1]) == 4
     assert found["n_tokens_max"][0] == max(end.cache_n + end.prompt_n + 11 for end in ends)
+
+
+def test_an_interrupted_reply_counts_its_tokens_once_and_its_wait(tiny: Bench) -> None:
+    engine = tiny.new()
+    ids = [tiny.start(prompt, FREE) for prompt in ("abc " * 10, "xyz " * 10)]
+    for _ in range(4):
+        engine.step()
+    assert engine._interrupt_one()
+    assert sum(place.busy for place in engine.vitals.places.show()) == 1
+    tiny.run()
+    ends = [tiny.end(id).timings for id in ids]
+    found = figures(tiny)
+    assert found["tokens_predicted_total"] == (24,)
+    assert found["prompt_tokens_total"] == (sum(end.prompt_n for end in ends),)
+    assert found["prompt_seconds_total"][0] * 1000 == pytest.approx(sum(end.prompt_ms for end in ends))
+    spent = sum(end.predicted_ms for end in ends)
+    assert found["tokens_predicted_seconds_total"][0] * 1000 == pytest.approx(spent, rel=0.2, abs=2)
+    assert sum(found["inter_token_seconds"][:-1]) == 22
+    assert not any(place.busy for place in engine.vitals.places.show())
 
 
 def test_a_cancelled_request_has_counted_what_it_computed(tiny: Bench) -> None:
