@@ -40,12 +40,14 @@ def tiny(
     sampling: dict[str, float] | None = None,
     words: Sequence[str] = (),
     keys: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+    context: int = _CONTEXT,
 ) -> str:
     """The path of a model of some 100,000 parameters; `sampling` becomes `general.sampling.*` keys.
 
-    `words` are further control tokens; `keys` may add what else its header is to say.
+    `words` are further control tokens; `keys` may add what else its header is to say; `context` is what it says it was
+    trained with.
     """
-    return made(name, seed, lambda path: _write(path, seed, sampling or {}, words, keys))
+    return made(name, seed, lambda path: _write(path, seed, sampling or {}, words, keys, context))
 
 
 def made(name: str, seed: int, write: Callable[[Path], None]) -> str:
@@ -89,10 +91,11 @@ def _write(
     sampling: dict[str, float],
     words: Sequence[str],
     keys: Callable[[gguf.GGUFWriter], None],
+    context: int,
 ) -> None:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
-    writer.add_context_length(_CONTEXT)
+    writer.add_context_length(context)
     writer.add_embedding_length(_WIDTH)
     writer.add_block_count(_LAYERS)
     writer.add_feed_forward_length(_FF)

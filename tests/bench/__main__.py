@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 # What the root gives its workers; OpenMP reads it when it loads, so it must stand before anything imports it.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from tests.bench import decode, meters, proxy_deltas, system, vectors
+from tests.bench import decode, engine, http, meters, proxy_deltas, system, vectors
 from tests.bench.table import Row, machine, markdown
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "decode": decode.rows,
     "meters": meters.rows,
+    "engine": engine.rows,
+    "http": http.rows,
     "vectors": vectors.rows,
     "deltas": proxy_deltas.rows,
     "system": system.rows,
