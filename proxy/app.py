@@ -1,6 +1,7 @@
 """create_app(): routes, and the layers every request passes through, outermost first.
 
 Boundary   id, headers, access log
+Watch      metrics, the list of requests
 Cors       which pages may read the answer; OPTIONS
 Catch      exceptions → answers
 BasePath   the path below which everything is
@@ -22,35 +23,45 @@ from proxy.auth import PUBLIC, Auth
 from proxy.base_path import BasePath
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import anthropic, health, keys, llama, llama_swap, models, ollama, openai, props, ui, vectors
+from proxy.routes import (
+    anthropic,
+    health,
+    keys,
+    llama,
+    llama_swap,
+    metrics,
+    models,
+    ollama,
+    openai,
+    props,
+    requests,
+    slots,
+    ui,
+    vectors,
+)
 from proxy.services import Services
 from proxy.upstream import PREFIX, Upstream
+from proxy.watch import Watch
 
-ROUTES = [
-    *health.ROUTES,
-    *models.ROUTES,
-    *props.ROUTES,
-    *openai.ROUTES,
-    *llama.ROUTES,
-    *vectors.ROUTES,
-    *anthropic.ROUTES,
-    *ollama.ROUTES,
-    *llama_swap.ROUTES,
-    *keys.ROUTES,
-    *ui.ROUTES,
-]
+_API = (
+    health, models, props, slots, metrics, requests, openai, llama, vectors, anthropic, ollama, llama_swap, keys, ui,
+)  # fmt: skip
+ROUTES = [route for part in _API for route in part.ROUTES]
 
 
 def create_app(services: Services) -> Starlette:
     """The ASGI app; it serves HTTP only."""
 
     def public(path: str) -> bool:
+        if path == "/metrics" and services.config.server.metrics_public:
+            return True
         return path in PUBLIC or (path in services.site and not any(route.path_regex.match(path) for route in ROUTES))
 
     app = Starlette(
         routes=ROUTES,
         middleware=[
             Middleware(Boundary),
+            Middleware(Watch, views=services.views, routes=ROUTES),
             Middleware(Cors, origins=services.config.server.cors_origins),
             Middleware(Catch),
             Middleware(BasePath, base=services.config.server.root_path),

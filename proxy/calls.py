@@ -8,19 +8,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
 
-from proxy.errors import WorkerLost
+from proxy.dialects.results import Counts
+from proxy.errors import ApiError, WorkerLost
 from proxy.gate import Gate, Wait
 from proxy.generation import Lease
 from proxy.limits import Permit
 from proxy.links import Ask
-from worker.protocol import Accepted, Event
+from supervisor.control import State
+from worker.protocol import Accepted, CallDelta, CallStart, Delta, Event, Finished, Reasoning, Started
+
+_OUTPUT = (Delta, Reasoning, CallStart, CallDelta)
+
+
+class Answer(Protocol):
+    """What is known of an answer while it is being made."""
+
+    @property
+    def completion_id(self) -> str: ...
+
+    @property
+    def counts(self) -> Counts: ...
 
 
 class Call:
-    """Requests that one client sends to one model together. `queue_ms`, `load_ms`: None until the worker accepts.
+    """Requests that one client sends to one model together.
 
-    `kept`: for how many seconds the client wants the model kept after its last use, if it says so.
+    `queue_ms`, `load_ms`: None until the worker accepts; `started_ms` until it has a sequence; `first_ms` until the
+    first output. All count from the call's beginning. `kept`: for how many seconds the client wants the model kept
+    after its last use, if it says so.
     """
 
     def __init__(
@@ -34,6 +51,9 @@ class Call:
         self.gate, self.wait, self.kept, self._permit = gate, wait, kept, permit
         self.queue_ms: float | None = None
         self.load_ms: float | None = None
+        self.started_ms: float | None = None
+        self.first_ms: float | None = None
+        self.answer: Answer | None = None
         self._asks = asks
         self._lease: Lease | None = None
         self._began = time.monotonic()
@@ -51,7 +71,8 @@ class Call:
                 try:
                     stream.send(self._asks)
                     async for events in stream.batches():
-                        self._note(events)
+                        if self.first_ms is None:
+                            self._note(events)
                         yield events
                     return
                 except WorkerLost:
@@ -69,10 +90,34 @@ class Call:
         """What a client that hears nothing may be told: `queued 2`, `loading 0.42` or nothing."""
         return "" if self._lease else self.gate.position(self.wait)
 
+    def cancel(self, error: ApiError) -> bool:
+        """Ends it with this error, wherever it is; False if it has ended already."""
+        if self._lease is None:
+            return self.gate.dismiss(self.wait, error)
+        self._lease.stream.fail(error)
+        self._lease.release()  # now, and not when a slow client has read the error
+        return True
+
+    @property
+    def state(self) -> str:
+        """queued, loading, prefill or generating."""
+        if self.first_ms is not None:
+            return "generating"
+        if self.started_ms is not None:
+            return "prefill"
+        return "loading" if self._lease is None and self.gate.status.state is State.LOADING else "queued"
+
     def _note(self, events: Sequence[Event]) -> None:
-        """Measures the wait until the worker accepts, and counts what the key uses."""
+        """Measures how long each stage took to come, and counts what the key uses."""
         if self._permit is not None:
             self._permit.note(events)
-        if self.queue_ms is None and any(isinstance(event, Accepted) for event in events):
-            self.queue_ms = (time.monotonic() - self._began) * 1000
-            self.load_ms = self.wait.load_ms
+        now = (time.monotonic() - self._began) * 1000
+        for event in events:
+            if isinstance(event, Accepted) and self.queue_ms is None:
+                self.queue_ms, self.load_ms = now, self.wait.load_ms
+            elif isinstance(event, Started) and self.started_ms is None:
+                self.started_ms = now
+            elif isinstance(event, _OUTPUT) and self.first_ms is None:
+                self.first_ms = now
+            elif isinstance(event, Finished) and self.first_ms is not None:  # its text came in one piece
+                self.first_ms = max(now - event.timings.predicted_ms, self.started_ms or 0.0)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.calls import Call
 from proxy.dialects import error_shapes
-from proxy.errors import ApiError, Gone, internal
+from proxy.errors import STATUS, ApiError, Gone, internal
 from proxy.limits import Permit
 from supervisor.config import Key
 from supervisor.log import facts
@@ -35,7 +35,7 @@ def _nothing() -> None:
     pass
 
 
-@dataclass
+@dataclass(eq=False)
 class Context:
     """One request. `key` is None when no keys are configured; `cut` closes the connection of a client at once."""
 
@@ -47,7 +47,13 @@ class Context:
     permit: Permit | None = None
     cut: Callable[[], None] = _nothing
     status: int = 0
+    outcome: str = ""  # an error's code, or how the client left; "" is success
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def told_status(self) -> int:
+        """The status of the answer, or of the error that ended its stream."""
+        return STATUS[self.outcome][0] if self.outcome in STATUS else self.status
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What every response says: API.md, 1.6."""
@@ -106,8 +112,8 @@ class Catch:
         context = of(scope)
         try:
             return await self.app(scope, receive, send)
-        except Gone:
-            context.status = CLIENT_GONE
+        except Gone as gone:
+            context.status, context.outcome = CLIENT_GONE, gone.outcome
             return await asyncio.sleep(0)  # a connection that was cut just now ends before this call does
         except ApiError as error:
             found = error
@@ -116,6 +122,7 @@ class Catch:
         except Exception:
             log.exception("a bug %s", facts(request=context.request_id, path=_printable(scope["path"])))
             found = internal(context.request_id)
+        context.outcome = found.code
         if context.status:
             return await _break_off(context)
         return await respond(send, found, error_shapes.of(scope["path"]), context.request_id)

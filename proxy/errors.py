@@ -53,6 +53,7 @@ STATUS: dict[str, tuple[int, str]] = {
     "model_load_failed": (503, _UNAVAILABLE),
     "model_backoff": (503, _UNAVAILABLE),
     "model_failed": (503, _UNAVAILABLE),
+    "no_slot_available": (503, _UNAVAILABLE),
     "insufficient_memory": (503, _UNAVAILABLE),
 }
 _NEVER_RETRY = {"worker_died", "worker_hung", "unsupported_feature", "model_failed"}  # 1.3, "Retries"
@@ -128,15 +129,15 @@ class Unloaded(ApiError):
 
 
 class Gone(Exception):
-    pass
+    outcome = ""  # in the list of requests, and in the metrics
 
 
 class ClientGone(Gone):
-    pass
+    outcome = "client_gone"
 
 
 class ClientStalled(Gone):
-    pass
+    outcome = "client_stalled"
 
 
 def internal(request_id: str) -> ApiError:

@@ -6,7 +6,6 @@ The root decides what loads and what goes; a gate only says what is wanted, and 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -58,6 +57,11 @@ class Gate:
         return len(self._queue)
 
     @property
+    def oldest_wait(self) -> float:
+        """Seconds that the first in the queue has waited; 0 if nobody waits."""
+        return time.monotonic() - self._queue[0][1].began if self._queue else 0.0
+
+    @property
     def admits(self) -> bool:
         return self.current is not None and self.current.admits and not self.status.suspended and not self._refusal
 
@@ -80,8 +84,19 @@ class Gate:
         """What a waiting client may be told: `loading 0.42`, or `queued 3` if it is the third."""
         if self.status.state is State.LOADING:
             return f"loading {self.status.progress:.2f}"
-        ahead = itertools.takewhile(lambda entry: entry[1] is not wait, self._queue)
-        return f"queued {sum(1 for _ in ahead) + 1}"
+        return f"queued {self.place(wait) or self.queued + 1}"
+
+    def place(self, wait: Wait) -> int | None:
+        """Its place in the queue, from 1; None if it does not wait here."""
+        return next((place for place, entry in enumerate(self._queue, 1) if entry[1] is wait), None)
+
+    def dismiss(self, wait: Wait, error: ApiError) -> bool:
+        """Ends one wait with this error; False if it does not wait here."""
+        for future, waiting in self._queue:
+            if waiting is wait and not future.done():
+                future.set_exception(error)
+                return True
+        return False
 
     async def settled(self, states: set[State]) -> None:
         """Waits until the root reports one of these states. Raises LoadFailed if the load fails meanwhile."""

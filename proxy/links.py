@@ -33,20 +33,22 @@ from worker.protocol import (
     Framer,
     Generate,
     Hello,
+    Look,
     ProtocolError,
     Reasoning,
     Render,
     Rendered,
     Request,
     Rerank,
+    Seen,
     Started,
     Tokenize,
     Tokens,
 )
 
-Ask = Generate | Tokenize | Detokenize | Render | Count | Embed | Rerank
+Ask = Generate | Tokenize | Detokenize | Render | Count | Embed | Rerank | Look
 _TEXT = (Delta, Reasoning, CallDelta)
-_LAST = (Finished, Tokens, Rendered, Counted)  # what ends a request, Failed aside
+_LAST = (Finished, Tokens, Rendered, Counted, Seen)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
 _PROBABILITY_BYTES = 12  # the same of a token's probability
 _ID_BYTES = 5  # the same of a token's id

@@ -22,6 +22,7 @@ from proxy.models import Models
 from proxy.root import Root
 from proxy.server import Server
 from proxy.services import Services
+from proxy.views import Views
 from supervisor import log as logs
 from supervisor import title
 from supervisor.boot import Child
@@ -31,7 +32,11 @@ from supervisor.control import (
     ConfigureProxy,
     ConfigureWorker,
     Drain,
+    Figures,
+    Finding,
     FromRoot,
+    Inquired,
+    Inquiry,
     KeyUse,
     Listening,
     Lost,
@@ -99,6 +104,8 @@ class Proxy:
                 self.pong(message)
             case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer():
                 self.services.result().models.obey(message, fds)
+            case Figures() | Inquired() | Inquiry() | Finding():
+                self.services.result().views.obey(message)
             case Shutdown():
                 self.shut_down(message.deadline)
             case Stop():
@@ -118,7 +125,7 @@ class Proxy:
         models = Models(message.config, message.models, self.root.send)
         tell = self.root.send if message.config.server.proxies > 1 else None
         limits = Limits(message.config.keys, message.index, tell)
-        self.services.set_result(Services(message.config, models, limits=limits))
+        self.services.set_result(Services(message.config, models, Views(models, self.root.send), limits=limits))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())
 
@@ -128,6 +135,8 @@ class Proxy:
             services = self.services.result()
             services.heard, active = time.monotonic(), services.models.in_flight
         self.root.send(Pong(ping.number, Phase.IDLE, steps=self.steps, active=active))
+        if self.services.done():
+            self.services.result().views.tick()
 
     def shut_down(self, deadline: float) -> None:
         """Refuses what comes, lets run what runs; ShutDown follows when nothing does. Once more: a new deadline."""

@@ -11,6 +11,7 @@ from proxy.limits import Limits
 from proxy.logs import Logs
 from proxy.models import Models
 from proxy.site import Site
+from proxy.views import Views
 from supervisor.config import Config
 
 ROOT_SILENCE = 10.0  # seconds without a ping after which this process calls itself unhealthy
@@ -22,6 +23,7 @@ class Services:
 
     config: Config
     models: Models
+    views: Views
     heard: float = field(default_factory=time.monotonic)
     stopping: bool = False
     site: Site = field(init=False)

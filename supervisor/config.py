@@ -122,6 +122,8 @@ class Server(Table):
     stream_backlog: Size = 2**20
     stream_backlog_timeout: PositiveDuration = 30.0
     ollama_version: Annotated[str, Meta(min_length=1)] = "0.13.0"
+    slots: bool = True
+    metrics_public: bool = False
     proxy: Entry = "proxy.main:main"
 
 

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from supervisor.config import Config, Model, Parking, Sampling
+from supervisor.figures import Series
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
 MAX_FDS = 4
@@ -199,6 +200,20 @@ class Answer(Message, frozen=True):
     already: bool = False
 
 
+class Figures(Message, frozen=True):
+    """The answer to AskFigures: what all processes have counted."""
+
+    ticket: int
+    series: list[Series]
+
+
+class Inquired(Message, frozen=True):
+    """So many other proxies have been sent an Inquiry; each answers with a Finding."""
+
+    ticket: int
+    count: int
+
+
 class Shutdown(Message, frozen=True):
     """Stop accepting; end what runs after `deadline` seconds with an error event; then answer ShutDown."""
 
@@ -271,6 +286,28 @@ class ModelCommand(Message, frozen=True):
     admin: bool = False
 
 
+class AskFigures(Message, frozen=True):
+    """Answered by Figures with the same ticket."""
+
+    ticket: int
+
+
+class Inquiry(Message, frozen=True):
+    """A question to all other proxies, which the root passes on; `origin` is the asking one's number, as it sets it."""
+
+    ticket: int
+    payload: bytes
+    origin: int = -1
+
+
+class Finding(Message, frozen=True):
+    """The answer to an Inquiry, which the root passes back."""
+
+    ticket: int
+    payload: bytes
+    origin: int
+
+
 class ShutDown(Message, frozen=True):
     """The proxy accepts no more and has nothing in flight."""
 
@@ -318,6 +355,12 @@ class Pong(Message, frozen=True):
     expected: float = 0.0
 
 
+class Report(Message, frozen=True):
+    """What this process has counted since it began; at most once a second, and only if it has changed."""
+
+    series: list[Series]
+
+
 class Ready(Message, frozen=True):
     """The worker has loaded its model and answers requests."""
 
@@ -334,11 +377,11 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Peer | Neighbours | Ring | KeyUse
+    | ConfigureWorker | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
-    | Pong | Ready | LoadFailed | KeyUse
+    | Pong | Ready | LoadFailed | KeyUse | Report | AskFigures | Inquiry | Finding
 )  # fmt: skip
 
 In = TypeVar("In")

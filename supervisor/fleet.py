@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
-from supervisor import commands, config, lifecycle, oom, placement, process
+from supervisor import census, commands, config, lifecycle, oom, placement, process
 from supervisor.control import (
     Activity,
     Attach,
@@ -30,7 +30,9 @@ from supervisor.control import (
     Want,
 )
 from supervisor.drains import Drains
+from supervisor.figures import Series
 from supervisor.idle import Idle
+from supervisor.ledger import Ledger
 from supervisor.lifecycle import Model
 from supervisor.liveness import Verdict
 from supervisor.log import facts
@@ -70,6 +72,7 @@ class Fleet:
         self._oom_kills = oom.kills()
         self._dirty = True
         self.closing = False
+        self.ledger = Ledger()
 
     # -- the tree's side ---------------------------------------------------------------------------------------
 
@@ -138,6 +141,10 @@ class Fleet:
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         return tuple(self._status(model) for model in self._models.values())
+
+    def figures(self) -> list[Series]:
+        """What all processes have counted, and how the models are now."""
+        return [*self.ledger.total(), *census.present(self._models.values(), self._workers.of, self._clock())]
 
     def attach_all(self, proxy: Ward) -> None:
         for model in self._models.values():
@@ -309,6 +316,7 @@ class Fleet:
     def _moved(self, before: Model, after: Model) -> None:
         """Book-keeping that goes with a change of state."""
         name, now = after.name, self._clock()
+        census.moved(self.ledger, before, after, now - before.since)
         level = logging.WARNING if after.state in (State.BACKOFF, State.FAILED) else logging.INFO
         took = f"{now - before.since:.2f}s"
         why = {"cause": after.cause, "signal": after.signal, "message": after.message, "reason": after.stop_reason}

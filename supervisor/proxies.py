@@ -13,9 +13,14 @@ from typing import Protocol, assert_never
 from supervisor import config, ladder, restart
 from supervisor.control import (
     Activity,
+    AskFigures,
     Busy,
     ConfigureProxy,
     Drained,
+    Figures,
+    Finding,
+    Inquired,
+    Inquiry,
     KeepAlive,
     KeyUse,
     LinkBroken,
@@ -26,6 +31,7 @@ from supervisor.control import (
     ModelStatus,
     Pong,
     Ready,
+    Report,
     Ring,
     ShutDown,
     Shutdown,
@@ -33,6 +39,8 @@ from supervisor.control import (
     Unwant,
     Want,
 )
+from supervisor.figures import Series
+from supervisor.ledger import Ledger
 from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Nursery, Ward
@@ -49,7 +57,11 @@ _POLICY = config.Restart(window=60.0, max_deaths=4)  # the fifth death within a 
 class Models(Protocol):
     """What the proxies need of the models: their state, and somebody who listens."""
 
+    ledger: Ledger
+
     def statuses(self) -> tuple[ModelStatus, ...]: ...
+
+    def figures(self) -> list[Series]: ...
 
     def attach_all(self, proxy: Ward) -> None: ...
 
@@ -137,6 +149,7 @@ class Proxies:
 
     def _again(self, index: int, lived: float, why: str) -> None:
         now = time.monotonic()
+        self.models.ledger.count("llama_supervisor_proxy_restarts_total")
         history = self._history.get(index, restart.History())
         history, delay = restart.after_death(history, now, lived, _POLICY, self._draw)
         self._history[index] = history
@@ -160,6 +173,15 @@ class Proxies:
                 self._relay(ward, message)
             case ShutDown():
                 self.models.proxy_gone(ward)  # counts as drained
+            case Report(series):
+                self.models.ledger.report(ward, series)
+            case AskFigures(ticket):
+                self.send(ward, Figures(ticket, self.models.figures()))
+            case Inquiry():
+                self._pass_on(ward, message)
+            case Finding(origin=origin):
+                if (asker := self.running.get(origin)) is not None:
+                    self.send(asker, message)
             case Ready() | LoadFailed():
                 log.error("a worker's message from a proxy %s", facts(role=ward.role))
             case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
@@ -177,6 +199,13 @@ class Proxies:
     def _tell_key_uses(self, ward: Ward) -> None:
         for (key, proxy), running in self._key_uses.items():
             self._nursery.send(ward, KeyUse(key, proxy, running))
+    def _pass_on(self, asker: Ward, inquiry: Inquiry) -> None:
+        """One proxy's question goes to all others."""
+        others = [ward for ward in self.running.values() if ward is not asker and ward in self._serving]
+        origin = next(index for index, ward in self.running.items() if ward is asker)
+        for ward in others:
+            self.send(ward, Inquiry(inquiry.ticket, inquiry.payload, origin))
+        self.send(asker, Inquired(inquiry.ticket, len(others)))
 
     def ended(self, ward: Ward, end: Ended) -> None:
         index = next(index for index, running in self.running.items() if running is ward)
@@ -185,6 +214,7 @@ class Proxies:
             self._relay(ward, KeyUse(key, proxy, 0))
         served = self._serving.pop(ward, None)
         self.models.proxy_gone(ward)
+        self.models.ledger.ended(ward)
         if not self._shutting_down:
             lived = time.monotonic() - served if served else 0.0
             self._again(index, lived, end.log_tail[-1] if end.log_tail else f"exit code {end.code}")

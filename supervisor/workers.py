@@ -14,10 +14,13 @@ import msgspec
 from supervisor import config, ladder, restart
 from supervisor.control import (
     Activity,
+    AskFigures,
     Busy,
     ConfigureWorker,
     Drained,
     Facts,
+    Finding,
+    Inquiry,
     KeepAlive,
     KeyUse,
     LinkBroken,
@@ -29,11 +32,13 @@ from supervisor.control import (
     Peer,
     Pong,
     Ready,
+    Report,
     ShutDown,
     ToRoot,
     Unwant,
     Want,
 )
+from supervisor.ledger import Ledger
 from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Nursery, Ward
@@ -49,6 +54,8 @@ _STANDBY_DELAY = 0.3
 
 class Lives(Protocol):
     """Who is told what becomes of a model's worker."""
+
+    ledger: Ledger
 
     def worker_ready(self, model: str, facts: Facts) -> None: ...
 
@@ -167,7 +174,10 @@ class Workers:
                     self.lives.worker_refused(model, message)
             case Listening() | Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self._out_of_place(ward, message)
-            case KeepAlive() | KeyUse() | ShutDown():
+            case Report(series):
+                if model is not None:
+                    self.lives.ledger.report(ward, series, (model,))
+            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding():
                 self._out_of_place(ward, message)
             case _:
                 assert_never(message)
@@ -179,6 +189,7 @@ class Workers:
                 self._standby_again(time.monotonic() - ward.born)
         if (model := self._model.pop(ward, None)) is not None:
             del self.of[model]
+            self.lives.ledger.ended(ward)
             self._parks.ended(model, clean=end.code == 0)
             self.lives.worker_ended(model, end)
 

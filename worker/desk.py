@@ -13,6 +13,7 @@ from typing import Any
 from supervisor.log import facts
 from worker.failure import RequestError
 from worker.links import Link
+from worker.places import Places
 from worker.protocol import (
     Accepted,
     Cancel,
@@ -24,10 +25,12 @@ from worker.protocol import (
     Failed,
     Generate,
     Hello,
+    Look,
     Render,
     Rendered,
     Request,
     Rerank,
+    Seen,
     Tokenize,
 )
 from worker.seams import Drop, Inbox, Job, Passages, TextSide
@@ -41,8 +44,10 @@ MAX_JOBS = 4096  # the proxies admit far fewer; more than that is refused with q
 class Desk:
     """Serves requests of all links. `answer(link, events)` must be safe in the helper thread too."""
 
-    def __init__(self, text: TextSide, inbox: Inbox, answer: Callable[[Link, list[Event]], None]) -> None:
-        self._text, self._inbox, self._answer = text, inbox, answer
+    def __init__(
+        self, text: TextSide, inbox: Inbox, places: Places, answer: Callable[[Link, list[Event]], None]
+    ) -> None:
+        self._text, self._inbox, self._places, self._answer = text, inbox, places, answer
         self._helper = ThreadPoolExecutor(1, "tokenizer")  # its queue is bounded by the live requests
         self.leaving = False
 
@@ -56,6 +61,9 @@ class Desk:
             return
         for id in _ids(request):
             link.open(id)
+        if isinstance(request, Look):
+            self._answer(link, [Seen(request.id, self._places.show())])
+            return
         if _weight(request, _LARGE) >= _LARGE:
             self._helper.submit(self._perform, link, request)
         else:
@@ -124,7 +132,7 @@ class Desk:
             self._inbox.put(job)
 
 
-def _ids(request: Work) -> tuple[int, ...]:
+def _ids(request: Work | Look) -> tuple[int, ...]:
     """The ids under which a request is answered."""
     return (request.id, *request.siblings) if isinstance(request, Generate) else (request.id,)
 

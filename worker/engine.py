@@ -60,6 +60,7 @@ class EngineCore:
         self._decoder = decoding.Decoder(context, self.pool)
         self._events: dict[int, list[Event]] = {}
         self.leave_at = float("inf")  # monotonic seconds: what runs then is cut off
+        vitals.places.open(context.parallel, context.n_ctx)
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -117,6 +118,7 @@ class EngineCore:
     def _admit(self) -> None:
         while (begun := self.waiting.next(self.running)) is not None:
             if isinstance(begun.work, Arrival):
+                self.vitals.meters.begun(begun.work.job.arrived, begun.cached)
                 reply = self._begin(begun.work.job, begun.sequence, begun.cached)
                 for index, key in enumerate(begun.work.job.keys[1:], 1):
                     reply.siblings.append(self._begin_sibling(reply, key, index))
@@ -134,6 +136,7 @@ class EngineCore:
         limit = -1 if parameters.max_tokens is None else parameters.max_tokens
         reply = Reply(job, sequence, cached, sampler, limit, self._vocabulary)
         sampler.remember(np.asarray(job.prompt, np.int32))
+        self.vitals.places.enter(reply)
         self._post(reply, [reply.started()])
         return reply
 
@@ -177,6 +180,8 @@ class EngineCore:
         seconds = self._decode(decoding_now, filled)
         if seconds is None:
             return
+        decoded = time.monotonic()
+        prompts = [count for reply, count in filled if not reply.n_out]  # the others' are computed once more
         self._costs.add(rows, seconds)
         for reply, index in zip(decoding_now, last, strict=False):
             self._commit(reply, 1)
@@ -185,9 +190,16 @@ class EngineCore:
             self._commit(reply, count)
             self._post(reply, reply.progressed(count, seconds))
             if not reply.sequence.missing:
+                self._resume(reply)
                 self._fork(reply, index)
                 self._sample(reply, index)
+        self.vitals.meters.stepped(len(decoding_now), len(prompts), sum(prompts), rows, seconds, decoded)
         self.running = [reply for reply in self.running if not reply.reason]
+
+    def _resume(self, reply: Reply) -> None:
+        """An interrupted reply has all its cells again: its next token comes now."""
+        if reply.n_out:
+            self.vitals.meters.resumed(reply.interrupted_at)
 
     def _chunks(self, decoding_now: int) -> list[tuple[Reply, int]]:
         """Who prefills in this step, and how many rows."""
@@ -245,6 +257,7 @@ class EngineCore:
             except RequestError as error:
                 self._fail(reply, error)
                 return
+            self.vitals.meters.predicted_tokens += 1
             wanted = reply.probabilities
             events = reply.take(token, wanted.of(row, token, reply.sampler) if wanted else None)
         self._post(reply, events)
@@ -280,6 +293,7 @@ class EngineCore:
         self.parking.save(victim.sequence.id)
         self.pool.close(victim.sequence, keep=False)
         victim.interrupted += 1
+        victim.interrupted_at = self.vitals.meters.stepped_at
         self.waiting.add_again(victim)
         return True
 
@@ -287,6 +301,8 @@ class EngineCore:
 
     def _release(self, reply: Reply, *, keep: bool = True) -> None:
         reply.sampler.close()
+        self.vitals.places.leave(reply)
+        self.vitals.meters.left(reply.sequence.held)
         if reply.sequence.id >= 0:
             self.pool.close(reply.sequence, keep=keep)
 

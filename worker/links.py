@@ -26,6 +26,7 @@ from worker.protocol import (
     Reasoning,
     Rendered,
     Request,
+    Seen,
     Tokens,
     encode,
 )
@@ -33,7 +34,7 @@ from worker.protocol import (
 _READ = 256 * 1024
 _BUFFER = 4 * 2**20  # asked for; the kernel gives what net.core.wmem_max allows
 _TEXT = (Delta, Reasoning, CallDelta)  # those that follow each other in one stream are merged
-_LAST = Finished | Failed | Tokens | Rendered  # no event follows these
+_LAST = Finished | Failed | Tokens | Rendered | Seen  # no event follows these
 
 
 class Gone(Exception):

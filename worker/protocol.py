@@ -173,6 +173,12 @@ class Rerank(msgspec.Struct, frozen=True, array_like=True, tag=7):
     field: str = "documents"
 
 
+class Look(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """What runs at the sequence places? Answered at once, by Seen."""
+
+    id: int
+
+
 # -- worker → proxy -----------------------------------------------------------------------------------------------
 
 
@@ -321,6 +327,33 @@ class Counted(msgspec.Struct, frozen=True, array_like=True, tag=29):
     tokens: int
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence place, and the task that it has or had last; task 0: it never had one.
+
+    prompt: tokens of the prompt, of which `cached` were in the KV cache and `processed` had to be computed so far;
+    decoded: tokens generated; remain: those that may follow, -1 for as many as there is room.
+    """
+
+    id: int
+    n_ctx: int = 0
+    busy: bool = False
+    task: int = 0
+    prompt: int = 0
+    processed: int = 0
+    cached: int = 0
+    decoded: int = 0
+    remain: int = 0
+    new_line: bool = False
+    sampling: Sampling | None = None
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """The answer to Look."""
+
+    id: int
+    places: list[Place]
+
+
 class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
     """Numbers of one input, counted from 0: little-endian float32, in rows of `width`.
 
@@ -333,10 +366,10 @@ class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
     data: bytes
 
 
-Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Embed | Rerank | Count
+Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Embed | Rerank | Count | Look
 Event = (
     Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
-    | Reasoning | CallStart | CallDelta | Vector | Counted
+    | Reasoning | CallStart | CallDelta | Vector | Counted | Seen
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -10,7 +10,19 @@ from msgspec.structs import replace
 from worker.limits import LineText
 from worker.output import Output, Parsed, Plain
 from worker.probabilities import Probabilities
-from worker.protocol import Chat, Delta, Details, Event, Finished, Generate, Probability, Progress, Started, Timings
+from worker.protocol import (
+    Chat,
+    Delta,
+    Details,
+    Event,
+    Finished,
+    Generate,
+    Place,
+    Probability,
+    Progress,
+    Started,
+    Timings,
+)
 from worker.seams import Job
 from worker.sequences import Sequence
 
@@ -24,8 +36,8 @@ class Reply:
 
     __slots__ = (
         "_began", "_cached", "_first", "_ids", "_output", "_silent", "_streams", "_text", "_vocabulary",
-        "interrupted", "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "sequence",
-        "siblings", "stops",
+        "interrupted", "interrupted_at", "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason",
+        "sampler", "sequence", "siblings", "stops",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +49,7 @@ class Reply:
         self.siblings: list[Reply] = []  # choices that wait for this one's prompt
         self.stops: list[int] = []  # lengths at which its state is to be kept, the next one first
         self.interrupted = 0  # times
+        self.interrupted_at = 0.0  # when its last token came, monotonic
         self.n_out = 0
         self.prompt_seconds = 0.0
         self._vocabulary = vocabulary
@@ -80,6 +93,21 @@ class Reply:
         elapsed = (time.monotonic() - self._began) * 1000
         total = len(self.job.prompt)
         return [Progress(self.job.key[1], total, self._cached, min(self.sequence.held, total), elapsed)]
+
+    def place(self) -> Place:
+        """See worker.places; called by another thread."""
+        prompt, held = len(self.job.prompt), self.sequence.held
+        return Place(
+            self.sequence.lane if self.sequence.id >= 0 else -1,
+            busy=True,
+            prompt=prompt,
+            processed=max(0, min(held, prompt) - self._cached),
+            cached=self._cached,
+            decoded=self.n_out,
+            remain=max(0, self.limit - self.n_out) if self.limit >= 0 else -1,
+            new_line=self._text.new_line,
+            sampling=self.sampler.parameters,
+        )
 
     def prefilled(self) -> list[Event]:
         """The prompt is computed and no token wanted."""

@@ -7,6 +7,7 @@ which the I/O thread reads when it answers a ping. `tests.echo_worker` is anothe
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +16,8 @@ from msgspec.structs import replace
 
 from supervisor.config import Model, Parking
 from supervisor.control import Facts, Phase
+from worker.meters import Meters
+from worker.places import Places
 from worker.protocol import Chat, Embed, Event, Generate, Infill, Rerank, Text, Tokenize, Tokens
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class Job:
     request: Generate
     prompt: Sequence[int]
     machines: tuple[Machine, ...] = ()  # one for each key, which splits its output; none if the output is only text
+    arrived: float = field(default_factory=time.monotonic)
 
     @property
     def keys(self) -> list[Key]:
@@ -46,7 +50,8 @@ class Job:
         if not keys:
             return None
         machines = tuple(machine for each, machine in zip(self.keys, self.machines, strict=False) if each != key)
-        return Job(keys[0], replace(self.request, siblings=tuple(id for _, id in keys[1:])), self.prompt, machines)
+        request = replace(self.request, siblings=tuple(id for _, id in keys[1:]))
+        return Job(keys[0], request, self.prompt, machines, self.arrived)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Passages:
     key: Key
     request: Embed | Rerank
     inputs: Sequence[Sequence[int]]
+    arrived: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,10 @@ class Outbox(Protocol):
 
 @dataclass(slots=True)
 class Vitals:
-    """What a pong says. Written by the main thread only; `expected` is the predicted length of this step in seconds."""
+    """What the I/O thread tells of the main thread, which alone writes it.
+
+    `expected` is the predicted length of this step in seconds.
+    """
 
     phase: Phase = Phase.BOOT
     steps: int = 0
@@ -121,6 +130,8 @@ class Vitals:
     active: int = 0
     queued: int = 0
     expected: float = 0.0
+    meters: Meters = field(default_factory=Meters)
+    places: Places = field(default_factory=Places)
 
 
 # -- a model, as the I/O thread and the process see it ------------------------------------------------------------

@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from supervisor.control import Channel, Closed, ConfigureWorker, Message, Neighbours, Peer, Ping, Pong, Stop
+from supervisor.control import Channel, Closed, ConfigureWorker, Message, Neighbours, Peer, Ping, Pong, Report, Stop
+from supervisor.figures import Series
 from supervisor.log import facts
 from worker.desk import Desk
 from worker.links import Gone, Link
@@ -29,6 +30,7 @@ _ORPHANED = 70
 _TERM_GRACE = 3.0  # seconds after SIGTERM, as the root's next step is SIGKILL
 _LOAD_GRACE = 0.5  # a load that does not heed its progress callback is ended with the process
 _CUT = 0.3  # seconds before the end in which cut sequences' last events are sent
+_REPORTS = 1.0  # seconds between two reports to the root, at least
 _LATE = 2.0  # our own tick this late: the machine slept, not the root
 
 
@@ -46,6 +48,7 @@ class Switchboard:
         self._lease, self._heard = 0.0, time.monotonic()
         self._end_at = float("inf")  # the process is over then, at the latest
         self._finishing = False
+        self._reported: tuple[float, list[Series]] = (0.0, [])  # when (monotonic), and what
         self._outgoing: list[Message] = []  # to the root; bounded: a worker says Ready or LoadFailed, once
         self._dirty: set[int] = set()  # links that have something to send
         self._blocked: set[int] = set()  # links whose socket is full
@@ -67,7 +70,7 @@ class Switchboard:
     def serve(self, text: TextSide, generation: int) -> None:
         """From now on requests are taken; links that have come already are opened."""
         self._generation = generation
-        self._desk = Desk(text, self._inbox, self._answer)
+        self._desk = Desk(text, self._inbox, self._vitals.places, self._answer)
         self._wake()
 
     def send(self, message: Message) -> None:
@@ -82,6 +85,7 @@ class Switchboard:
 
     def finish(self, within: float) -> None:
         """Sends what waits, then ends the thread; returns after `within` seconds at the latest."""
+        self._report(time.monotonic())
         self._finishing = True
         self._wake()
         self._thread.join(within)
@@ -154,6 +158,8 @@ class Switchboard:
                 self._channel.send(
                     Pong(number, v.phase, v.steps, v.progress, v.active, v.queued + self._inbox.qsize(), v.expected)
                 )
+                if self._heard >= self._reported[0] + _REPORTS:
+                    self._report(self._heard)
             case ConfigureWorker(model, generation, lease, parking):
                 self._lease = lease
                 turn, empty, left = [*fds, -1, -1, -1][:3]
@@ -170,6 +176,14 @@ class Switchboard:
                 _log.error("not a message for a worker: %s", type(message).__name__)
         for fd in fds:
             os.close(fd)
+
+    def _report(self, now: float) -> None:
+        """What was counted, if anything has changed since it was told."""
+        vitals = self._vitals
+        found = vitals.meters.series(vitals.active, vitals.queued + self._inbox.qsize())
+        if found != self._reported[1] and vitals.meters.used:
+            self._outgoing.append(Report(found))
+        self._reported = (now, found)
 
     def _stop(self, deadline: float) -> None:
         """Ends within `deadline` seconds: a load at once, running sequences when they are done or shortly before."""

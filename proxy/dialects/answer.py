@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
+from proxy.dialects.results import Counts
 from proxy.errors import ApiError
 from proxy.sse import SSE, Framing, record
 from worker.protocol import Event
@@ -25,6 +26,17 @@ class Answer(ABC):
     asks_probs = False  # whether choices have logprobs even if no token has
     verbose = False  # whether the native objects go beside the answer, where the dialect has a place for them
     load_ms = 0.0
+    id = ""  # of the answer; "" if it has none
+
+    @property
+    def completion_id(self) -> str:
+        """The id that the answer carries; "" if it has none."""
+        return self.id
+
+    @property
+    @abstractmethod
+    def counts(self) -> Counts:
+        """Tokens so far."""
 
     @property
     @abstractmethod

@@ -76,11 +76,16 @@ def probabilities(reply: Reply, found: Sequence[Probability]) -> dict[str, Any]:
 
 def settings(fields: Fields, sampling: Sampling) -> dict[str, Any]:
     """The parameters a reply was made with; sent back as a request they mean the same."""
+    told = {name: getattr(fields, name) for name in _TOLD}
+    return parameters(sampling) | told | {"stop": list(fields.stops), "lora": []}
+
+
+def parameters(sampling: Sampling) -> dict[str, Any]:
+    """Sampling parameters under the names that a request gives them."""
     found: dict[str, Any] = {name: getattr(sampling, name) for name in sampling.__struct_fields__}
     bias = sampling.logit_bias or ()
     found["logit_bias"] = [[token, False if math.isinf(value) else value] for token, value in bias]
-    told = {name: getattr(fields, name) for name in _TOLD}
-    return found | told | {"n_predict": sampling.max_tokens, "stop": list(fields.stops), "lora": []}
+    return found | {"n_predict": sampling.max_tokens}
 
 
 def chosen(found: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def server_props(config: Config, ui: bool) -> dict[str, Any]:
     }
 
 
-def model_props(model: Model, status: ModelStatus, ui: bool) -> dict[str, Any]:
+def model_props(model: Model, status: ModelStatus, ui: bool, slots: bool) -> dict[str, Any]:
     """One model; what only a loaded one knows is empty before."""
     facts = status.facts
     own = model.sampling.over(facts.sampling) if facts else model.sampling
@@ -47,9 +47,9 @@ def model_props(model: Model, status: ModelStatus, ui: bool) -> dict[str, Any]:
         "model_ftype": facts.description if facts else "",
         "model_path": os.path.basename(model.path),
         "modalities": {"vision": False, "audio": False, "video": False},
-        "endpoint_slots": False,
+        "endpoint_slots": slots,
         "endpoint_props": False,
-        "endpoint_metrics": False,
+        "endpoint_metrics": True,
         "chat_template": facts.chat_template if facts else "",
         "chat_template_caps": facts.template_caps if facts else {},
         "bos_token": facts.bos_token if facts else "",

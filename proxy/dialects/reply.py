@@ -18,6 +18,7 @@ from proxy.dialects import results
 from proxy.dialects.answer import Answer, Indexed
 from proxy.dialects.fields import Fields
 from proxy.dialects.logprobs import Offsets
+from proxy.dialects.results import Counts
 from proxy.sse import DONE, record
 from worker.protocol import (
     Accepted,
@@ -176,6 +177,18 @@ class Reply(Answer):
 
     def timings(self) -> dict[str, Any]:
         return results.timings(results.summed([choice.timings for choice in self.choices]))
+
+    @property
+    def completion_id(self) -> str:
+        """The id that the answer carries; "" if it has none."""
+        return str(self.head.get("id", ""))
+
+    @property
+    def counts(self) -> Counts:
+        """Tokens of all choices so far."""
+        prompt = sum(choice.prompt_tokens for choice in self.choices)
+        cached = sum(choice.cached for choice in self.choices)
+        return Counts(prompt, cached, sum(choice.timings.predicted_n for choice in self.choices))
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.protocol import Progress, Timings
 
 FINGERPRINT = "b0-unknown"  # the proxy knows no llama.cpp build
+
+
+class Counts(NamedTuple):
+    """Tokens of an answer, as far as it has come."""
+
+    prompt: int
+    cached: int
+    generated: int
 
 
 def new_id(prefix: str) -> str:

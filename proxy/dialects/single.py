@@ -7,7 +7,8 @@ from abc import abstractmethod
 from proxy.dialects.answer import Answer, Indexed
 from proxy.dialects.blocks import Blocks, Step
 from proxy.dialects.fields import Fields
-from worker.protocol import Accepted, Event, Finished, Progress, Started, Timings
+from proxy.dialects.results import Counts
+from worker.protocol import Accepted, CallDelta, Delta, Event, Finished, Progress, Reasoning, Started, Timings
 
 
 class Single(Answer):
@@ -16,7 +17,7 @@ class Single(Answer):
     def __init__(self, model: str, fields: Fields) -> None:
         self.model, self.fields = model, fields
         self.blocks = Blocks()
-        self.prompt_tokens = self.cached = 0
+        self.prompt_tokens = self.cached = self._generated = 0
         self.finished: Finished | None = None
 
     # -- the shapes ---------------------------------------------------------------------------------------------------
@@ -38,6 +39,11 @@ class Single(Answer):
         return b""
 
     # -- what all of them do ------------------------------------------------------------------------------------------
+
+    @property
+    def counts(self) -> Counts:
+        generated = self.finished.timings.predicted_n if self.finished else self._generated
+        return Counts(self.prompt_tokens, self.cached, generated)
 
     @property
     def done(self) -> bool:
@@ -63,6 +69,7 @@ class Single(Answer):
                 batch.clear()
                 parts.append(self._milestone(event))
             else:
+                self._note(event)
                 batch.append(event)
         parts += map(self.step, self.blocks.take(batch))
         return b"".join(parts)
@@ -92,5 +99,7 @@ class Single(Answer):
                 self.cached = event.cached
             case Finished():
                 self.finished = event
+            case Delta() | Reasoning() | CallDelta():
+                self._generated += event.tokens
             case _:
                 pass

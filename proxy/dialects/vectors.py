@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from proxy.dialects.fields import bad
 from proxy.dialects.openai_completions import Pieces, pieces
+from proxy.dialects.results import Counts
 from proxy.errors import BadRequest, Unsupported
 from supervisor.schema import Path, dotted
 from worker.protocol import Accepted, Embed, Event, Rerank, Vector
@@ -76,6 +77,16 @@ class Found:
         self.count, self.tokens, self.size = count, 0, 0
         self._width = 1
         self._parts: list[list[bytes]] = []
+
+    @property
+    def completion_id(self) -> str:
+        """See proxy.calls.Answer: it has none."""
+        return ""
+
+    @property
+    def counts(self) -> Counts:
+        """See proxy.calls.Answer."""
+        return Counts(self.tokens, 0, 0)
 
     def take(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -72,6 +72,7 @@ def new_call(
         who.permit = services.of(request).limits.admit(who.key)
         asks = [_of_key(ask, who.key) for ask in asks]
     who.call = kind(gate, asks, wait, kept, who.permit)
+    services.of(request).views.activity.begin(who, who.call, request.scope["path"], stream)
     return who.call
 
 
@@ -97,6 +98,7 @@ class Whole(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, reply = self.call, self.plan.reply(self.call.gate.name)
+        call.answer = reply
         async with Connected(receive), aclosing(call.batches()) as batches:
             async for events in batches:
                 reply.load_ms = call.load_ms or 0.0
@@ -112,7 +114,7 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = self.plan.fields.sse_ping_interval
-        answer = self.plan.reply(self.call.gate.name)
+        self.call.answer = answer = self.plan.reply(self.call.gate.name)
         stream = EventStream(
             send,
             ping=self.server.sse_ping_interval if asked is None else max(0, asked),
@@ -128,6 +130,7 @@ class Stream(Response):
             except ApiError as error:
                 if not stream.opened:
                     raise
+                context.of(scope).outcome = error.code
                 await stream.close(answer.failure(error))
 
     async def _write(self, stream: EventStream, answer: Answer) -> None:

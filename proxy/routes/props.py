@@ -17,7 +17,8 @@ async def props(request: Request) -> Response:
     if not name:
         return inbound.answer(server_props(found.config, found.site.served))
     gate = inbound.gate(request, name)
-    return inbound.answer(model_props(found.config.models[gate.name], gate.status, found.site.served))
+    slots = found.config.server.slots
+    return inbound.answer(model_props(found.config.models[gate.name], gate.status, found.site.served, slots))
 
 
 ROUTES = [Route("/props", props)]

@@ -47,6 +47,7 @@ async def _answer(request: Request, parse: Callable[[dict[str, Any], str], Vecto
 async def answer(request: Request, call: Call, plan: VectorPlan) -> Response:
     """The answer that a plan asks for, once the vectors are there."""
     found, gate = plan.found(), call.gate
+    call.answer = found
     async with Connected(request.receive), aclosing(call.batches()) as batches:
         async for events in batches:
             found.take(events)

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 # What the root gives its workers; OpenMP reads it when it loads, so it must stand before anything imports it.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from tests.bench import decode, engine, http, proxy_deltas, system, vectors
+from tests.bench import decode, engine, http, meters, proxy_deltas, system, vectors
 from tests.bench.table import Row, machine, markdown
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "decode": decode.rows,
+    "meters": meters.rows,
     "engine": engine.rows,
     "http": http.rows,
     "vectors": vectors.rows,

@@ -57,8 +57,8 @@ async def test_the_time_spent_loading_is_told() -> None:
     async with Harness() as server:
         task = server.post()
         await server.heard(Want)
-        await server.change(state=State.LOADING, facts=None)
         began = time.monotonic()
+        await server.change(state=State.LOADING, facts=None)
         worker = await server.attach()
         ask = await worker.next()
         worker.reply(ask, "ok")

@@ -125,6 +125,18 @@ def test_requests_of_two_links_share_a_batch(mean: Bench) -> None:
     assert finished.timings.prompt_n == len(mean.model.text.inputs(Embed(0, "", ((TEXTS[2],),)))[0])
 
 
+def test_figures_equal_the_timings_of_the_requests() -> None:
+    bench = Bench(vector_models.encoder())
+    ids = [bench.start(*TEXTS), bench.start(TEXTS[0])]
+    bench.run()
+    timings = [bench.of(id, Finished)[0].timings for id in ids]
+    found = {each.name: each.values for each in bench.engine.vitals.meters.series(0, 0)}
+    assert found["llamacpp:prompt_tokens_total"] == (sum(each.prompt_n for each in timings),)
+    spent = sum(each.prompt_ms for each in timings)
+    assert found["llamacpp:prompt_seconds_total"][0] * 1000 == pytest.approx(spent)
+    assert sum(found["llama_supervisor_sequence_wait_seconds"][:-1]) == 2
+
+
 def test_first_come_first_served_and_each_input_once(mean: Bench) -> None:
     mean.events.clear()
     long = "a b c d e f g h i j k l m n o p q r s t u v w x y z " * 4

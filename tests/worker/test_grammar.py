@@ -228,7 +228,7 @@ def test_a_dead_end_ends_the_request_alone(smollm: Bench) -> None:
     (failed,) = [event for event in smollm.events if isinstance(event, Failed) and event.id == bad]
     assert (failed.code, "dead end" in failed.message) == ("invalid_grammar", True)
     assert smollm.end(good).reason == "limit"
-    assert not [slot for slot in smollm.engine.slots.all if slot.busy]
+    assert not smollm.engine.pool.live
 
 
 def test_compiling_the_same_schema_again_is_free() -> None:

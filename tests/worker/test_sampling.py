@@ -20,7 +20,7 @@ from worker.failure import RequestError
 from worker.main import Llama, LlamaModel
 from worker.sampling import Candidates, Sampler, effective, from_gguf
 from worker.seams import Load
-from worker.sequences import Slot
+from worker.sequences import Sequence as Running
 
 PROMPT = list(b"the quick brown fox jumps over the quick brown dog: the quick brown")
 SEED = 12345
@@ -100,7 +100,7 @@ class Logits:
     def rows(self) -> Iterator[int]:
         """After each decode, the index of a row of logits; the text goes on by a fixed token, whatever is sampled."""
         self.context.clear()
-        slot = Slot(0, 256)
+        slot = Running((), 256, id=0)
         for token in PROMPT:
             slot.append(token)
         for step in range(STEPS):

@@ -13,7 +13,7 @@ from worker.chat.split import Split
 from worker.protocol import CallDelta, CallStart, Chat, Delta, Event, Finished, Generate, Reasoning
 from worker.reply import Reply
 from worker.seams import Job
-from worker.sequences import Slot
+from worker.sequences import Sequence as Running
 
 THOUGHT = "<think>stop here</think>"
 RUN = '<tool_call>{"name": "run", "arguments": {"code": "stop"}}</tool_call>'
@@ -93,7 +93,7 @@ def answer(words: list[str], template: str, *, machines: bool = True, **keys: An
     known = vocabulary(["", *words])
     ask = Generate(1, "r", Chat([], tools=TOOLS), **{"parse_tools": True, "reasoning_format": "auto"} | keys)
     found = Parser(template, known.hidden).machine(ask, str) if machines else None
-    slot = Slot(0, 1000)
+    slot = Running((), 1000, id=0)
     reply = Reply(Job((1, 1), ask, [5], () if found is None else (found,)), slot, 0, None, -1, known)  # type: ignore[arg-type]
     events: list[Event] = []
     for token in [*range(1, len(words) + 1), END]:

@@ -131,7 +131,7 @@ class EmbedCore:
         for work in batch:
             parts.append(work.passages.inputs[work.next + ahead[work]])
             ahead[work] += 1
-            self._post(work, work.begin())
+            self._begin(work)
         self.context.clear()
         self.context.fill(parts)
         if (seconds := self._decode()) is None:
@@ -139,6 +139,7 @@ class EmbedCore:
         every = self.context.every() if self.context.pooling == "none" else None
         for work in ahead:
             work.spent(seconds)
+        self._count(len(ahead), sum(map(len, parts)), seconds)
         at = 0
         for number, (work, part) in enumerate(zip(batch, parts, strict=True)):
             self._post(work, work.take(self.context.pooled(number) if every is None else every[at : at + len(part)]))
@@ -150,7 +151,7 @@ class EmbedCore:
         """The next part of an input that is longer than a batch; what was computed of it stays in the cache."""
         tokens = work.passages.inputs[work.next]
         if work.offset == 0:
-            self._post(work, work.begin())
+            self._begin(work)
             self.context.clear()
         part = tokens[work.offset : work.offset + self._rows]
         self.context.fill([part], work.offset)
@@ -158,6 +159,7 @@ class EmbedCore:
             self._fail(work)
             return
         work.spent(seconds)
+        self._count(1, len(part), seconds)
         rows = self.context.every() if self.context.pooling == "none" else None
         if work.offset + len(part) < len(tokens):
             work.kept(rows, len(part))
@@ -185,6 +187,14 @@ class EmbedCore:
         seconds = time.monotonic() - began
         self._costs.add(rows, seconds)
         return seconds
+
+    def _begin(self, work: Work) -> None:
+        if not work.begun:
+            self.vitals.meters.begun(work.passages.arrived, 0)
+        self._post(work, work.begin())
+
+    def _count(self, requests: int, rows: int, seconds: float) -> None:
+        self.vitals.meters.stepped(0, requests, rows, rows, seconds, time.monotonic())
 
     # -- ends -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,132 @@
+"""The requests of this process: those that run, and the last that have ended. Never what was said in them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from proxy.calls import Call
+from proxy.context import Context
+from proxy.errors import ApiError
+
+KEPT = 500  # ended requests that each proxy remembers
+
+
+class Viewer(msgspec.Struct, frozen=True):
+    """Who looks. Admins see all requests, a key its own; without keys everybody is an admin."""
+
+    key: str = ""
+    admin: bool = False
+
+    def sees(self, owner: str) -> bool:
+        return self.admin or self.key == owner
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request as the views show it. `since` is Unix time; milliseconds count from there; None: not known, or not yet.
+
+    `outcome`: "ok", an error's code, or how the client left; "" while it runs.
+    """
+
+    id: str
+    completion_id: str | None = None
+    model: str
+    endpoint: str
+    stream: bool
+    state: str
+    since: float
+    key: str | None = None
+    queue_position: int | None = None
+    queue_ms: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    total_ms: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    generated: int | None = None
+    outcome: str | None = None
+    status: int | None = None
+
+
+@dataclass(eq=False)
+class Running:
+    """A request that has come as far as to a call."""
+
+    context: Context
+    call: Call
+    endpoint: str
+    stream: bool
+    since: float = field(default_factory=time.time)
+
+    @property
+    def owner(self) -> str:
+        return self.context.key.name if self.context.key else ""
+
+    def named(self, id: str) -> bool:
+        """Whether this is its X-Request-Id, or the id of its completion."""
+        return id in (self.context.request_id, self.call.answer.completion_id if self.call.answer else "")
+
+    def row(self, *, ended: bool = False) -> Row:
+        call, context = self.call, self.context
+        counts = call.answer.counts if call.answer else None
+        known = counts if counts and (call.queue_ms is not None) else None
+        return Row(
+            id=context.request_id,
+            completion_id=(call.answer.completion_id or None) if call.answer else None,
+            model=context.model,
+            endpoint=self.endpoint,
+            stream=self.stream,
+            state="done" if ended else call.state,
+            since=self.since,
+            key=self.owner or None,
+            queue_position=None if ended else call.gate.place(call.wait),
+            queue_ms=_ms(call.queue_ms),
+            load_ms=_ms(call.load_ms),
+            first_ms=_ms(call.first_ms),
+            total_ms=_ms((time.monotonic() - context.began) * 1000) if ended else None,
+            prompt_tokens=known.prompt if known else None,
+            cached_tokens=known.cached if known else None,
+            generated=known.generated if known else None,
+            outcome=(context.outcome or "ok") if ended else None,
+            status=context.told_status if ended else None,
+        )
+
+
+class Activity:
+    """One per process; other processes are asked through proxy.peers."""
+
+    def __init__(self) -> None:
+        self._running: dict[Context, Running] = {}
+        self._ended: deque[tuple[str, Row]] = deque(maxlen=KEPT)  # with the owner
+
+    def begin(self, context: Context, call: Call, endpoint: str, stream: bool) -> None:
+        self._running[context] = Running(context, call, endpoint, stream)
+
+    def end(self, context: Context) -> None:
+        """The request has been answered, or given up."""
+        if (running := self._running.pop(context, None)) is not None:
+            self._ended.append((running.owner, running.row(ended=True)))
+
+    def running(self, viewer: Viewer) -> Iterator[Row]:
+        """Those that run, oldest first."""
+        return (each.row() for each in self._running.values() if viewer.sees(each.owner))
+
+    def ended(self, viewer: Viewer) -> Iterator[Row]:
+        """The last that have ended, oldest first."""
+        return (row for owner, row in self._ended if viewer.sees(owner))
+
+    def cancel(self, id: str, viewer: Viewer) -> bool:
+        """Ends the request of this id with the error `cancelled`; False if the viewer has none."""
+        ended = 0
+        for each in self._running.values():
+            if viewer.sees(each.owner) and each.named(id):  # an id that a client chose may be on several
+                ended += each.call.cancel(ApiError("cancelled", "cancelled by POST /requests/{id}/cancel"))
+        return ended > 0
+
+
+def _ms(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

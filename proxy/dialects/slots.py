@@ -1,0 +1,35 @@
+"""A row of GET /slots in llama-server's shape, and the model's name. API.md, 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.dialects.native_object import parameters
+from worker.protocol import Place
+
+
+def row(model: str, place: Place) -> dict[str, Any]:
+    """A place that never had a task is described by little."""
+    found: dict[str, Any] = {
+        "id": place.id,
+        "n_ctx": place.n_ctx,
+        "speculative": False,
+        "is_processing": place.busy,
+        "model": model,
+    }
+    if not place.task:
+        return found
+    token = {
+        "has_next_token": place.busy,
+        "has_new_line": place.new_line,
+        "n_remain": place.remain,
+        "n_decoded": place.decoded,
+    }
+    return found | {
+        "id_task": place.task,
+        "n_prompt_tokens": place.prompt,
+        "n_prompt_tokens_processed": place.processed,
+        "n_prompt_tokens_cache": place.cached,
+        "params": parameters(place.sampling) if place.sampling else {},
+        "next_token": [token],
+    }
