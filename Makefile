@@ -5,16 +5,23 @@ CONFIG ?= conf/models.toml
 ARGS ?=
 PY := .venv/bin/python
 
+# For `make install`; a packager sets DESTDIR.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+INSTALL = $(PY) .ci/install.py --prefix "$(PREFIX)" --sysconfdir "$(SYSCONFDIR)" --destdir "$(DESTDIR)"
+
 # OpenMP teams that spin stall each other when several models share the cores; a crash needs no gdb.
 TEST_ENV := GOMP_SPINCOUNT=1000 GGML_NO_BACKTRACE=1
 
-.PHONY: help run setup ui test lint bench clean distclean
+.PHONY: help run setup ui install uninstall test lint bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run        set up, then serve $(CONFIG)   (another one: make run CONFIG=FILE)'
 	@echo 'make setup      set up only'
 	@echo 'make ui         the pages that the server shows at /: proxy/ui → proxy/static'
+	@echo 'make install    as a systemd service, below $(PREFIX)   (make uninstall takes it away)'
 	@echo 'make test       the tests                      (some of them: make test ARGS="-k config")'
 	@echo 'make lint       ruff and mypy --strict'
 	@echo 'make bench      the benchmarks'
@@ -30,6 +37,15 @@ setup:
 
 ui:
 	@.ci/ui
+
+# As root, after `make setup` and `make ui` as whoever owns the checkout: nothing is compiled or fetched here.
+install:
+	@test -x $(PY) || { echo 'install: run `make setup` first' >&2; exit 1; }
+	@$(INSTALL) install
+
+uninstall:
+	@test -x $(PY) || { echo 'uninstall: run `make setup` first' >&2; exit 1; }
+	@$(INSTALL) uninstall
 
 test:
 	@.ci/setup test

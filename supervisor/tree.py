@@ -22,7 +22,6 @@ from supervisor.workers import Workers
 logger = logging.getLogger("root")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RELOADABLE = {"placement", "liveness", "restart", "shutdown"}  # those that only the root reads
-_STARTUP_DEADLINE = 120.0
 
 
 class Tree:
