@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Installs what `make setup` made as a systemd service: `install.py install|uninstall [--prefix …] [--destdir …]`.
 
-The server goes to PREFIX/lib/llama-supervisor, a virtual environment of its own with just what it requires, copied from
-this interpreter's: nothing is fetched or compiled again, and a llama-cpp-python built for a GPU is kept. The configuration
-is written once and stays afterwards, also when the rest is uninstalled. A second install replaces the first.
+The server goes to PREFIX/lib/llama-supervisor, a virtual environment of its own with just what it requires, copied
+from this interpreter's: nothing is fetched or compiled again, and a llama-cpp-python built for a GPU is kept. The
+configuration is written once and stays, also when the rest is uninstalled. A second install replaces the first.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def arguments() -> tuple[Places, str]:
 def check_interpreter() -> None:
     base = os.path.realpath(sys.executable)
     if base.startswith(("/home/", "/root/")):
-        print(f"warning: {base} is below a home directory, which the service cannot see (ProtectHome);", file=sys.stderr)
-        print("         set .venv up with the system's Python, or see ProtectHome in the unit", file=sys.stderr)
+        print(f"warning: the service cannot see {base} (ProtectHome): a home directory; set", file=sys.stderr)
+        print("         .venv up with the system's Python, or change ProtectHome in the unit", file=sys.stderr)
 
 
 # -- the server ------------------------------------------------------------------------------------------------------

@@ -53,14 +53,13 @@ def units(installed: Path) -> list[Path]:
 
 def test_what_is_installed_runs_from_anywhere_and_has_no_tests_in_it(installed: Path, tmp_path: Path) -> None:
     lib = installed / "usr" / "local" / "lib" / "llama-supervisor"
-    command = [lib / "bin" / "python", "-P", "-m", "supervisor", "check", installed / "etc/llama-supervisor/models.toml"]
+    python, file = lib / "bin" / "python", installed / "etc" / "llama-supervisor" / "models.toml"
+    command = [python, "-P", "-m", "supervisor", "check", file]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stderr) == (0, "")
     where = "import llama_cpp, proxy.main, supervisor, worker.main; print(supervisor.__file__, llama_cpp.__file__)"
-    ended = subprocess.run(
-        [lib / "bin" / "python", "-P", "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    ended = subprocess.run([python, "-P", "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.stdout.count(str(lib)) == 2, ended.stderr
     assert not list(lib.rglob("pytest"))
     script = (installed / "usr" / "local" / "bin" / "llama-supervisor").read_text()
@@ -95,7 +94,8 @@ def test_deadlines_and_exit_codes_agree_with_the_server() -> None:
 
 @systemd
 def test_systemd_finds_no_fault_in_the_units(units: list[Path]) -> None:
-    ended = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=30)
+    command = ["systemd-analyze", "verify", "--man=no", *units]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
 
 

@@ -45,7 +45,7 @@ class Manager:
         self._socket.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
     path = tmp_path / "notify"
     manager = Manager(path)
@@ -95,15 +95,21 @@ def test_the_watchdog_is_not_fed_while_the_root_is_stopped_and_no_child_can_feed
         until(lambda: len(manager.told) > told + 1, 3)
 
 
+_ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, "-m", "supervisor", sys.argv[2]])
+"""
+
+
 def activated(file: Path, sock: socket.socket, log: Path) -> subprocess.Popen[bytes]:
     """A server that is given its listening socket, as systemd does it."""
-    script = f'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@" 3<&{sock.fileno()}'
-    command = ["sh", "-c", script, "sh", sys.executable, "-m", "supervisor", str(file)]
+    fd = sock.fileno()
+    command = [sys.executable, "-c", _ACTIVATE, str(fd), str(file)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("a") as stream:
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=stream, stderr=stream, pass_fds=[sock.fileno()]
-        )
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=stream, stderr=stream, pass_fds=[fd])
 
 
 def test_clients_wait_in_the_service_managers_socket_while_the_whole_server_restarts(tmp_path: Path) -> None:
