@@ -51,6 +51,13 @@ class Phase(StrEnum):
     STOPPING = "stopping"
 
 
+class Footprint(msgspec.Struct, frozen=True):
+    """Memory that a loaded model takes, measured. Bytes by device, "ram", "gpu:0", …, and what of them is KV cache."""
+
+    devices: dict[str, int] = {}
+    kv: int = 0
+
+
 class Facts(Message, frozen=True):
     """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready."""
 
@@ -71,6 +78,7 @@ class Facts(Message, frozen=True):
     sampling: Sampling = Sampling()
     load_ms: float = 0.0
     on_cpu: bool = True
+    memory: Footprint = Footprint()
 
 
 class ModelStatus(Message, frozen=True):

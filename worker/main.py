@@ -69,6 +69,7 @@ class LlamaModel:
         self, order: Load, model: NativeModel, context: Context, costs: CostCurve, turn: Turn | None, began: float
     ) -> None:
         from worker.chat.render import ChatTemplate
+        from worker.footprint import footprint
         from worker.sampling import effective, from_gguf
         from worker.textside import LlamaText
 
@@ -95,6 +96,7 @@ class LlamaModel:
             sampling=self._sampling,
             load_ms=(time.monotonic() - began) * 1000,
             on_cpu=model.on_cpu,
+            memory=footprint(model.log.sizes),
         )
 
     @property
