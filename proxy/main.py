@@ -31,6 +31,7 @@ from supervisor.control import (
     ConfigureWorker,
     Drain,
     FromRoot,
+    Listed,
     Listening,
     Lost,
     ModelChanged,
@@ -39,10 +40,13 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Remember,
     Reopen,
+    Scan,
     ShutDown,
     Shutdown,
     Stop,
+    Unlisted,
 )
 
 _ORPHANED = 70
@@ -93,21 +97,21 @@ class Proxy:
                 self.configure(message)
             case Ping():
                 self.pong(message)
-            case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer():
+            case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer() | Listed() | Unlisted():
                 self.services.result().models.obey(message, fds)
             case Shutdown():
                 self.shut_down(message.deadline)
             case Stop():
                 self.stopped.set()
-            case ConfigureWorker() | Peer() | Neighbours():
-                raise AssertionError(f"a worker's message to a proxy: {message}")
+            case ConfigureWorker() | Peer() | Neighbours() | Scan() | Remember():
+                raise AssertionError(f"not a proxy's message: {message}")
             case _:
                 assert_never(message)
 
     def configure(self, message: ConfigureProxy) -> None:
         logs.set_level(message.config.log.level)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
-        models = Models(message.config, message.models, self.root.send)
+        models = Models(message.config, message.models, self.root.send, message.entries)
         self.services.set_result(Services(message.config, models))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())

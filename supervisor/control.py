@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from supervisor.card import Card
 from supervisor.config import Config, Model, Sampling
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
@@ -81,6 +82,20 @@ class Facts(Message, frozen=True):
     memory: Footprint = Footprint()
 
 
+class Entry(msgspec.Struct, frozen=True):
+    """A model as the catalog has it. `source`: preset, models_dir or cache; `memory`: what its last load took.
+
+    `estimated`: bytes that it should take, 0 if nobody knows; `pending`: where its file is, is not known yet.
+    """
+
+    model: Model
+    source: str = "preset"
+    card: Card | None = None
+    estimated: int = 0
+    memory: Footprint | None = None
+    pending: bool = False
+
+
 class ModelStatus(Message, frozen=True):
     """A model as the root sees it. `since`, `retry_at` and `loaded_at` are Unix times; `signal` is a name or ""."""
 
@@ -122,11 +137,25 @@ class Stop(Message, frozen=True):
 
 
 class ConfigureProxy(Message, frozen=True):
-    """The first message to a proxy: the configuration and every model's state."""
+    """The first message to a proxy: the configuration, every model and its state."""
 
     index: int
     config: Config
     models: tuple[ModelStatus, ...]
+    entries: tuple[Entry, ...] = ()
+
+
+class Listed(Message, frozen=True):
+    """These models are in the catalog now, or are known better; the status of one that is new comes along."""
+
+    entries: tuple[Entry, ...]
+    statuses: tuple[ModelStatus, ...] = ()
+
+
+class Unlisted(Message, frozen=True):
+    """This model is in the catalog no more."""
+
+    model: str
 
 
 class ModelChanged(Message, frozen=True):
@@ -244,6 +273,12 @@ class ModelCommand(Message, frozen=True):
     admin: bool = False
 
 
+class Rescan(Message, frozen=True):
+    """Look for models again; answered by Answer with the same ticket once that is done."""
+
+    ticket: int
+
+
 class ShutDown(Message, frozen=True):
     """The proxy accepts no more and has nothing in flight."""
 
@@ -269,6 +304,78 @@ class Neighbours(Message, frozen=True):
     """How many workers compute on these cores, this one included; from two on they take turns."""
 
     count: int
+
+
+# -- root ↔ scan --------------------------------------------------------------------------------------------------
+
+
+class Sought(msgspec.Struct, frozen=True):
+    """A model that the configuration names: by `path`, or by `hf`, "user/repo:QUANT"."""
+
+    model: str
+    path: str = ""
+    mmproj: str = ""
+    hf: str = ""
+
+
+class Scan(Message, frozen=True):
+    """Look for models and read their headers; answered by Scanned with the same number, the last one `done`.
+
+    `folder`: models_dir or "", watched from then on; `caches`: whether to list what is in them; `state`: the state
+    folder; `skip`: folders that did not answer before.
+    """
+
+    number: int
+    sought: tuple[Sought, ...] = ()
+    folder: str = ""
+    caches: bool = False
+    state: str = ""
+    skip: tuple[str, ...] = ()
+
+
+class Remember(Message, frozen=True):
+    """Keep in the state folder how much memory a load took."""
+
+    state: str
+    key: str
+    footprint: Footprint
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A model's files and facts. `source`: preset for one that was sought, models_dir, cache."""
+
+    model: str
+    path: str
+    mmproj: str
+    source: str
+    card: Card
+
+
+class Scanned(Message, frozen=True):
+    """A part of the result. `problems` are sentences for the log."""
+
+    number: int
+    found: tuple[Found, ...] = ()
+    problems: tuple[str, ...] = ()
+    done: bool = False
+
+
+class Known(Message, frozen=True):
+    """Before the first Scanned: what the state folder remembers, and the memory of each GPU in bytes."""
+
+    memory: dict[str, Footprint]
+    gpus: tuple[int, ...]
+
+
+class FolderChanged(Message, frozen=True):
+    """Something in models_dir is not as it was."""
+
+
+class Stuck(Message, frozen=True):
+    """`path` does not answer, and so nothing in `folder` will be asked; the child is of no more use."""
+
+    path: str
+    folder: str
 
 
 # -- child → root -------------------------------------------------------------------------------------------------
@@ -302,11 +409,11 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Peer | Neighbours
+    | ConfigureWorker | Peer | Neighbours | Listed | Unlisted | Scan | Remember
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | Drained | Busy | LinkBroken | ModelCommand | ShutDown
-    | Pong | Ready | LoadFailed
+    | Pong | Ready | LoadFailed | Rescan | Scanned | Known | FolderChanged | Stuck
 )  # fmt: skip
 
 In = TypeVar("In")

@@ -11,20 +11,25 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
-from supervisor import commands, config, lifecycle, oom, placement, process
+from supervisor import catalog, commands, config, lifecycle, oom, placement, process, roster
 from supervisor.control import (
     Activity,
+    Answer,
     Attach,
     Busy,
     Drained,
+    Entry,
     Facts,
+    Footprint,
     LinkBroken,
+    Listed,
     LoadFailed,
     Lost,
     ModelChanged,
     ModelCommand,
     ModelStatus,
     State,
+    Unlisted,
     Unwant,
     Want,
 )
@@ -42,10 +47,14 @@ from supervisor.wants import Wants
 from supervisor.workers import Workers
 
 log = logging.getLogger("root")
+_AT_REST = (State.UNLOADED, State.BACKOFF, State.FAILED)
 
 
 class Fleet:
-    """All configured models. `proxies` and `workers` act for it; it is what they report to."""
+    """All models of the catalog. `proxies` and `workers` act for it; it is what they report to.
+
+    `measured` is told what a load took; `rescan` looks for models again, and calls back at the end of it.
+    """
 
     def __init__(
         self,
@@ -59,7 +68,10 @@ class Fleet:
         self._clock = clock
         self._policy = lifecycle.Policy(settings.restart)
         now = self._clock()
-        self._models = {name: Model(name, since=now) for name in settings.models}
+        self._entries = catalog.entries(settings, catalog.Findings())[0]
+        self._models = {name: Model(name, since=now) for name in self._entries}
+        self._leaving: dict[str, Entry] = {}  # in the catalog no more, but not gone yet
+        self._retired: dict[str, int] = {}  # the generations of those that went: a link's is never used twice
         self._wants, self._traffic = Wants(), Traffic()
         self._drains = Drains(proxies, self._traffic, timers, clock, self._drained)
         self._suspended: set[str] = set()
@@ -67,13 +79,15 @@ class Fleet:
         self._oom_kills = oom.kills()
         self._dirty = True
         self.closing = False
+        self.measured: Callable[[Entry, Footprint], None] = lambda entry, footprint: None
+        self.rescan: Callable[[Callable[[], None]], None] = lambda done: done()
 
     # -- the tree's side ---------------------------------------------------------------------------------------
 
     def preload(self) -> None:
         """Orders the models that are to be loaded from the start."""
-        for name, model in self._config.models.items():
-            if model.preload:
+        for name, entry in self._entries.items():
+            if entry.model.preload:
                 self._new_want(name).background = True
 
     def settle(self) -> None:
@@ -81,6 +95,8 @@ class Fleet:
         while self._dirty and not self.closing:
             self._dirty = False
             self._place()
+        for name in [name for name in self._leaving if self._models[name].state in _AT_REST]:
+            self._remove(name)
         states = [model.state for model in self._models.values()]
         if State.LOADING not in states:
             self._workers.keep_standby()
@@ -103,10 +119,35 @@ class Fleet:
                     pass
 
     def reconfigure(self, settings: config.Config) -> None:
-        """Takes over limits; the set of models is the same."""
+        """Takes over limits; `adopt` is told of the models."""
         self._config = settings
         self._policy = lifecycle.Policy(settings.restart)
         self._dirty = True
+
+    def adopt(self, entries: dict[str, Entry]) -> None:
+        """Another catalog: models come, change and go. One that runs drains first."""
+        if self.closing:
+            return
+        change = roster.change(self._entries, entries)
+        self._leaving |= {name: self._entries[name] for name in change.gone}
+        self._entries = dict(entries)
+        for name in change.added:
+            self._add(name)
+        told = [*change.added, *change.changed]
+        if told:
+            statuses = tuple(self._status(self._models[name]) for name in change.added)
+            self._proxies.broadcast(Listed(tuple(entries[name] for name in told), statuses))
+        for name in change.reload:
+            self._begin_anew(name)
+        for name in change.repaired:
+            if self._models[name].state is State.FAILED:
+                self.apply(name, lifecycle.Cleared())
+        for name in change.gone:
+            self._leave(name)
+        self._dirty = True
+
+    def entries(self) -> tuple[Entry, ...]:
+        return (*self._entries.values(), *self._leaving.values())
 
     def summary(self) -> str:
         """One line for the service manager."""
@@ -165,6 +206,10 @@ class Fleet:
             case _:
                 assert_never(message)
 
+    def look_again(self, proxy: Ward, ticket: int) -> None:
+        """A proxy is answered once there was another scan."""
+        self.rescan(lambda: self._proxies.send(proxy, Answer(ticket)))
+
     def proxy_gone(self, proxy: Ward) -> None:
         """It died, or has finished: it wants nothing, has nothing in flight, and counts as drained."""
         for name in self._wants.of_proxy(proxy):
@@ -183,6 +228,8 @@ class Fleet:
                 self._traffic.report(model, proxy, 1, now)
         self._wants.drop(model)
         self.apply(model, lifecycle.Loaded(facts))
+        if entry := self._entries.get(model):
+            self.measured(entry, facts.memory)
 
     def worker_refused(self, model: str, refusal: LoadFailed) -> None:
         self.apply(model, lifecycle.Refused(refusal.cause, refusal.message, refusal.permanent))
@@ -243,8 +290,8 @@ class Fleet:
             model.state,
             in_flight=self._traffic.in_flight(name),
             last_used=self._traffic.last_used(name),
-            pinned=self._config.models[name].pin,
-            placeable=model.placeable(self._clock()),
+            pinned=self._entry(name).model.pin,
+            placeable=model.placeable(self._clock()) and not self._entry(name).pending,
             evicting=self._drains.evicting(name),
             stuck=model.stuck,
         )
@@ -252,6 +299,46 @@ class Fleet:
     def _computes(self, model: Model) -> bool:
         on_cpu = model.facts is None or model.facts.on_cpu
         return on_cpu and model.state in (State.READY, State.DRAINING) and model.name not in self._suspended
+
+    # -- the catalog -------------------------------------------------------------------------------------------
+
+    def _entry(self, name: str) -> Entry:
+        return self._entries.get(name) or self._leaving[name]
+
+    def _add(self, name: str) -> None:
+        if self._leaving.pop(name, None) is None:
+            self._models[name] = Model(name, since=self._clock(), generation=self._retired.pop(name, 0))
+        if self._entries[name].model.preload:
+            self._new_want(name).background = True
+
+    def _begin_anew(self, name: str) -> None:
+        """What it is loaded with has changed: the next load takes the new settings."""
+        match self._models[name].state:
+            case State.READY:
+                self.drain(name, "reload")
+            case State.LOADING:
+                self.apply(name, lifecycle.Cancelled("reload"))
+            case State.FAILED | State.BACKOFF:
+                self.apply(name, lifecycle.Cleared())
+            case _:
+                pass
+
+    def _leave(self, name: str) -> None:
+        """In the catalog no more: it drains, and is forgotten once it has ended."""
+        self.forget(name)
+        match self._models[name].state:
+            case State.READY:
+                self.drain(name, "removed")
+            case State.LOADING:
+                self.apply(name, lifecycle.Cancelled("removed"))
+            case _:
+                pass
+
+    def _remove(self, name: str) -> None:
+        del self._leaving[name]
+        self._retired[name] = self._models.pop(name).generation
+        self._wants.drop(name)
+        self._proxies.broadcast(Unlisted(name))
 
     # -- acting ------------------------------------------------------------------------------------------------
 
@@ -301,8 +388,13 @@ class Fleet:
             self._timers.set(("retry", name), after.retry_at or now, lambda: self._retry(name))
 
     def _start_worker(self, name: str, generation: int) -> None:
+        entry = self._entry(name)
+        if entry.card is not None and entry.card.cause == "file_missing":
+            self.apply(name, lifecycle.Refused(entry.card.cause, entry.card.problem, permanent=True))
+            self.apply(name, lifecycle.Exited(lifecycle.EX_CONFIG))
+            return
         try:
-            self._workers.load(self._config.models[name], generation)
+            self._workers.load(entry.model, generation)
         except process.StartFailed as error:
             log.error("%s", error)
             self.apply(name, lifecycle.Exited(1, message=str(error)))

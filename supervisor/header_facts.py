@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeVar
+
+import msgspec
 
 from supervisor.cache_shape import shape
 from supervisor.card import Capabilities, Card
@@ -26,8 +27,6 @@ _FIM_TOKENS = (
     "<PRE>",
 )
 _EMBEDDING = ("mean", "cls", "last")
-
-T = TypeVar("T", int, str, bool)
 
 
 def card(headers: Sequence[Header], projector: Header | None = None) -> Card:
@@ -82,6 +81,11 @@ def quantization(header: Header, tensors: Sequence[Tensor]) -> str:
 def unreadable(problem: str, cause: str = "file_corrupt") -> Card:
     """For a model whose header cannot be read."""
     return Card(cause=cause, problem=problem)
+
+
+def dated(known: Card, modified: int, file_size: int) -> Card:
+    """With what the file system says."""
+    return msgspec.structs.replace(known, modified=modified, file_size=file_size)
 
 
 def text(header: Header, key: str) -> str:

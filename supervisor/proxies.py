@@ -15,6 +15,9 @@ from supervisor.control import (
     Busy,
     ConfigureProxy,
     Drained,
+    Entry,
+    FolderChanged,
+    Known,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -23,8 +26,11 @@ from supervisor.control import (
     ModelStatus,
     Pong,
     Ready,
+    Rescan,
+    Scanned,
     ShutDown,
     Shutdown,
+    Stuck,
     ToRoot,
     Unwant,
     Want,
@@ -47,7 +53,11 @@ class Models(Protocol):
 
     def statuses(self) -> tuple[ModelStatus, ...]: ...
 
+    def entries(self) -> tuple[Entry, ...]: ...
+
     def attach_all(self, proxy: Ward) -> None: ...
+
+    def look_again(self, proxy: Ward, ticket: int) -> None: ...
 
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None: ...
 
@@ -109,7 +119,7 @@ class Proxies:
             self._again(index, 0.0, str(error))
             return
         self.running[index] = ward
-        self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses()))
+        self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses(), self.models.entries()))
         self.models.attach_all(ward)
 
     def _again(self, index: int, lived: float, why: str) -> None:
@@ -135,8 +145,10 @@ class Proxies:
                 pass
             case ShutDown():
                 self.models.proxy_gone(ward)  # counts as drained
-            case Ready() | LoadFailed():
-                log.error("a worker's message from a proxy %s", facts(role=ward.role))
+            case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck():
+                log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
+            case Rescan(ticket):
+                self.models.look_again(ward, ticket)
             case Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:

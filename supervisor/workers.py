@@ -15,6 +15,8 @@ from supervisor.control import (
     ConfigureWorker,
     Drained,
     Facts,
+    FolderChanged,
+    Known,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -24,7 +26,10 @@ from supervisor.control import (
     Peer,
     Pong,
     Ready,
+    Rescan,
+    Scanned,
     ShutDown,
+    Stuck,
     ToRoot,
     Unwant,
     Want,
@@ -121,7 +126,7 @@ class Workers:
 
     def _entry(self) -> str:
         """The worker program that most models use."""
-        entries = [model.worker for model in self._config.models.values()]
+        entries = [model.worker for model in (*self._config.models.values(), self._config.defaults)]
         return max(entries, key=entries.count)
 
     def _take_standby(self, entry: str) -> Ward | None:
@@ -156,7 +161,7 @@ class Workers:
                     self.lives.worker_refused(model, message)
             case Listening() | Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self._out_of_place(ward, message)
-            case ShutDown():
+            case ShutDown() | Rescan() | Known() | Scanned() | FolderChanged() | Stuck():
                 self._out_of_place(ward, message)
             case _:
                 assert_never(message)
@@ -181,4 +186,4 @@ class Workers:
             self.lives.worker_unkillable(model)
 
     def _out_of_place(self, ward: Ward, message: Message) -> None:
-        log.error("a proxy's message from a worker %s", facts(role=ward.role, message=type(message).__name__))
+        log.error("not a worker's message %s", facts(role=ward.role, message=type(message).__name__))

@@ -16,8 +16,8 @@ async def props(request: Request) -> Response:
     name = request.query_params.get("model")
     if not name:
         return inbound.answer(server_props(found.config, found.site.served))
-    gate = inbound.gate(request, name)
-    return inbound.answer(model_props(found.config.models[gate.name], gate.status, found.site.served))
+    gate = inbound.gate(request, name, fallback=False)
+    return inbound.answer(model_props(found.models.entries[gate.name].model, gate.status, found.site.served))
 
 
 ROUTES = [Route("/props", props)]

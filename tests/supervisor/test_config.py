@@ -360,7 +360,7 @@ def test_text_in_place_of_a_hash_is_not_shown_as_it_may_be_the_key(write: Write)
             f"{MODEL}aliases = ['x']\n[models.b]\npath = 'b.gguf'\naliases = ['x']",
             '[models.b].aliases[0]: expected a name of its own, got "x"; [models.a] has it already',
         ),
-        ("[models.a]", '[models.a].path: required ("path" of a GGUF file, or "package" and "file", or "hf"), but missing'),
+        ("[models.a]", '[models.a].path: required ("path" of a GGUF file, or "package" and "file", or "hf"), but'),
         ("[models.a]\nfile = 'a.gguf'", '[models.a].package: required (the installed package that has "file"), but'),
         (f"{MODEL}file = 'a.gguf'", "[models.a].package: required"),
         (f"{MODEL}package = 'x'", '[models.a].package: expected either "path" or "package", got "x"; keep one'),
