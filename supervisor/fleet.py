@@ -392,6 +392,7 @@ class Fleet:
         if entry.card is not None and entry.card.cause == "file_missing":
             self.apply(name, lifecycle.Refused(entry.card.cause, entry.card.problem, permanent=True))
             self.apply(name, lifecycle.Exited(lifecycle.EX_CONFIG))
+            self._wants.drop(name)
             return
         try:
             self._workers.load(entry.model, generation)

@@ -21,7 +21,7 @@ MAX_TENSORS = 262_144
 MAX_NAME = 65_535  # bytes of a key or a tensor's name
 MAX_DEPTH = 4  # of arrays in arrays
 MAX_DIMENSIONS = 4
-_FIRST_READ = 256 * 2**10
+_FIRST_READ = 2 * 2**20  # the vocabulary of most models makes the header larger than 1 MiB
 _ALIGNMENT = 32
 
 _UINT8, _INT8, _UINT16, _INT16, _UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY, _UINT64, _INT64, _FLOAT64 = range(13)

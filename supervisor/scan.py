@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from supervisor import keepsakes, machine, title
+from supervisor import keepsakes, machine
 from supervisor.boot import Child
 from supervisor.control import (
     Channel,
@@ -70,12 +70,15 @@ class Scanner:
                     return self._linger()
         except Closed:
             return _ORPHANED
+        finally:
+            self._channel.close()
+            self._desk.close()
 
     def _wait(self) -> None:
         watch = self._desk.watch
         readers = [self._channel.fileno(), self._desk.wakeup, *([watch.fileno()] if watch else [])]
         writers = [self._channel.fileno()] if self._channel.pending else []
-        ready = select.select(readers, writers, [], _QUIET if self._changed else _TICK)[0]
+        ready = select.select(readers, writers, [], _QUIET if self._changed else min(_TICK, self._timeout))[0]
         if self._channel.pending:
             self._channel.flush()
         if watch is not None and watch.fileno() in ready:
@@ -100,6 +103,8 @@ class Scanner:
         for message in self._desk.said():
             self._steps += 1
             self._channel.send(message)
+        if self._desk.error is not None:
+            raise self._desk.error
 
     def _look_at_the_folder(self) -> None:
         if self._changed is not None and time.monotonic() - self._changed >= _QUIET:
@@ -134,44 +139,46 @@ class _Desk(threading.Thread):
         self._librarian: Librarian | None = None
         self._place: str | None = None
         self._began: Touch | None = None
-        self._error: Exception | None = None
+        self.error: Exception | None = None  # what ended the thread
 
     @property
     def at(self) -> Touch | None:
         return self._began or (self._librarian.at if self._librarian else None)
 
     def said(self) -> list[Message]:
-        """What is to be sent now. Raises what ended the thread."""
+        """What is to be sent now."""
         try:
             os.eventfd_read(self.wakeup)
         except BlockingIOError:
             pass
-        found = [self._out.popleft() for _ in range(len(self._out))]
-        if self._error is not None and not found:
-            raise self._error
-        return found
+        return [self._out.popleft() for _ in range(len(self._out))]
 
     def finish(self, within: float) -> None:
         """Lets it do what it was given, for a while."""
         self.jobs.put(None)
         self.join(within)
 
+    def close(self) -> None:
+        """Gives back its descriptors, unless the thread still needs them: then the process is about to end."""
+        if not self.is_alive():
+            os.close(self.wakeup)
+            if self.watch is not None:
+                self.watch.close()
+
     def run(self) -> None:
         try:
             while (job := self.jobs.get()) is not None:
                 self._do(job)
         except Exception as error:  # the thread's edge: the main thread ends the process with it
-            self._error = error
+            self.error = error
             os.eventfd_write(self.wakeup, 1)
 
     def _do(self, job: Scan | Remember) -> None:
         match job:
             case Scan():
                 self._open(job.state)
-                title.set("scan", "reading")
                 assert self._librarian is not None
                 self._librarian.scan(job)
-                title.set("scan")
             case Remember(state, key, footprint):
                 self._open(state)
                 self._touching(state, lambda: self._kept.remember(key, footprint))

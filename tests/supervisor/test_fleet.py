@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from supervisor import config
+from supervisor.card import Card
 from supervisor.control import (
     Activity,
     Answer,
@@ -15,8 +16,11 @@ from supervisor.control import (
     Busy,
     Drain,
     Drained,
+    Entry,
     Facts,
+    Footprint,
     LinkBroken,
+    Listed,
     LoadFailed,
     Lost,
     Message,
@@ -24,6 +28,7 @@ from supervisor.control import (
     ModelCommand,
     Reopen,
     State,
+    Unlisted,
     Unwant,
     Want,
 )
@@ -385,3 +390,105 @@ def test_shutdown_waits_for_the_proxies_then_stops_every_model() -> None:
     world.ended("a")
     world.ended("b", -9)
     assert world.workers.loads == ["a", "b"]
+
+
+# -- another catalog ----------------------------------------------------------------------------------------------
+
+
+def catalog(world: World, *gone: str, **changes: Any) -> None:
+    """Adopts the present catalog without `gone`, with new or changed entries by name."""
+    entries = {entry.model.name: entry for entry in world.fleet.entries() if entry.model.name not in gone}
+    world.fleet.adopt({**entries, **changes})
+    world.fleet.settle()
+
+
+def test_a_model_that_comes_is_told_and_can_be_loaded() -> None:
+    world = World()
+    catalog(world, new=Entry(config.Model(name="new")))
+    told = world.last(Listed)
+    assert [entry.model.name for entry in told.entries] == [status.name for status in told.statuses] == ["new"]
+    world.say(Want("new"))
+    assert world.workers.loads == ["new"]
+
+
+def test_a_model_that_goes_drains_first_and_is_then_forgotten() -> None:
+    world = World()
+    world.load("a")
+    catalog(world, "a")
+    assert (world.state("a"), world.last(Unlisted)) == (State.DRAINING, None)
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert world.last(Unlisted) == Unlisted("a")
+    world.say(Want("a"))
+    catalog(world, a=Entry(config.Model(name="a")))
+    world.say(Want("a"))
+    world.ready("a")
+    assert world.last(Attach) == Attach("a", 2)  # no generation of a name is used twice
+
+
+def test_one_that_comes_back_while_it_drains_stays() -> None:
+    world = World()
+    world.load("a")
+    catalog(world, "a")
+    catalog(world, a=Entry(config.Model(name="a")))
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert (world.state("a"), world.last(Unlisted)) == (State.UNLOADED, None)
+
+
+def test_one_that_loads_is_called_off_and_one_that_rests_goes_at_once() -> None:
+    world = World()
+    world.say(Want("a"))
+    catalog(world, "a", "b")
+    assert world.workers.stops == [("a", "cancel")]
+    assert world.last(Unlisted) == Unlisted("b")
+    assert world.last(Lost).cause == "unloaded"
+    world.ended("a", -9)
+    assert world.last(Unlisted) == Unlisted("a")
+
+
+def test_other_settings_reload_a_model_and_other_words_do_not() -> None:
+    world = World()
+    world.load("a")
+    catalog(world, a=Entry(config.Model(name="a", title="A", tags=("x",))))
+    assert (world.state("a"), world.last(Listed).entries[0].model.title) == (State.READY, "A")
+    catalog(world, a=Entry(config.Model(name="a", n_ctx=1)))
+    assert (world.state("a"), world.fleet.model("a").stop_reason) == (State.DRAINING, "reload")
+
+
+def test_a_file_that_is_missing_fails_without_a_process_and_is_tried_again_when_it_is_there() -> None:
+    world = World()
+    missing = Card(cause="file_missing", problem="not there")
+    catalog(world, a=Entry(config.Model(name="a"), card=missing))
+    world.say(Want("a"))
+    failed = world.fleet.model("a")
+    assert (failed.state, failed.cause, failed.message) == (State.FAILED, "file_missing", "not there")
+    assert world.workers.loads == []
+    catalog(world, a=Entry(config.Model(name="a", path="/x"), card=Card(modified=5)))
+    assert world.state("a") is State.UNLOADED
+
+
+def test_a_want_waits_until_it_is_known_where_the_file_is() -> None:
+    world = World()
+    catalog(world, a=Entry(config.Model(name="a", hf="u/r"), pending=True))
+    world.say(Want("a"))
+    assert world.workers.loads == []
+    catalog(world, a=Entry(config.Model(name="a", hf="u/r", path="/x"), card=Card(modified=5)))
+    assert world.workers.loads == ["a"]
+
+
+def test_what_a_load_took_is_passed_on() -> None:
+    world, measured = World(), list[tuple[str, Footprint]]()
+    world.fleet.measured = lambda entry, footprint: measured.append((entry.model.name, footprint))
+    world.say(Want("a"))
+    world.fleet.worker_ready("a", Facts(memory=Footprint({"ram": 7})))
+    assert measured == [("a", Footprint({"ram": 7}))]
+
+
+def test_a_proxy_is_answered_after_the_scan() -> None:
+    world, waiting = World(), list[Any]()
+    world.fleet.rescan = waiting.append
+    world.fleet.look_again(world.proxy, 9)  # type: ignore[arg-type]
+    assert world.last(Answer) is None
+    waiting[0]()
+    assert world.last(Answer) == Answer(9)
