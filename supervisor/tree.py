@@ -22,6 +22,7 @@ from supervisor.workers import Workers
 
 logger = logging.getLogger("root")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# What no proxy has a copy of: it learns of models from the catalog.
 _RELOADABLE = {"placement", "liveness", "restart", "shutdown", "models", "defaults", "sources", "state", "warnings"}
 _STARTUP_DEADLINE = 120.0
 
@@ -83,7 +84,12 @@ class Tree:
             self._library.rescan()  # not before: a proxy that starts needs the cores
             places = ", ".join(listeners.shown(sock) for sock in self._sockets)
             logger.info("serving %s", facts(at=places, models=len(self._config.models)))
+            self._warn()
             self._notifier.send(READY=1)
+
+    def _warn(self) -> None:
+        for text in self._config.warnings:
+            logger.warning("configuration: %s", text)
 
     def _tell_status(self) -> None:
         text = self._fleet.summary()
@@ -182,4 +188,5 @@ class Tree:
         self._fleet.reconfigure(fresh)
         self._library.reconfigure(fresh)
         logger.info("reloaded %s", facts(changed=",".join(changed) or "nothing"))
+        self._warn()
         self._notifier.send(READY=1, STATUS=self._status)
