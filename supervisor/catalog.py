@@ -95,4 +95,4 @@ class _Maker:
         old = self._before.get(model.name)
         if old and (old.card, old.model, old.source, old.memory) == (card, model, source, memory):
             return old
-        return Entry(model, source, card, estimate(card, model, len(self._known.gpus)).total, memory)
+        return Entry(model, source, card, estimate(card, model, len(self._known.gpus)).devices, memory)

@@ -53,7 +53,7 @@ class _Forgetful(Keepsakes):
 def _described(entry: Entry) -> str:
     model, card = entry.model, entry.card or Card()
     size = f"{model.parallel} × {model.n_ctx or 'full'} tokens of context"
-    memory = f", about {entry.estimated / 2**20:,.0f} MiB" if entry.estimated else ""
+    memory = f", about {sum(entry.estimated.values()) / 2**20:,.0f} MiB" if entry.estimated else ""
     what = f", {card.architecture} {card.quantization}" if card.architecture else ""
     wrong = f"; unusable: {card.problem}" if card.problem else ""
     return f"{', '.join(_names(entry))}: {model.path or model.hf or model.worker}{what}, {size}{memory}{wrong}"

@@ -151,6 +151,7 @@ class Placement(Table):
     """[placement]: what may be in memory at once."""
 
     max_models: Annotated[int, Meta(ge=0)] = 4
+    memory: Literal["auto"] | dict[str, Size] = "auto"
 
 
 class Liveness(Table):
@@ -229,6 +230,10 @@ class Model(Table):
     aliases: tuple[Name, ...] = ()
     preload: bool = False
     pin: bool = False
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    group: str = ""
+    min_resident: Duration = 0.0
+    idle_timeout: Duration = 0.0
     n_ctx: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 4096
     parallel: Annotated[int, Meta(ge=1, le=200)] = 4
     n_gpu_layers: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = -1

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from supervisor import schema
+from supervisor.budget import device
 from supervisor.config import Config, ConfigError, Model, Name, Sections, Server, Sources, Ui, parse_listen
 from supervisor.modelfile import below, locate
 from supervisor.presetfile import preset_models
@@ -105,9 +106,18 @@ def _sections(tree: Mapping[str, Any]) -> _File:
     _distinct("keys", "sha256", [key.sha256 for key in parts.keys])
     if parts.liveness.pong_timeout <= parts.liveness.ping_interval:
         raise Invalid(("liveness", "pong_timeout"), "more than ping_interval", parts.liveness.pong_timeout)
+    if not isinstance(parts.placement.memory, str):
+        _distinct_devices(parts.placement.memory)
     if parts.restart.backoff_max < parts.restart.backoff:
         raise Invalid(("restart", "backoff_max"), "at least backoff", parts.restart.backoff_max)
     return parts
+
+
+def _distinct_devices(memory: Mapping[str, int]) -> None:
+    names = {name: device(name) for name in memory}
+    for name, same in names.items():
+        if list(names.values()).count(same) > 1:
+            raise Invalid(("placement", "memory", name), "each device once", memory[name], f"{same} stands twice")
 
 
 def _distinct(table: str, field: str, values: list[str]) -> None:

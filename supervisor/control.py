@@ -85,15 +85,20 @@ class Facts(Message, frozen=True):
 class Entry(msgspec.Struct, frozen=True):
     """A model as the catalog has it. `source`: preset, models_dir or cache; `memory`: what its last load took.
 
-    `estimated`: bytes that it should take, 0 if nobody knows; `pending`: where its file is, is not known yet.
+    `estimated`: bytes that it should take, by device; `pending`: where its file is, is not known yet.
     """
 
     model: Model
     source: str = "preset"
     card: Card | None = None
-    estimated: int = 0
+    estimated: dict[str, int] = {}
     memory: Footprint | None = None
     pending: bool = False
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """Bytes by device: what was measured, else what is estimated."""
+        return self.memory.devices if self.memory else self.estimated
 
 
 class ModelStatus(Message, frozen=True):
@@ -116,6 +121,7 @@ class ModelStatus(Message, frozen=True):
     loaded_at: float | None = None
     log_tail: tuple[str, ...] = ()
     facts: Facts | None = None
+    blocked_by: tuple[str, ...] = ()  # it is wanted, and these would have to go
 
 
 # -- root → any child ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
-from supervisor import catalog, commands, config, lifecycle, oom, placement, process, roster
+from supervisor import budget, catalog, commands, config, lifecycle, machine, oom, placement, process, roster
 from supervisor.control import (
     Activity,
     Answer,
@@ -76,6 +76,8 @@ class Fleet:
         self._drains = Drains(proxies, self._traffic, timers, clock, self._drained)
         self._suspended: set[str] = set()
         self._tails: dict[str, tuple[str, ...]] = {}
+        self._blocked: dict[str, tuple[str, ...]] = {}
+        self._ram, self._gpus = machine.ram(), tuple[int, ...]()
         self._oom_kills = oom.kills()
         self._dirty = True
         self.closing = False
@@ -122,12 +124,13 @@ class Fleet:
         """Takes over limits; `adopt` is told of the models."""
         self._config = settings
         self._policy = lifecycle.Policy(settings.restart)
-        self._dirty = True
+        self._try_refused_again()
 
-    def adopt(self, entries: dict[str, Entry]) -> None:
-        """Another catalog: models come, change and go. One that runs drains first."""
+    def adopt(self, entries: dict[str, Entry], gpus: tuple[int, ...] = ()) -> None:
+        """Another catalog: models come, change and go. One that runs drains first. `gpus`: bytes of each."""
         if self.closing:
             return
+        self._gpus = gpus
         change = roster.change(self._entries, entries)
         self._leaving |= {name: self._entries[name] for name in change.gone}
         self._entries = dict(entries)
@@ -144,7 +147,7 @@ class Fleet:
                 self.apply(name, lifecycle.Cleared())
         for name in change.gone:
             self._leave(name)
-        self._dirty = True
+        self._try_refused_again()
 
     def entries(self) -> tuple[Entry, ...]:
         return (*self._entries.values(), *self._leaving.values())
@@ -216,6 +219,9 @@ class Fleet:
             self._unwant(name, proxy)
         self._traffic.unlink(proxy, self._clock())
         self._drains.proxy_gone(proxy)
+        for name, model in self._models.items():
+            if model.state is State.READY:
+                self._expect_idleness(name)
         self._dirty = True
 
     # -- what workers do (Lives) -------------------------------------------------------------------------------
@@ -264,7 +270,12 @@ class Fleet:
     def _place(self) -> None:
         now = self._clock()
         limits = self._config.placement.max_models, self._config.admission.max_wait
-        plan = placement.plan(map(self._resident, self._models.values()), self._wants.in_order(), *limits, now)
+        residents = map(self._resident, self._models.values())
+        plan = placement.plan(residents, self._wants.in_order(), *limits, now, self._budgets)
+        for name, why in plan.refuse.items():
+            self._wants.drop(name)
+            self.apply(name, lifecycle.Impossible(why))
+        self._explain(plan.blocked)
         for name in plan.reopen:
             self._withdraw(name)
         for name in plan.load:
@@ -283,17 +294,43 @@ class Fleet:
         self._wants.drop(name)
         self.apply(name, lifecycle.Elapsed())
 
+    def _explain(self, blocked: dict[str, list[str]]) -> None:
+        """Says of each model that waits for others which these are, when that changes."""
+        before, self._blocked = self._blocked, {name: tuple(others) for name, others in blocked.items()}
+        for name in {*before, *self._blocked}:
+            others = self._blocked.get(name, ())
+            if others != before.get(name, ()) and name in self._models:
+                if others:
+                    log.info("waits for room %s", facts(model=name, in_memory=",".join(others)))
+                self.publish(name)
+
+    def _try_refused_again(self) -> None:
+        """There may be other limits, or other needs, now."""
+        for name, model in list(self._models.items()):
+            refused = model.state is State.FAILED and model.cause == "insufficient_memory"
+            if refused and not placement.too_large(self._resident(model), self._budgets):
+                self.apply(name, lifecycle.Cleared())
+        self._dirty = True
+
+    @property
+    def _budgets(self) -> dict[str, int]:
+        return budget.budgets(self._config.placement, self._ram, self._gpus)
+
     def _resident(self, model: Model) -> placement.Resident:
-        name = model.name
+        name, entry = model.name, self._entry(model.name)
         return placement.Resident(
             name,
             model.state,
             in_flight=self._traffic.in_flight(name),
             last_used=self._traffic.last_used(name),
-            pinned=self._entry(name).model.pin,
-            placeable=model.placeable(self._clock()) and not self._entry(name).pending,
+            pinned=entry.model.pin,
+            placeable=model.placeable(self._clock()) and not entry.pending,
             evicting=self._drains.evicting(name),
             stuck=model.stuck,
+            needs=entry.needs,
+            priority=entry.model.priority,
+            group=entry.model.group,
+            settling=model.state is State.READY and self._clock() < model.since + entry.model.min_resident,
         )
 
     def _computes(self, model: Model) -> bool:
@@ -384,6 +421,9 @@ class Fleet:
             self._drains.end(name)
         if after.state in (State.UNLOADED, State.BACKOFF, State.FAILED):
             self._suspended.discard(name)
+        if after.state is State.READY:
+            self._timers.set(("resident", name), now + self._entry(name).model.min_resident, self._mark)
+            self._expect_idleness(name)
         if after.state is State.BACKOFF:
             self._timers.set(("retry", name), after.retry_at or now, lambda: self._retry(name))
 
@@ -421,7 +461,8 @@ class Fleet:
         progress = ward.vitals.last.progress if ward and model.state is State.LOADING else 0.0
         tail = ward.child.log_tail() if ward and model.state is State.FAILED else self._tails.get(model.name, ())
         pid = ward.child.pid if ward else None
-        return status(model, Observed(pid, progress, model.name in self._suspended, tail), self._clock(), time.time())
+        seen = Observed(pid, progress, model.name in self._suspended, tail, self._blocked.get(model.name, ()))
+        return status(model, seen, self._clock(), time.time())
 
     # -- wants -------------------------------------------------------------------------------------------------
 
@@ -463,6 +504,7 @@ class Fleet:
         if generation != self._models[name].generation:
             return
         self._traffic.report(name, proxy, in_flight, self._clock())
+        self._expect_idleness(name)
         self._dirty = True
 
     # -- drains ------------------------------------------------------------------------------------------------
@@ -476,6 +518,21 @@ class Fleet:
         """The same for the sake of another model: what runs has all the time it needs."""
         self.apply(name, lifecycle.DrainBegun("evicted"))
         self._drains.ask(self._models[name], if_idle=if_idle, deadline=None)
+
+    def _expect_idleness(self, name: str) -> None:
+        """Looks again when the model will have been unused for its idle timeout."""
+        model = self._entry(name).model
+        if model.idle_timeout and not model.pin and not self._traffic.in_flight(name):
+            due = max(self._traffic.last_used(name), self._models[name].since) + model.idle_timeout
+            self._timers.set(("idle", name), due, lambda: self._unload_idle(name))
+        else:
+            self._timers.cancel(("idle", name))
+
+    def _unload_idle(self, name: str) -> None:
+        """It was not used for so long: it goes, unless a proxy has a request that it has not told of yet."""
+        if name in self._models and self._models[name].state is State.READY and not self._traffic.in_flight(name):
+            self.apply(name, lifecycle.DrainBegun("idle"))
+            self._drains.ask(self._models[name], if_idle=True, deadline=self._config.shutdown.drain_timeout)
 
     def _drained(self, name: str) -> None:
         self.apply(name, lifecycle.DrainedOut())

@@ -25,11 +25,11 @@ log = logging.getLogger("root")
 _ENTRY = "supervisor.scan:main"
 _POLICY = config.Restart(backoff=1.0, max_deaths=5)
 
-Listed = Callable[[dict[str, Entry]], None]
+Listed = Callable[[dict[str, Entry], tuple[int, ...]], None]
 
 
 class Library:
-    """Owner of the scan child. `listed` is called with all models whenever there is something new about them."""
+    """Owner of the scan child. `listed` is called with all models, and the bytes of each GPU, when there is news."""
 
     def __init__(self, nursery: Nursery, timers: Timers, settings: config.Config, listed: Listed) -> None:
         self._nursery, self._timers, self._config, self._listed = nursery, timers, settings, listed
@@ -171,7 +171,7 @@ class Library:
             if report not in self._reported:
                 log.warning("not listed: %s", report)
         self._reported = set(reports)
-        self._listed(self._entries)
+        self._listed(self._entries, self._known.gpus)
 
     def _recall(self, memory: dict[str, Footprint], gpus: tuple[int, ...]) -> None:
         """What was kept; what was measured since counts more."""

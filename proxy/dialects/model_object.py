@@ -66,6 +66,9 @@ def _status(entry: Entry, status: ModelStatus, queued: int, admin: bool) -> dict
     told = {"retry_at": status.retry_at, "message": status.message, "signal": status.signal, "cause": status.cause}
     if entry.card and entry.card.cause and status.state is State.UNLOADED and not status.cause:
         told |= {"message": entry.card.problem, "cause": entry.card.cause}
+    if status.blocked_by and status.state in (State.UNLOADED, State.BACKOFF):
+        told["message"] = told["message"] or f"it waits for room, which {', '.join(status.blocked_by)} take"
+        found["blocked_by"] = list(status.blocked_by)
     found |= {key: value for key, value in told.items() if value}
     if status.stop_reason:
         found["stop_reason"] = status.stop_reason
@@ -118,7 +121,12 @@ def _meta(card: Card, facts: Facts | None, context: int) -> dict[str, Any] | Non
 def _memory(entry: Entry, facts: Facts | None) -> dict[str, int | None]:
     """Bytes: as they should be, and as they are, or were at the last load."""
     measured = facts.memory if facts and facts.memory.devices else entry.memory
-    found: dict[str, int | None] = {"estimated": entry.estimated or None, "vram": None, "ram": None, "kv": None}
+    found: dict[str, int | None] = {
+        "estimated": sum(entry.estimated.values()) or None,
+        "vram": None,
+        "ram": None,
+        "kv": None,
+    }
     if measured:
         ram = measured.devices.get("ram", 0)
         found |= {"vram": sum(measured.devices.values()) - ram, "ram": ram, "kv": measured.kv}

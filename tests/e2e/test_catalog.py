@@ -158,3 +158,18 @@ def test_a_repository_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> No
         assert "nobody/nothing-GGUF is in no local cache" in status["message"]
         answer = server.chat("far", "hello").json()["error"]
         assert (answer["status"], answer["cause"]) == (503, "file_missing")
+
+
+def test_memory_decides_who_goes_and_what_can_never_fit_is_refused(tmp_path: Path) -> None:
+    shared = '[placement]\nmemory = { ram = "90MiB" }\n[defaults]\nn_ctx = 64\nparallel = 1\n'
+    pair = "".join(f'[models.{name}]\npath = "{models.tiny()}"\n' for name in ("a", "b"))
+    huge = f'[models.huge]\npath = "{models.tiny()}"\nn_ctx = 512\nparallel = 200\n'
+    with Server(tmp_path, shared + pair + huge) as server:
+        until(lambda: all(entry["meta"] for entry in listed(server).values()), 10, "the headers")
+        for name in ("a", "b"):
+            assert server.chat(name, "hello", max_tokens=2).status_code == 200
+        assert (server.state("a"), server.status("a")["stop_reason"]) == ("unloaded", "evicted")
+        error = server.chat("huge", "hello").json()["error"]
+        assert (error["status"], error["code"]) == (503, "insufficient_memory")
+        assert "of which there are 0.09 GiB" in error["message"]
+        assert server.state("b") == "ready"

@@ -31,7 +31,7 @@ FULL = Entry(
     Model(name="a", path="/m/a.gguf", mmproj="/m/mmproj.gguf", n_ctx=4096, tags=("x",), description="text"),
     "models_dir",
     CARD,
-    estimated=9000,
+    estimated={"ram": 5000, "gpu:0": 4000},
 )
 
 

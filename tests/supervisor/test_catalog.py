@@ -53,7 +53,7 @@ def test_what_was_found_has_the_defaults() -> None:
         ("a", "/m/a.gguf", 77, "models_dir"),
         ("b", "/m/b.gguf", 77, "cache"),
     ]
-    assert listed["a"].estimated > 1000
+    assert listed["a"].estimated["ram"] > 1000
     assert reports == []
 
 
@@ -177,7 +177,7 @@ class World:
         self.nursery, self.timers = Nursery(), Timers()
         self.listed: list[dict[str, Entry]] = []
         settings = config(*models, sources=sources, state=StateFolder(dir="/s"), liveness=Liveness())
-        self.library = Library(self.nursery, self.timers, settings, self.listed.append)  # type: ignore[arg-type]
+        self.library = Library(self.nursery, self.timers, settings, lambda listed, _: self.listed.append(listed))  # type: ignore[arg-type]
 
     @property
     def child(self) -> Any:

@@ -180,6 +180,13 @@ def test_file_that_is_no_configuration(write: Write, text: str | bytes, expected
         ('[restart]\nbackoff = "31s"\n', "[restart].backoff_max: expected at least backoff, got 30.0"),
         ("[restart]\njitter = nan\n", "[restart].jitter: expected number from 0 to 0.9, got NaN"),
         ('[log]\nlevel = "warn"\n', '[log].level: expected "debug" or "info" or "warning" or "error", got "warn"'),
+        ("[placement]\nmemory = 'all'\n", '[placement].memory: expected "auto" or table, got "all"'),
+        ("[placement]\nmemory = { ram = 'much' }\n", '[placement].memory.ram: expected size like "64MiB"'),
+        ("[placement]\nmemory = { rom = 1 }\n", '[placement].memory.rom: expected a device, "ram" or like "cuda:0"'),
+        (
+            "[placement]\nmemory = { 'gpu:0' = 1, 'cuda:0' = 1 }\n",
+            "[placement].memory.gpu:0: expected each device once",
+        ),
         ("[placement]\nmax_models = -1\n", "[placement].max_models: expected integer ≥ 0, got -1"),
         ("[admission]\nqueue_timeout = '600h'\n", "[admission].queue_timeout: expected duration like"),
         (

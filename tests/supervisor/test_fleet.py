@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor import config
 from supervisor.card import Card
@@ -492,3 +493,87 @@ def test_a_proxy_is_answered_after_the_scan() -> None:
     assert world.last(Answer) is None
     waiting[0]()
     assert world.last(Answer) == Answer(9)
+
+
+# -- memory and time ----------------------------------------------------------------------------------------------
+
+
+def limited(world: World, ram: int, **needs: int) -> None:
+    """Gives models these needs of RAM, and the server so much of it."""
+    limits = config.Placement(max_models=0, memory={"ram": ram})
+    world.fleet.reconfigure(replace(world.fleet._config, placement=limits))
+    catalog(world, **{name: Entry(config.Model(name=name), estimated={"ram": need}) for name, need in needs.items()})
+
+
+def test_memory_decides_who_goes() -> None:
+    world = World()
+    limited(world, 10, a=4, b=6, c=3)
+    world.load("a")
+    world.load("b")
+    world.say(Want("c"))
+    assert (world.state("a"), world.state("b")) == (State.DRAINING, State.READY)
+
+
+def test_what_can_never_fit_fails_with_the_numbers_until_it_can() -> None:
+    world = World()
+    limited(world, 2**30, a=2**31)
+    world.say(Want("a"))
+    refused = world.fleet.model("a")
+    assert (refused.state, refused.cause) == (State.FAILED, "insufficient_memory")
+    assert refused.message == "it needs 2.00 GiB of ram, of which there are 1.00 GiB"
+    catalog(world, b=Entry(config.Model(name="b", title="x")))
+    assert world.state("a") is State.FAILED
+    limited(world, 2**32)
+    assert world.state("a") is State.UNLOADED
+    world.say(Want("a"))
+    assert world.workers.loads == ["a"]
+
+
+def test_who_waits_for_room_says_for_whom() -> None:
+    world = World()
+    limited(world, 10, a=8, b=8)
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    assert world.last(ModelChanged).status.blocked_by == ("a",)
+    world.say(Activity("a", 1, 0))
+    told = [m.status for m in world.proxy.heard if isinstance(m, ModelChanged) and m.status.name == "b"]
+    assert told[-1].blocked_by == ()
+    assert world.state("a") is State.DRAINING
+
+
+def test_a_model_loaded_just_now_stays_for_its_time() -> None:
+    world = World()
+    catalog(world, a=Entry(config.Model(name="a", min_resident=30.0)))
+    world.load("a")
+    world.say(Want("b"))
+    world.elapse(29.0)
+    assert world.state("a") is State.READY
+    world.elapse(1.1)
+    assert world.state("a") is State.DRAINING
+
+
+def test_a_model_that_nobody_uses_is_unloaded_after_its_time() -> None:
+    world = World(max_models=0)
+    catalog(world, a=Entry(config.Model(name="a", idle_timeout=60.0)))
+    world.load("a")
+    world.elapse(50.0)
+    world.say(Activity("a", 1, 1))
+    world.elapse(100.0)
+    assert world.state("a") is State.READY
+    world.say(Activity("a", 1, 0))
+    world.elapse(59.0)
+    assert world.state("a") is State.READY
+    world.elapse(1.1)
+    assert (world.state("a"), world.fleet.model("a").stop_reason) == (State.DRAINING, "idle")
+    assert world.last(Drain).if_idle
+    world.say(Busy("a", 1))
+    assert world.state("a") is State.READY
+
+
+def test_a_pinned_model_is_never_idle() -> None:
+    world = World(max_models=0)
+    catalog(world, p=Entry(config.Model(name="p", pin=True, idle_timeout=60.0)))
+    world.load("p")
+    world.elapse(600.0)
+    assert world.state("p") is State.READY
