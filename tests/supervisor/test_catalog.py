@@ -214,6 +214,7 @@ def test_answers_to_an_earlier_question_do_not_count() -> None:
     world.library.rescan()
     world.library.rescan()
     world.say(Scanned(1, (found("old"),), done=True))
+    assert world.listed == []
     world.done(found("new"))
     assert set(world.listed[-1]) == {"new"}
 
