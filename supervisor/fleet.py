@@ -97,8 +97,7 @@ class Fleet:
         while self._dirty and not self.closing:
             self._dirty = False
             self._place()
-        for name in [name for name in self._leaving if self._models[name].state in _AT_REST]:
-            self._remove(name)
+        self._remove_the_gone()
         states = [model.state for model in self._models.values()]
         if State.LOADING not in states:
             self._workers.keep_standby()
@@ -147,6 +146,7 @@ class Fleet:
                 self.apply(name, lifecycle.Cleared())
         for name in change.gone:
             self._leave(name)
+        self._remove_the_gone()  # now: who asked for the scan is answered next
         self._try_refused_again()
 
     def entries(self) -> tuple[Entry, ...]:
@@ -186,7 +186,7 @@ class Fleet:
 
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None:
         if message.model not in self._models:
-            log.error("a proxy names no model of ours %s", facts(role=proxy.role, model=message.model))
+            self._unknown(proxy, message)
             return
         match message:
             case Want(model):
@@ -208,6 +208,13 @@ class Fleet:
                 self._proxies.send(proxy, commands.obey(self, message))
             case _:
                 assert_never(message)
+
+    def _unknown(self, proxy: Ward, message: ProxyMessage) -> None:
+        if isinstance(message, ModelCommand):
+            text = f'model "{message.model}" is there no more'
+            self._proxies.send(proxy, Answer(message.ticket, "model_not_found", text))
+        elif message.model not in self._retired:  # else it was on its way when the model went
+            log.error("a proxy names no model of ours %s", facts(role=proxy.role, model=message.model))
 
     def look_again(self, proxy: Ward, ticket: int) -> None:
         """A proxy is answered once there was another scan."""
@@ -371,10 +378,20 @@ class Fleet:
             case _:
                 pass
 
-    def _remove(self, name: str) -> None:
-        del self._leaving[name]
-        self._retired[name] = self._models.pop(name).generation
+    def _remove_the_gone(self) -> None:
+        models = [self._models[name] for name in self._leaving]
+        for model in models:
+            if model.state in _AT_REST and not model.stuck:  # one that is stuck has a process that will end
+                self._remove(model)
+
+    def _remove(self, model: Model) -> None:
+        name = model.name
+        del self._leaving[name], self._models[name]
+        self._retired[name] = model.generation
         self._wants.drop(name)
+        self._tails.pop(name, None)
+        for timer in ("retry", "want", "resident", "idle"):
+            self._timers.cancel((timer, name))
         self._proxies.broadcast(Unlisted(name))
 
     # -- acting ------------------------------------------------------------------------------------------------

@@ -448,6 +448,39 @@ def test_one_that_loads_is_called_off_and_one_that_rests_goes_at_once() -> None:
     assert world.last(Unlisted) == Unlisted("a")
 
 
+def test_late_words_and_timers_about_a_model_that_is_gone_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(max_models=2)
+    world.load("a")
+    world.ended("a", -9)
+    assert world.state("a") is State.BACKOFF
+    catalog(world, "a")
+    assert world.last(Unlisted) == Unlisted("a")
+    world.elapse(100.0)
+    for message in (Unwant("a"), Activity("a", 1, 0), Drained("a", 1)):
+        world.say(message)
+    assert "names no model" not in caplog.text
+    world.say(ModelCommand(5, "load", "a"))
+    assert world.last(Answer).error == "model_not_found"
+
+
+def test_a_process_that_cannot_be_killed_is_not_forgotten() -> None:
+    world = World()
+    world.load("a")
+    world.fleet.worker_judged("a", Verdict.HUNG, "silent")
+    world.fleet.worker_unkillable("a")
+    catalog(world, "a")
+    assert world.last(Unlisted) is None
+    world.ended("a", -9)
+    assert world.last(Unlisted) == Unlisted("a")
+
+
+def test_who_asks_for_a_scan_is_told_of_what_is_gone_before_the_answer() -> None:
+    world = World()
+    entries = {entry.model.name: entry for entry in world.fleet.entries() if entry.model.name != "a"}
+    world.fleet.adopt(entries)
+    assert world.last(Unlisted) == Unlisted("a")
+
+
 def test_other_settings_reload_a_model_and_other_words_do_not() -> None:
     world = World()
     world.load("a")
