@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.control import State
@@ -183,6 +183,7 @@ residents = st.builds(
 budgets = st.fixed_dictionaries({}, optional={"ram": st.integers(0, 12), "gpu:0": st.integers(0, 12)})
 
 
+@settings(deadline=None)
 @given(
     st.lists(residents, max_size=6, unique_by=lambda r: r.name),
     st.data(),
@@ -221,6 +222,7 @@ def test_no_plan_breaks_the_rules(
     assert len(listed) == len(set(listed))
 
 
+@settings(deadline=None)
 @given(st.lists(residents, max_size=6, unique_by=lambda r: r.name), st.data(), st.integers(0, 4), budgets)
 def test_a_plan_that_was_carried_out_asks_for_nobody_else(
     models: list[Resident], data: st.DataObject, limit: int, budget: dict[str, int]
