@@ -38,6 +38,7 @@ from supervisor.control import (
     Inquired,
     Inquiry,
     KeyUse,
+    Listed,
     Listening,
     Lost,
     ModelChanged,
@@ -46,11 +47,14 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Remember,
     Reopen,
     Ring,
+    Scan,
     ShutDown,
     Shutdown,
     Stop,
+    Unlisted,
 )
 
 _ORPHANED = 70
@@ -102,7 +106,7 @@ class Proxy:
                 self.configure(message)
             case Ping():
                 self.pong(message)
-            case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer():
+            case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer() | Listed() | Unlisted():
                 self.services.result().models.obey(message, fds)
             case Figures() | Inquired() | Inquiry() | Finding():
                 self.services.result().views.obey(message)
@@ -114,15 +118,15 @@ class Proxy:
                 self.services.result().limits.heard(message)
             case Ring():
                 self.services.result().logs.take(message.source, fds[0])
-            case ConfigureWorker() | Peer() | Neighbours():
-                raise AssertionError(f"a worker's message to a proxy: {message}")
+            case ConfigureWorker() | Peer() | Neighbours() | Scan() | Remember():
+                raise AssertionError(f"not a proxy's message: {message}")
             case _:
                 assert_never(message)
 
     def configure(self, message: ConfigureProxy) -> None:
         logs.set_level(message.config.log.level)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
-        models = Models(message.config, message.models, self.root.send)
+        models = Models(message.config, message.models, self.root.send, message.entries)
         tell = self.root.send if message.config.server.proxies > 1 else None
         limits = Limits(message.config.keys, message.index, tell)
         self.services.set_result(Services(message.config, models, Views(models, self.root.send), limits=limits))

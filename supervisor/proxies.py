@@ -17,12 +17,15 @@ from supervisor.control import (
     Busy,
     ConfigureProxy,
     Drained,
+    Entry,
     Figures,
     Finding,
+    FolderChanged,
     Inquired,
     Inquiry,
     KeepAlive,
     KeyUse,
+    Known,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -32,9 +35,12 @@ from supervisor.control import (
     Pong,
     Ready,
     Report,
+    Rescan,
     Ring,
+    Scanned,
     ShutDown,
     Shutdown,
+    Stuck,
     ToRoot,
     Unwant,
     Want,
@@ -63,7 +69,11 @@ class Models(Protocol):
 
     def figures(self) -> list[Series]: ...
 
+    def entries(self) -> tuple[Entry, ...]: ...
+
     def attach_all(self, proxy: Ward) -> None: ...
+
+    def look_again(self, proxy: Ward, ticket: int) -> None: ...
 
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None: ...
 
@@ -141,7 +151,7 @@ class Proxies:
             return
         self.show_ring(ward.role, ward.child.ring)
         self.running[index] = ward
-        self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses()))
+        self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses(), self.models.entries()))
         for source, fd in self._rings.items():
             self._nursery.send(ward, Ring(source), [fd])
         self._tell_key_uses(ward)
@@ -182,8 +192,10 @@ class Proxies:
             case Finding(origin=origin):
                 if (asker := self.running.get(origin)) is not None:
                     self.send(asker, message)
-            case Ready() | LoadFailed():
-                log.error("a worker's message from a proxy %s", facts(role=ward.role))
+            case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck():
+                log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
+            case Rescan(ticket):
+                self.models.look_again(ward, ticket)
             case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:

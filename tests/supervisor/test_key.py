@@ -52,6 +52,9 @@ class Models:
     def statuses(self) -> tuple[()]:
         return ()
 
+    def entries(self) -> tuple[()]:
+        return ()
+
     def attach_all(self, proxy: Any) -> None:
         pass
 
