@@ -42,7 +42,7 @@ BODIES = tuple(
         '{"a":' * 5_000 + "1" + "}" * 5_000, '{"model":"\ud800","messages":[]}', '{"model":"\\ud800","prompt":1}',
         '{"model":7}', '{"model":["a"]}', '{"model":"' + "x" * 10_000 + '"}', '{"model":"../../etc/passwd"}',
         '{"model":"a","messages":7,"prompt":{},"input":{},"query":7,"content":7,"input_prefix":7}',
-        '{"model":"a","messages":[7],"prompt":[[]],"input":[{}],"documents":7,"content":{},"input_suffix":{}}',
+        '{"model":"a","messages":[7],"prompt":[{}],"input":[{}],"documents":7,"content":{},"input_suffix":{}}',
         _CHAT + '"max_tokens":1e400,"prompt":{},"input":{},"documents":{},"content":{},"input_prefix":{}}',
         _CHAT + '"max_tokens":NaN}', _CHAT + '"max_tokens":' + "9" * 400 + "}", _CHAT + '"stream":"yes","stream":}',
     )
