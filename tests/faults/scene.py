@@ -25,7 +25,7 @@ worker = "tests.echo_worker:main"
 [liveness]
 ping_interval = "200ms"
 pong_timeout = "3s"
-step_timeout = "2s"
+step_timeout = "4s"
 suspended_timeout = "60s"
 [restart]
 backoff = "50ms"
