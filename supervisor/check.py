@@ -31,8 +31,8 @@ def report(settings: config.Config) -> Iterator[str]:
     yield f"{settings.file}: correct"
     for entry in entries.values():
         yield f"  {_described(entry)}"
-    if not settings.keys and any(not _loopback(listen) for listen in settings.server.listen):
-        yield "  warning: [server].listen reaches beyond this machine, but there are no [[keys]]: anyone may use it"
+    if settings.exposed:
+        yield f"  warning: {config.EXPOSED}"
     for name in (settings.admission.default_model, settings.admission.fallback_model):
         if name and name not in {word for entry in entries.values() for word in _names(entry)}:
             yield f"  warning: [admission] names {name}, but there is no such model now"
@@ -61,8 +61,3 @@ def _described(entry: Entry) -> str:
 
 def _names(entry: Entry) -> tuple[str, ...]:
     return (entry.model.name, *entry.model.aliases)
-
-
-def _loopback(listen: str) -> bool:
-    kind, host, _ = config.parse_listen(listen)
-    return kind == "unix" or host in ("localhost", "::1") or host.startswith("127.")

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.e2e.server import Server, still_there, until
+from tests.e2e.server import Server, alive, still_there, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Entry
 from tests.faults.scene import MODELS, SETTINGS, Scene, serve
@@ -118,10 +118,10 @@ def _orphans(server: Server) -> float:
     began = time.monotonic()
     server.process.kill()
     server.process.wait()
-    left = still_there(family, within=_GONE)
-    took = time.monotonic() - began
+    while (left := [process for process in family if alive(process)]) and time.monotonic() < began + _GONE:
+        time.sleep(0.002)
     assert not left, f"orphans: {[_shown(process) for process in left]}"
-    return took
+    return time.monotonic() - began
 
 
 def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> float:
