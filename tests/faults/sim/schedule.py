@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from supervisor.control import Entry, KeepAlive, ModelCommand
 from supervisor.liveness import Verdict
 from tests.faults.sim.agenda import Agenda
-from tests.faults.sim.world import NAMES, NEEDS, World
+from tests.faults.sim.rules import NEEDS
+from tests.faults.sim.world import NAMES, World
 
 _KINDS = {
     "ask": 30, "leave": 8, "kill": 5, "hang": 2, "suspend": 2, "load": 3, "unload": 4, "kill_proxy": 2, "garbage": 3,
@@ -112,9 +113,9 @@ def _command(world: World, op: Op, draw: random.Random) -> None:
     if proxy is None or op.model not in world.fleet._models:
         return
     if op.kind == "load":
-        world.cleared(op.model)
+        world.rules.cleared(op.model)
     else:
-        world.forgiven(op.model)
+        world.rules.forgiven(op.model)
     command = ModelCommand(1, op.kind, op.model, draw.random() < 0.7)
     world.turn(lambda: world.fleet.from_proxy(proxy, command))  # type: ignore[arg-type]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -12,40 +11,20 @@ from unittest import mock
 from msgspec.structs import replace
 
 from supervisor import config, fleet, oom, process
-from supervisor.control import Entry, Message, ShutDown, Shutdown, State
+from supervisor.control import Entry, ShutDown, Shutdown, State
 from supervisor.fleet import Fleet
 from supervisor.lifecycle import IllegalTransition
 from supervisor.timers import Timers
 from tests.faults.sim.agenda import Agenda, Violation
+from tests.faults.sim.post import Proxies
 from tests.faults.sim.proxy import Proxy, Request
-from tests.faults.sim.workers import Odds, Process, Workers
+from tests.faults.sim.rules import NEEDS, Rules
+from tests.faults.sim.workers import Odds, Workers
 
 NAMES = "abcp"
-NEEDS = {"a": 40, "b": 60, "c": 30, "p": 20}
 _HOLDS = {State.LOADING, State.READY, State.DRAINING, State.STOPPING}
 _PASSING = {State.LOADING, State.DRAINING, State.STOPPING, State.BACKOFF}
 _CALM = 900.0  # seconds in which everything must have come to rest, once nothing goes wrong any more
-
-
-class Proxies:
-    """In the place of supervisor.proxies.Proxies: what is sent arrives later, in order."""
-
-    def __init__(self, agenda: Agenda) -> None:
-        self.running: dict[int, Proxy] = {}
-        self._agenda = agenda
-        self._arrives: dict[object, float] = {}
-
-    def send(self, proxy: Proxy, message: Message, fds: Sequence[int] = ()) -> None:
-        self.deliver(("to", proxy), lambda: proxy.alive and proxy.obey(message))
-
-    def broadcast(self, message: Message) -> None:
-        for proxy in self.running.values():
-            self.send(proxy, message)
-
-    def deliver(self, line: object, what: Callable[[], Any]) -> None:
-        at = max(self._arrives.get(line, 0.0), self._agenda.now + self._agenda.draw.random() * 0.02)
-        self._arrives[line] = at
-        self._agenda.after(at - self._agenda.now, what)
 
 
 class World:
@@ -54,7 +33,8 @@ class World:
     def __init__(self, agenda: Agenda, *, max_models: int, memory: int, proxies: int, bad: float) -> None:
         self.agenda, self.timers = agenda, Timers()
         self.proxies = Proxies(agenda)
-        self.workers = Workers(agenda, Odds(bad), self)
+        self.rules = Rules(self)
+        self.workers = Workers(agenda, Odds(bad), self.rules)
         self.requests: list[Request] = []
         self.models = {
             name: config.Model(name=name, pin=name == "p", preload=name == "a", idle_timeout=5.0 * (name == "c"))
@@ -69,8 +49,6 @@ class World:
         self.fleet = Fleet(self.settings, self.timers, self.proxies, self.workers, lambda: agenda.now)  # type: ignore[arg-type]
         self.workers.fleet, self.workers.turn, self.workers.linked = self.fleet, self.turn, self._linked
         self.entries = {name: Entry(model, estimated={"ram": NEEDS[name]}) for name, model in self.models.items()}
-        self._deaths: dict[str, deque[float]] = defaultdict(deque)
-        self._forgiven: dict[str, float] = {}
         self.turn(lambda: self.fleet.adopt(self.entries))
         for index in range(proxies):
             self.start_proxy(index)
@@ -160,48 +138,9 @@ class World:
     def adopt(self, entries: dict[str, Entry]) -> None:
         for name in {*self.entries, *entries}:
             if self.entries.get(name) != entries.get(name):
-                self.cleared(name)
+                self.rules.cleared(name)
         self.entries = entries
         self.turn(lambda: self.fleet.adopt(entries))
-
-    # -- rules -------------------------------------------------------------------------------------------------
-
-    def cleared(self, model: str) -> None:
-        """Its deaths are forgotten: somebody asked for it, or it is another one."""
-        self._deaths[model].clear()
-
-    def forgiven(self, model: str) -> None:
-        """It need not wait for its back-off any more, but its deaths count."""
-        self._forgiven[model] = self.agenda.now
-
-    def died(self, model: str) -> None:
-        self._deaths[model].append(self.agenda.now)
-
-    def starts(self, model: config.Model, alive: dict[str, Process]) -> None:
-        placement, name, now = self.settings.placement, model.name, self.agenda.now
-        if placement.max_models and len(alive) >= placement.max_models:
-            raise Violation("max_models", f"{name} starts beside {', '.join(alive)}")
-        if isinstance(placement.memory, dict):
-            needed = sum(NEEDS[other] for other in {*alive, name})
-            if needed > placement.memory["ram"]:
-                raise Violation("memory", f"{name} starts beside {', '.join(alive)}: {needed} of {placement.memory}")
-        policy = self.settings.restart
-        deaths = [at for at in self._deaths[name] if at > now - policy.window]
-        if len(deaths) > policy.max_deaths:
-            raise Violation("restart intensity", f"{name} starts after {len(deaths)} deaths")
-        waits = deaths and self._forgiven.get(name, 0.0) < deaths[-1]
-        if waits and now < deaths[-1] + policy.backoff * (1 - policy.jitter) - 1e-9:
-            raise Violation("back-off", f"{name} starts {now - deaths[-1]:.3f} s after a death")
-
-    def stops(self, model: str, how: str) -> None:
-        life = self.fleet.model(model)
-        if how != "polite" or life.stop_reason not in ("evicted", "idle"):
-            return
-        if self.models[model].pin:
-            raise Violation("pinned models stay", f"{model}: {life.stop_reason}")
-        busy = [p.in_flight(model, life.generation) for p in self.proxies.running.values() if p.alive]
-        if any(busy):
-            raise Violation("no busy model goes for another", f"{model} is stopped with {sum(busy)} in flight")
 
     # -- the end -----------------------------------------------------------------------------------------------
 
