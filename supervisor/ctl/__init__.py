@@ -1,1 +1,1 @@
-"""The command line against a running server, `python -m supervisor ctl`: an HTTP client, which no other part imports."""
+"""The command line against a running server, `python -m supervisor ctl`: an HTTP client that nothing else imports."""

@@ -60,6 +60,8 @@ def find_server(words: argparse.Namespace, environment: Mapping[str, str] = os.e
 
 def find_key(words: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> str:
     """The key's text, or "". Raises BadUsage, whose text does not have it."""
+    if hasattr(words, "key"):
+        raise BadUsage(f"--key: every user of the machine can read arguments; use --key-file FILE or {KEY}")
     source = getattr(words, "key_file", "")
     text = _read(source) if source else environment.get(KEY, "")
     key, where = text.strip(), f"--key-file {source}" if source else KEY
@@ -87,5 +89,6 @@ def _common() -> argparse.ArgumentParser:
     group.add_argument("--config", metavar="FILE", help="the server's configuration, for its address")
     group.add_argument("--cacert", metavar="FILE", help="a PEM certificate to trust for https://")
     group.add_argument("--key-file", metavar="FILE", help="a file with the API key")
+    group.add_argument("--key", help=argparse.SUPPRESS)  # refused: find_key
     found.add_argument("--json", action="store_true", help="JSON on stdout, for scripts; errors as well")
     return found

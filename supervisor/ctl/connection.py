@@ -20,10 +20,10 @@ class Connection(http.client.HTTPConnection):
         self._address, self._patience = address, patience
 
     def connect(self) -> None:
+        context = _context(self._address) if self._address.tls else None
         sock = dial(self._address)
-        if self._address.tls:
-            name = self._address.host or "localhost"
-            sock = _context(self._address).wrap_socket(sock, server_hostname=name)
+        if context is not None:
+            sock = context.wrap_socket(sock, server_hostname=self._address.host or "localhost")
         sock.settimeout(self._patience)
         self.sock = sock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ _INTERRUPTED = 130
 
 def main(arguments_: Sequence[str]) -> int:
     """Exit codes are in the help, and in errors.py."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has no dash gets a question mark
     words = arguments.parser().parse_args(arguments_)
     out = Output(json=getattr(words, "json", False))
     try:

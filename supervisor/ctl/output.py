@@ -75,8 +75,13 @@ class Output:
         console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise
+
+
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+    console = _Console(stderr=stderr, highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
-        console = Console(stderr=stderr, highlight=False, emoji=False, markup=False, no_color=True, width=_WIDE)
+        console = _Console(stderr=stderr, highlight=False, emoji=False, markup=False, no_color=True, width=_WIDE)
     return console

@@ -12,9 +12,7 @@ from supervisor.ctl.output import Output
 
 
 def add(parsers: Parsers) -> None:
-    parser = parsers.add(
-        "logs", logs, "what a model's process has logged, also after its death, or all processes (admins)"
-    )
+    parser = parsers.add("logs", logs, "what a model's process has logged, even if it died, or all of them (admins)")
     parser.add_argument("model", nargs="?", default="", metavar="MODEL", help="default: all processes, each line named")
     parser.add_argument("--follow", "-f", action="store_true", help="go on with what comes, until ^C")
     parser.add_argument("--lines", "-n", type=_count, metavar="N", help="the last N lines; with -f only 0 is possible")

@@ -13,6 +13,7 @@ from supervisor.ctl.client import Client, unknown_model
 from supervisor.ctl.commands import Parsers
 from supervisor.ctl.errors import BadUsage, CtlError, Refused
 from supervisor.ctl.output import Output
+from supervisor.ctl.waiting import meanwhile
 
 _LOOK = 0.2  # seconds between two looks at how far a load is
 
@@ -32,7 +33,8 @@ def add(parsers: Parsers) -> None:
 
 def load(client: Client, out: Output, words: argparse.Namespace) -> int:
     answer, seconds = _command(client, out, words, "load", {})
-    _say(out, words, answer, seconds, {"done": "ready", "begun": "loading", "already": "loaded or loading already"})
+    done = f"ready after {shown.span(seconds)}"
+    _say(out, words, answer, {"done": done, "begun": "loading", "already": "loaded or loading already"})
     return 0
 
 
@@ -44,7 +46,8 @@ def unload(client: Client, out: Output, words: argparse.Namespace) -> int:
         out.say("all models: unloaded")
         return 0
     answer, seconds = _command(client, out, words, "unload", {"force": True} if words.force else {})
-    _say(out, words, answer, seconds, {"done": "unloaded", "begun": "unloading", "already": "not loaded"})
+    done = "not loaded" if answer.get("already") else f"unloaded after {shown.span(seconds)}"
+    _say(out, words, answer, {"done": done, "begun": "unloading", "already": "not loaded"})
     return 0
 
 
@@ -72,8 +75,6 @@ def _command(
     client: Client, out: Output, words: argparse.Namespace, verb: str, more: dict[str, Any]
 ) -> tuple[Any, float]:
     """The server's answer, and how long it took. With --wait it comes when the model is there, or gone."""
-    from supervisor.ctl.waiting import meanwhile
-
     model, path, began = words.model, f"/models/{verb}", time.monotonic()
     body = {"model": model} | more
     try:
@@ -101,12 +102,10 @@ def _look(client: Client, model: str, progress: Progress, task: TaskID) -> None:
     progress.update(task, completed=row.progress or 0.0, detail=detail)
 
 
-def _say(out: Output, words: argparse.Namespace, answer: Any, seconds: float, texts: dict[str, str]) -> None:
+def _say(out: Output, words: argparse.Namespace, answer: Any, texts: dict[str, str]) -> None:
     out.object(answer)
-    if words.wait:
-        out.say(f"{words.model}: {texts['done']} after {shown.span(seconds)}")
-    else:
-        out.say(f"{words.model}: {texts['already' if answer.get('already') else 'begun']}")
+    how = "done" if words.wait else "already" if answer.get("already") else "begun"
+    out.say(f"{words.model}: {texts[how]}")
 
 
 def _add_wait(parser: argparse.ArgumentParser, until: str) -> None:

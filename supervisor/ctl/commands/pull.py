@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.progress import Progress, TaskID
 
 from supervisor.ctl import shown, sse
-from supervisor.ctl.client import Client
+from supervisor.ctl.client import Client, Reply
 from supervisor.ctl.commands import Parsers
 from supervisor.ctl.commands.models import explained
 from supervisor.ctl.errors import CtlError, Refused, Unreachable
@@ -74,7 +75,7 @@ def _follow(client: Client, out: Output, name: str, bars: Bars) -> sse.Event:
     while True:
         try:
             headers = {"Last-Event-ID": last} if last else {}
-            with client.stream("/models/sse", {"snapshot": "0"}, headers, _SILENCE) as reply:
+            with _events(client, headers) as reply:
                 if end := _state(client, name) if begun else _start(client, out, name):
                     return end
                 begun = True
@@ -87,10 +88,20 @@ def _follow(client: Client, out: Output, name: str, bars: Bars) -> sse.Event:
         except Unreachable:
             if not begun:
                 raise
-        except Refused as refused:
-            raise explained(client, name, refused, "GET /models/sse") from None
         if (tries := tries + 1) > _TRIES:
             raise Unreachable(f"{client.address}: the events of the download end at once; it may go on in the server")
+
+
+@contextmanager
+def _events(client: Client, headers: dict[str, str]) -> Iterator[Reply]:
+    with ExitStack() as stack:
+        try:
+            reply = stack.enter_context(client.stream("/models/sse", {"snapshot": "0"}, headers, _SILENCE))
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+            raise Refused(404, refused.error | {"message": "this server has no GET /models/sse; --no-wait"}) from None
+        yield reply
 
 
 def _start(client: Client, out: Output, name: str) -> sse.Event | None:

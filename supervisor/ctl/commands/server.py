@@ -7,6 +7,7 @@ import os
 import select
 import signal
 
+from supervisor.ctl import root
 from supervisor.ctl.client import Client
 from supervisor.ctl.commands import Parsers
 from supervisor.ctl.errors import CtlError, Refused
@@ -51,9 +52,7 @@ def reload(client: Client, out: Output, words: argparse.Namespace) -> int:
 
 
 def stop(client: Client, out: Output, words: argparse.Namespace) -> int:
-    from supervisor.ctl.root import find
-
-    pid = find(client.address)
+    pid = root.find(client.address)
     try:
         process = os.pidfd_open(pid)
         signal.pidfd_send_signal(process, signal.SIGTERM)
