@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supervisor.ctl import shown
-from supervisor.ctl.overview import Row
+from supervisor.ctl.rows import Row
 
 T = TypeVar("T")
 _GAP = 2  # cells between two columns

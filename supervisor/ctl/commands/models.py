@@ -8,11 +8,13 @@ from typing import Any
 
 from rich.progress import Progress, TaskID
 
-from supervisor.ctl import overview, shown
+from supervisor.ctl import shown
 from supervisor.ctl.client import Client, unknown_model
 from supervisor.ctl.commands import Parsers
 from supervisor.ctl.errors import BadUsage, CtlError, Refused
 from supervisor.ctl.output import Output
+from supervisor.ctl.overview import Overview
+from supervisor.ctl.rows import rows
 from supervisor.ctl.waiting import meanwhile
 
 _LOOK = 0.2  # seconds between two looks at how far a load is
@@ -95,7 +97,7 @@ def _look(client: Client, model: str, progress: Progress, task: TaskID) -> None:
     if progress.disable:
         return
     try:
-        (row,) = overview.rows(overview.Overview([client.get(f"/models/{model}")], at=time.time()))
+        (row,) = rows(Overview([client.get(f"/models/{model}")], at=time.time()))
     except CtlError:
         return  # the call itself says what is wrong
     detail = f"{row.state}, {row.in_flight} in flight" if row.in_flight else row.state

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from supervisor.ctl import overview, shown, tables
+from supervisor.ctl import overview, rows, shown, tables
 from supervisor.ctl.client import Client
 from supervisor.ctl.commands import Parsers
 from supervisor.ctl.errors import CtlError, Unreachable
@@ -34,7 +34,7 @@ def status(client: Client, out: Output, words: argparse.Namespace) -> int:
     model: str = words.model
 
     def page(now: Overview, before: Overview | None) -> RenderableType:
-        return tables.models(overview.rows(now, before), out.console.width)
+        return tables.models(rows.rows(now, before), out.console.width)
 
     def look() -> Overview:
         return overview.look(client, model)
@@ -55,7 +55,7 @@ def top(client: Client, out: Output, words: argparse.Namespace) -> int:
         parts: list[RenderableType] = [
             Text(_headline(client, now, before)),
             Text(),
-            tables.models(overview.rows(now, before), width),
+            tables.models(rows.rows(now, before), width),
         ]
         if running:
             parts += [Text(), tables.requests(running, width, now.at)]
@@ -128,11 +128,11 @@ def _running(client: Client) -> list[dict[str, Any]]:
 
 
 def _headline(client: Client, now: Overview, before: Overview | None) -> str:
-    rows = overview.rows(now, before)
-    ready = sum(row.state == "ready" for row in rows)
-    busy, waiting = sum(row.in_flight for row in rows), sum(row.queued for row in rows)
-    text = f"{client.address} · {ready} of {len(rows)} models ready · {busy} in flight, {waiting} queued"
-    totals = [row.total for row in rows if row.total is not None]
+    found = rows.rows(now, before)
+    ready = sum(row.state == "ready" for row in found)
+    busy, waiting = sum(row.in_flight for row in found), sum(row.queued for row in found)
+    text = f"{client.address} · {ready} of {len(found)} models ready · {busy} in flight, {waiting} queued"
+    totals = [row.total for row in found if row.total is not None]
     return text + (f" · {shown.number(sum(totals))} tokens/s" if totals else "")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from supervisor.ctl import overview
 from supervisor.ctl.overview import Figures, Overview
+from supervisor.ctl.rows import Row, rows
 
 AT = 1795382020.0
 
@@ -34,8 +35,8 @@ llama_supervisor_requests_total{endpoint="/models",model="",status="200"} 1.0
 """
 
 
-def row(model: dict[str, Any], **more: Any) -> overview.Row:
-    (found,) = overview.rows(Overview([model], at=AT, **more))
+def row(model: dict[str, Any], **more: Any) -> Row:
+    (found,) = rows(Overview([model], at=AT, **more))
     return found
 
 
@@ -81,11 +82,11 @@ def test_the_rate_of_all_replies_is_that_between_two_looks() -> None:
     def look(tokens: float, clock: float) -> Overview:
         return Overview([model("a")], figures={"a": Figures(tokens=tokens)}, at=AT, clock=clock)
 
-    (found,) = overview.rows(look(150, 12.0), look(100, 10.0))
+    (found,) = rows(look(150, 12.0), look(100, 10.0))
     assert found.total == 25.0
-    (found,) = overview.rows(look(20, 12.0), look(100, 10.0))  # the server was started anew
+    (found,) = rows(look(20, 12.0), look(100, 10.0))  # the server was started anew
     assert found.total == 0.0
-    (found,) = overview.rows(look(150, 12.0))
+    (found,) = rows(look(150, 12.0))
     assert found.total is None
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from supervisor.ctl import shown, tables
-from supervisor.ctl.overview import Row
+from supervisor.ctl.rows import Row
 
 FAILURE = "load_error: [models.b].path: not a GGUF file"
 
