@@ -39,11 +39,12 @@ from supervisor.control import Facts, Phase
 from worker import process
 from worker.failure import LoadError, RequestError
 from worker.protocol import Chat, Delta, Event, Failed, Finished, Generate, Started, Text, Timings, Tokenize, Tokens
-from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Progress, Vitals
+from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Progress, Vitals
 from worker.text import TextStream
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine
+    from worker.guide import Guide
     from worker.chat.split import Split
 
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
@@ -178,6 +179,11 @@ class EchoText:
 
         return Parser(raw, lambda _: {}).machine(request, lambda: raw)
 
+    def guides(
+        self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]
+    ) -> Sequence[Guide]:
+        return ()
+
     def render(self, chat: Chat) -> str:
         for message in chat.messages:
             if message.get("role") == "unsupported":
@@ -258,7 +264,7 @@ class EchoModel:
                 self._streams = [stream for stream in self._streams if stream.job.key != key]
             case Leave(at):
                 self._leave_at = at
-            case Crowd() | Load():
+            case Conclude() | Crowd() | Load():
                 pass
 
     def _step(self) -> None:

@@ -14,16 +14,15 @@ from msgspec.structs import replace
 
 from supervisor.config import Sampling
 from supervisor.control import Phase
-from worker import decoding, grammar
+from worker import decoding
 from worker.context import Context
 from worker.cost import CostCurve
 from worker.failure import RequestError
-from worker.grammar import Grammar
 from worker.protocol import Event, Failed
 from worker.reply import Reply
 from worker.sampling import RANDOM_SEED, Candidates, Sampler
 from worker.scheduler import Limits, plan
-from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Vitals
+from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Vitals
 from worker.sequences import Slot, Slots
 from worker.turns import Turn
 
@@ -86,6 +85,10 @@ class EngineCore:
                 self.waiting.append(order)
             case Drop(key):
                 self._drop(key)
+            case Conclude(key):
+                for reply in self.running:
+                    if reply.job.key == key:
+                        reply.conclude()
             case Crowd(count):
                 if self._turn:
                     self._turn.crowd = count
@@ -120,28 +123,27 @@ class EngineCore:
             self.context.cut(slot)
             parameters = job.request.sampling.over(self._defaults)
             reply = self._begin(job, slot, min(cached, slot.held), parameters)
-            for index, key in enumerate(job.keys[1:], 1):
-                reply.siblings.append(self._begin_sibling(reply, key, index))
+            for index in range(1, len(job.keys)):
+                reply.siblings.append(self._begin_sibling(reply, index))
             self.running.append(reply)
 
     def _begin(self, job: Job, slot: Slot, cached: int, parameters: Sampling) -> Reply:
-        text = grammar.of(job.request)
-        rules = Grammar(text, self._vocabulary) if text else None
-        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates, rules)
+        guide = job.guides[0] if job.guides else None
+        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates, guide)
         limit = -1 if parameters.max_tokens is None else parameters.max_tokens
         reply = Reply(job, slot, cached, sampler, limit, self._vocabulary)
         sampler.remember(np.asarray(job.prompt, np.int32))
         self._post(reply, [reply.started()])
         return reply
 
-    def _begin_sibling(self, leader: Reply, key: Key, index: int) -> Reply:
+    def _begin_sibling(self, leader: Reply, index: int) -> Reply:
         """A choice that waits until the leader's prompt is in the cache; the prompt counts as the leader's."""
         slot = self.slots.reserve()
         self.context.cut(slot)
         request = replace(leader.job.request, return_progress=False, siblings=())
         seed = (leader.sampler.seed + index) % RANDOM_SEED
         parameters = replace(request.sampling, seed=seed).over(self._defaults)
-        reply = self._begin(Job(key, request, (), leader.job.machines[index : index + 1]), slot, 0, parameters)
+        reply = self._begin(leader.job.sibling(index, request), slot, 0, parameters)
         reply.sampler.remember(np.asarray(leader.job.prompt, np.int32))
         return reply
 

@@ -55,6 +55,11 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     stream: False sends the whole text as one Delta at the end.
     parse_tools: calls of the chat's tools are split out of the text; parallel_tool_calls: False ends after the first,
     None does so where the chat template shows no second one.
+    must_call: names of tools, one of which must be called; () leaves it to the model.
+    reasoning_budget: tokens of reasoning after which `reasoning_message` and the end of the reasoning are forced, -1
+    for none; reasoning_control: EndReasoning may do the same at any time.
+    grammar_triggers: words and tokens that start the grammar, which reads them too; () starts it at once.
+    preserved_tokens: spellings of control tokens that are shown as text.
     reasoning_format: "auto" and "deepseek" split reasoning out, "none" does not, "deepseek-legacy" only unstreamed.
     """
 
@@ -74,6 +79,12 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parse_tools: bool = False
     parallel_tool_calls: bool | None = None
     reasoning_format: str = "none"
+    must_call: tuple[str, ...] = ()
+    reasoning_budget: int = -1
+    reasoning_message: str = ""
+    reasoning_control: bool = False
+    grammar_triggers: tuple[str | int, ...] = ()
+    preserved_tokens: tuple[str, ...] = ()
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -104,6 +115,12 @@ class Render(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
     id: int
     chat: Chat
+
+
+class EndReasoning(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """The reasoning of a running request shall end; nothing happens if it does not reason. Not answered."""
+
+    id: int
 
 
 # -- worker → proxy -----------------------------------------------------------------------------------------------
@@ -173,12 +190,16 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """The request's last event. `reason`: "eos", "word", "limit" (max_tokens) or "context" (context full)."""
+    """The request's last event. `reason`: "eos", "word", "limit" (max_tokens) or "context" (context full).
+
+    reasoning_tokens: how many of the tokens were split out as reasoning.
+    """
 
     id: int
     reason: str
     stop_word: str
     timings: Timings
+    reasoning_tokens: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=15):
@@ -232,7 +253,7 @@ class CallDelta(msgspec.Struct, frozen=True, array_like=True, tag=20):
     tokens: int = 1
 
 
-Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render
+Request = Hello | Generate | Cancel | EndReasoning | Tokenize | Detokenize | Render
 Event = (
     Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
     | Reasoning | CallStart | CallDelta

@@ -21,7 +21,7 @@ class Reply:
     """Takes sampled tokens, gives events; `reason` is set when it has ended."""
 
     __slots__ = (
-        "_began", "_cached", "_first", "_output", "_silent", "_streams", "_vocabulary",
+        "_began", "_cached", "_first", "_guide", "_output", "_silent", "_streams", "_vocabulary",
         "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "siblings", "slot",
     )  # fmt: skip
 
@@ -36,6 +36,7 @@ class Reply:
         self._cached = cached
         self.limit = limit
         self._output = _output(job, vocabulary)
+        self._guide = job.guides[0] if job.guides else None
         self.probabilities = Probabilities(job.request, vocabulary) if job.request.n_probs >= 0 else None
         # probabilities go out as they come, even to a client that does not stream: they may fill many frames
         self._streams = job.request.stream or self.probabilities is not None
@@ -74,7 +75,10 @@ class Reply:
         slot = self.slot
         if token in self._vocabulary.end:
             return self._end("eos")
-        self._output.feed(token, self._vocabulary.pieces[token], probability)
+        data = self._vocabulary.pieces[token]
+        self._output.feed(token, data, probability)
+        if self._guide is not None:
+            self._guide.took(token, data, whole=self._output.whole)
         if self._output.stop_word:
             return self._end("word")
         if self._output.done:
@@ -86,6 +90,11 @@ class Reply:
         slot.append(token)
         return self._events() if self._streams and self._output.pending else []
 
+    def conclude(self) -> None:
+        """A client wants the reasoning to end."""
+        if self._guide is not None:
+            self._guide.end_reasoning()
+
     def _events(self) -> list[Event]:
         silent, self._silent = self._silent, 0
         return self._output.events(self.job.key[1], silent)
@@ -94,7 +103,8 @@ class Reply:
         self._output.finish(complete=reason == "eos")
         self.reason = "word" if self._output.stop_word else reason
         events = self._events() if self._output.pending else []
-        return [*events, Finished(self.job.key[1], self.reason, self._output.stop_word, self._timings())]
+        stop_word, reasoned = self._output.stop_word, self._output.reasoning_tokens
+        return [*events, Finished(self.job.key[1], self.reason, stop_word, self._timings(), reasoned)]
 
     def _timings(self) -> Timings:
         predicted = (time.monotonic() - self._first) * 1000
@@ -106,7 +116,8 @@ def _output(job: Job, vocabulary: Vocabulary) -> Output:
     strip, stop = _starts_anew(job, vocabulary), job.request.stop
     if job.machines:
         return Parsed(TextStream(strip=strip), job.machines[0], stop)
-    return Plain(TextStream(stop, strip=strip))
+    shown = vocabulary.hidden(job.request.preserved_tokens) if job.request.preserved_tokens else {}
+    return Plain(TextStream(stop, strip=strip), shown)
 
 
 def _starts_anew(job: Job, vocabulary: Vocabulary) -> bool:

@@ -19,6 +19,7 @@ from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine  # a standby has no use for it yet
+    from worker.guide import Guide
 
 Key = tuple[int, int]  # number of the link, the proxy's number of the request on it
 
@@ -34,6 +35,7 @@ class Job:
     request: Generate
     prompt: Sequence[int]
     machines: tuple[Machine, ...] = ()  # one for each key, which splits its output; none if the output is only text
+    guides: tuple[Guide, ...] = ()  # one for each key, which binds its output; none if nothing does
 
     @property
     def keys(self) -> list[Key]:
@@ -46,12 +48,26 @@ class Job:
         if not keys:
             return None
         machines = tuple(machine for each, machine in zip(self.keys, self.machines, strict=False) if each != key)
-        return Job(keys[0], replace(self.request, siblings=tuple(id for _, id in keys[1:])), self.prompt, machines)
+        guides = tuple(guide for each, guide in zip(self.keys, self.guides, strict=False) if each != key)
+        request = replace(self.request, siblings=tuple(id for _, id in keys[1:]))
+        return Job(keys[0], request, self.prompt, machines, guides)
+
+    def sibling(self, index: int, request: Generate) -> Job:
+        """One of its further choices, which has no prompt of its own."""
+        part = slice(index, index + 1)
+        return Job(self.keys[index], request, (), self.machines[part], self.guides[part])
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
     """Forget this request: its client or its proxy is gone."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """End the reasoning of this request, if it reasons."""
 
     key: Key
 
@@ -79,7 +95,7 @@ class Leave:
     at: float
 
 
-Order = Job | Drop | Load | Crowd | Leave
+Order = Job | Drop | Conclude | Load | Crowd | Leave
 Inbox = queue.SimpleQueue[Order]  # bounded by the proxies' admission; switchboard.MAX_JOBS is the last resort
 
 
@@ -121,6 +137,11 @@ class TextSide(Protocol):
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         """What splits the output of this request into content, reasoning and calls; None if it is only text."""
+
+    def guides(
+        self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]
+    ) -> Sequence[Guide]:
+        """What binds the output of each choice, whose machines are given; () if nothing does."""
 
     def render(self, chat: Chat) -> str: ...
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from supervisor.config import Sampling
-from worker import chain, grammar
+from worker import chain
 from worker.chat.machine import Machine
 from worker.chat.parser import TAIL, Parser
 from worker.chat.render import ChatTemplate
 from worker.failure import RequestError
-from worker.gbnf import GrammarError
+from worker.guide import Guide
+from worker.guides import Guides
 from worker.protocol import Chat, Generate, Text, Tokenize, Tokens
 from worker.vocabulary import Vocabulary
 
@@ -26,17 +27,13 @@ class LlamaText:
         self._defaults, self._parallel = defaults, parallel
         several = template.caps.parallel_tool_calls or not template.caps.tool_calls
         self._parser = Parser(template.sources, vocabulary.hidden, parallel=several)
+        self._guides = Guides(vocabulary, self._parser)
 
     def check(self, request: Generate) -> None:
         """Raises RequestError: invalid_value, invalid_grammar, unsupported_feature."""
         if (n := 1 + len(request.siblings)) > self._parallel:
             raise RequestError("invalid_value", f"n: expected integer from 1 to {self._parallel}, got {n}", param="n")
-        try:
-            if text := grammar.of(request):
-                grammar.check(text, self._vocabulary)
-        except GrammarError as error:
-            field = "json_schema" if request.json_schema else "grammar"
-            raise RequestError("invalid_grammar", f"{field}: {error}", param=field) from None
+        self._guides.plan(request)
         chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
     def prompt(self, prompt: Chat | Text) -> list[int]:
@@ -57,6 +54,15 @@ class LlamaText:
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         return self._parser.machine(request, lambda: self._vocabulary.detokenize(prompt[-TAIL:]))
+
+    def guides(
+        self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]
+    ) -> Sequence[Guide]:
+        plan = self._guides.plan(request)
+        if plan is None:
+            return ()
+        tail = self._vocabulary.detokenize(prompt[-TAIL:])
+        return tuple(self._guides.guide(plan, request, machine, lambda: tail) for machine in machines)
 
     def render(self, chat: Chat) -> str:
         """Raises RequestError: template_error."""

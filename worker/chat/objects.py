@@ -89,11 +89,13 @@ class CallObject:
     """A JSON object with a declared tool's name, up to where its arguments begin; members come in any order.
 
     Arguments that come before the name are read whole. So are those that are no object: a string with JSON in it.
+    numbered: the model writes an id of its own, a number, before the name.
     """
 
     name: str = "name"
     arguments: tuple[str, ...] = ("arguments", "parameters")
     id: str = "id"
+    numbered: bool = False
 
     def read(self, attempt: Attempt, text: str) -> Outcome:
         members: _Members = attempt.reader or _Members(_Part.OPEN)
