@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from proxy.auth import PUBLIC, Auth
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import health, llama, models, openai, props, ui
+from proxy.routes import control, health, llama, models, openai, props, ui
 from proxy.services import Services
 
-ROUTES = [*health.ROUTES, *models.ROUTES, *props.ROUTES, *openai.ROUTES, *llama.ROUTES, *ui.ROUTES]
+ROUTES = [*health.ROUTES, *models.ROUTES, *props.ROUTES, *openai.ROUTES, *control.ROUTES, *llama.ROUTES, *ui.ROUTES]
 
 
 def create_app(services: Services) -> Starlette:

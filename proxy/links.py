@@ -24,6 +24,7 @@ from worker.protocol import (
     Cancel,
     Delta,
     Detokenize,
+    EndReasoning,
     Event,
     Failed,
     Finished,
@@ -261,6 +262,11 @@ class Stream:
             self.link.forget(number)
             self.link.send(Cancel(number))
         self._open.clear()
+
+    def end_reasoning(self) -> None:
+        """Of every request that has not ended."""
+        for number in self._open:
+            self.link.send(EndReasoning(number))
 
     def _finish(self, number: int) -> None:
         self._open.discard(number)

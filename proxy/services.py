@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from proxy.models import Models
+from proxy.running import Running
 from proxy.site import Site
 from supervisor.config import Config
 
@@ -22,6 +23,7 @@ class Services:
     models: Models
     heard: float = field(default_factory=time.monotonic)
     stopping: bool = False
+    running: Running = field(default_factory=Running)
     site: Site = field(init=False)
 
     def __post_init__(self) -> None:

@@ -44,8 +44,8 @@ from worker.text import TextStream
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine
-    from worker.guide import Guide
     from worker.chat.split import Split
+    from worker.guide import Guide
 
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
 

@@ -6,6 +6,7 @@ It raises nothing at a bad grammar, a refused token or a limit, but falls into a
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import llguidance
@@ -96,6 +97,12 @@ class Masks:
             tokenize_fptr=vocabulary.tokenize_address,
             eos_token=sorted(vocabulary.end) or [0],
         )
+
+
+@lru_cache(maxsize=1)
+def masks(vocabulary: Vocabulary) -> Masks:
+    """Of the one model that a process has."""
+    return Masks(vocabulary)
 
 
 def _reason(text: str) -> str:

@@ -55,11 +55,12 @@ class Guide:
         self._spent = 0  # tokens of reasoning
         self._closing = self._end_asked = False
         self._in_call = self._given_up = self._failed = False
+        self._waits = plan.answer is not None and self._triggers is None  # the grammar, for the reasoning's end
         if self._reasoning:
             self._opened = -1
             self._end_if_spent(whole=True)
         elif plan.answer is not None and self._triggers is None:
-            self._grammar = plan.answer.new()
+            self._grammar, self._waits = plan.answer.new(), False
 
     # -- for the sampler ----------------------------------------------------------------------------------------------
 
@@ -88,6 +89,7 @@ class Guide:
         if opens and not self._grammar.allows(token):
             self._forced.extend(self._plan.opening[self._opened + 1 :])
             self._unbind()
+            self._waits = True
             return
         self._grammar.accept(token)
         self._opened = self._opened + 1 if opens else -1  # both begin alike, as where each message names its channel
@@ -104,18 +106,17 @@ class Guide:
         if machine is None or self._forced:
             return
         was, self._reasoning = self._reasoning, machine.reasoning
-        if self._reasoning:
-            self._spent += was
-            self._end_if_spent(whole=whole)
-            return
-        self._closing = False
         if self._in_call:
             if self._grammar is not None and self._grammar.complete:
                 self._unbind()
-        elif self._plan.answer is not None and self._grammar is None and self._triggers is None:
-            self._bind(self._plan.answer, machine.ahead.lstrip())
-            self._failed = self._grammar is None
-        elif self._plan.calls:
+        elif self._reasoning:
+            self._spent += was
+            self._end_if_spent(whole=whole)
+        else:
+            self._closing = False
+            if self._waits:
+                self._answer(machine)
+        if self._plan.calls and self._grammar is None:
             self._bind_call(machine)
 
     def end_reasoning(self) -> None:
@@ -138,6 +139,14 @@ class Guide:
             self._forced.extend((*(plan.message if spent else ()), *plan.closing))
             self._closing, self._end_asked = True, False
 
+    def _answer(self, machine: Machine) -> None:
+        """The reasoning has ended: with its marker, or because the model calls without one."""
+        self._waits = False
+        if not machine.calling:
+            assert self._plan.answer is not None
+            self._bind(self._plan.answer, machine.ahead.lstrip())
+            self._failed = self._grammar is None
+
     def _bind(self, compiled: Compiled, text: str) -> None:
         """From here on; `text` has come already. Nothing binds if it does not fit."""
         self._grammar = compiled.new()
@@ -153,6 +162,7 @@ class Guide:
             self._bind(compiled, found[1])
             self._in_call = self._grammar is not None
             self._given_up = not self._in_call
+            self._waits = self._waits and not self._in_call
 
     def _look(self, token: int, data: bytes) -> None:
         """For a trigger; the grammar reads it, too."""

@@ -6,8 +6,8 @@ Runs in the I/O thread. What is compiled is kept, as clients send the same tools
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from worker import json_schema
 from worker.chat import writing
@@ -22,9 +22,6 @@ from worker.protocol import Chat, Generate
 from worker.trigger import Triggers
 from worker.vocabulary import Vocabulary
 from worker.watch import Watch
-
-if TYPE_CHECKING:
-    from worker.guidance import Masks
 
 _KEPT = 64  # compiled grammars of each kind
 T = TypeVar("T")
@@ -43,7 +40,7 @@ class Guides:
     def plan(self, request: Generate) -> Plan | None:
         """None if nothing binds the reply."""
         answer = self._answer(request)
-        bodies = {} if answer or not self._parser.splits_calls(request) else self._calls(request)
+        bodies = self._calls(request) if self._parser.splits_calls(request) and not self._only_answer(request) else {}
         budget = request.reasoning_budget
         if not (answer or bodies or budget >= 0 or request.reasoning_control):
             return None
@@ -109,10 +106,16 @@ class Guides:
         lead = self._may_reason(request)
         return _checked("tools", lambda: self._message(json_schema.dumped(functions), many, lead))
 
+    def _only_answer(self, request: Generate) -> bool:
+        """Whether no call can come but those of the answer; some models call in the midst of their reasoning."""
+        family = self._parser.family
+        inner = family is not None and family.calls_end_thought
+        return bool(request.json_schema or request.grammar or (request.must_call and not inner))
+
     def _calls(self, request: Generate) -> dict[Rule, Compiled]:
         """Tools never break a plain chat: those that cannot be compiled bind nothing."""
         try:
-            return self._bodies(json_schema.dumped(_functions(request)))
+            return self._bodies(json_schema.dumped(_functions(request, only=request.must_call)))
         except GrammarError:
             return {}
 
@@ -145,16 +148,10 @@ class Guides:
         spelled = {token: self._vocabulary.spelled(token).decode("utf-8", "replace") for token in tokens}
         return Triggers(words, spelled)
 
-    @cached_property
-    def _masks(self) -> Masks:
-        from worker.guidance import Masks  # 40 ms, and 0.1 s for its table: only models that need it pay
-
-        return Masks(self._vocabulary)
-
     def _new_lark(self, text: str) -> Compiled:
-        from worker.guidance import Lark
+        from worker import guidance  # 40 ms, and 0.1 s for its table: only models that need it pay
 
-        return Lark(text, self._masks)
+        return guidance.Lark(text, guidance.masks(self._vocabulary))
 
 
 def _functions(request: Generate, only: tuple[str, ...] = ()) -> list[dict[str, Any]]:

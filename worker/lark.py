@@ -10,7 +10,7 @@ from worker.json_schema import dumped, parsed, prepared
 
 Hidden = Callable[[Iterable[str]], Mapping[int, bytes]]  # vocabulary.hidden: tokens that are no text, by spelling
 _LEAD = r"/[ \t\r\n]{1,8}/"
-_GAP = r"/[ \n]{1,4}/"
+_GAP = r"/[ \n]{1,8}/"  # between two parts of a call; some indent by four
 _TEXT = r"/(?s:.*)/"
 
 

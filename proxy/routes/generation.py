@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from proxy.errors import ApiError
 from proxy.gate import Gate, Wait
 from proxy.links import Ask
 from proxy.routes import inbound
+from proxy.running import Running
 from proxy.sse import EventStream
 from supervisor.config import Server
 from worker.protocol import MAX_FRAME, Event
@@ -52,6 +53,14 @@ async def only_event(request: Request, call: Call) -> Event:
     return found[-1]
 
 
+def _held(scope: Scope, plan: Plan, call: Call, reply: Reply) -> AbstractContextManager[None]:
+    """A client that streams may steer its completion, if it has said that it will."""
+    if not plan.asks[0].reasoning_control:
+        return nullcontext()
+    running: Running = scope["app"].state.services.running
+    return running.hold(reply.head["id"], call, context.of(scope))
+
+
 class Whole(Response):
     """The answer as one object, once it is complete."""
 
@@ -82,9 +91,11 @@ class Stream(Response):
             note=self.call.note,
             stalled=context.of(scope).cut,
         )
+        reply = self.plan.reply(self.call.gate.name)
         async with Connected(receive), stream:
             try:
-                await self._write(stream, self.plan.reply(self.call.gate.name))
+                with _held(scope, self.plan, self.call, reply):
+                    await self._write(stream, reply)
             except ApiError as error:
                 if not stream.opened:
                     raise

@@ -166,7 +166,8 @@ CASES: dict[str, Case] = {
                 "date": {"type": "string", "format": "date"}, "hours": {"type": "array", "items": {"type": "integer"}}},
                 "required": ["date"]}}},
          "required": ["location"]},
-        ('{"location":"Bern"}', '{"location": "Bern", "unit": "celsius", "days": [{"date": "2024-01-01", "hours": [1]}]}'),
+        ('{"location":"Bern"}',
+         '{"location": "Bern", "unit": "celsius", "days": [{"date": "2024-01-01", "hours": [1]}]}'),
         ('{"unit":"celsius"}', '{"location":"Bern","unit":"kelvin"}', '{"location":"Bern","days":[{}]}'),
     ),
 }  # fmt: skip

@@ -11,8 +11,8 @@ import pytest
 
 from supervisor.config import LLAMA_DEFAULTS, Sampling
 from tests import models
-from tests.worker.test_engine import Bench
 from tests.worker.schemas import CASES, PERSON, Case
+from tests.worker.test_engine import Bench
 from worker.failure import RequestError
 from worker.grammar import Grammar, GrammarError
 from worker.guidance import Lark, Masks

@@ -107,6 +107,11 @@ class Machine:
         return self._kind is Kind.REASONING
 
     @property
+    def calling(self) -> bool:
+        """Whether a call has begun and is not yet over."""
+        return self._kind is None
+
+    @property
     def ahead(self) -> str:
         """What has come of a text with the marker before it, if that came just now."""
         return ("" if self._fresh else self._first) + self._held
