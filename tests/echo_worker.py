@@ -179,9 +179,7 @@ class EchoText:
 
         return Parser(raw, lambda _: {}).machine(request, lambda: raw)
 
-    def guides(
-        self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]
-    ) -> Sequence[Guide]:
+    def guides(self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]) -> Sequence[Guide]:
         return ()
 
     def render(self, chat: Chat) -> str:

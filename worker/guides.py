@@ -167,4 +167,3 @@ def _checked(field: str, make: Callable[[], T]) -> T:
         return make()
     except GrammarError as error:
         raise RequestError("invalid_grammar", f"{field}: {error}", param=field) from None
-

@@ -1,7 +1,7 @@
 """A reply's tokens → the events that may be shown, with the tokens' probabilities where they are asked for.
 
-    Plain   the output is one text
-    Parsed  a machine splits it into content, reasoning and calls; only content shows probabilities
+Plain   the output is one text
+Parsed  a machine splits it into content, reasoning and calls; only content shows probabilities
 """
 
 from __future__ import annotations

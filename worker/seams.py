@@ -138,9 +138,7 @@ class TextSide(Protocol):
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         """What splits the output of this request into content, reasoning and calls; None if it is only text."""
 
-    def guides(
-        self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]
-    ) -> Sequence[Guide]:
+    def guides(self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]) -> Sequence[Guide]:
         """What binds the output of each choice, whose machines are given; () if nothing does."""
 
     def render(self, chat: Chat) -> str: ...

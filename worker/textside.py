@@ -26,7 +26,7 @@ class LlamaText:
         self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
         self._defaults, self._parallel = defaults, parallel
         several = template.caps.parallel_tool_calls or not template.caps.tool_calls
-        self._parser = Parser(template.sources, vocabulary.hidden, parallel=several)
+        self._parser = Parser(template.sources, vocabulary.hidden, parallel=several, render=template.shown)
         self._guides = Guides(vocabulary, self._parser)
 
     def check(self, request: Generate) -> None:
@@ -55,9 +55,7 @@ class LlamaText:
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         return self._parser.machine(request, lambda: self._vocabulary.detokenize(prompt[-TAIL:]))
 
-    def guides(
-        self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]
-    ) -> Sequence[Guide]:
+    def guides(self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]) -> Sequence[Guide]:
         plan = self._guides.plan(request)
         if plan is None:
             return ()

@@ -123,7 +123,6 @@ class ChatReply(Reply):
         head = self.head | {"object": "chat.completion", "choices": choices}
         return head | {"usage": self.usage(), "timings": self.timings()}
 
-
     def _message(self, index: int) -> dict[str, Any]:
         choice = self.choices[index]
         message: dict[str, Any] = {"role": "assistant", "content": self.full_text(index)}

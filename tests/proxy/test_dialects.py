@@ -13,6 +13,7 @@ from supervisor.config import Sampling
 from supervisor.samplers import ORDER
 from worker.protocol import Chat, Text
 
+LAZY = {"grammar": "g", "grammar_lazy": True}
 USER = {"role": "user", "content": "hi"}
 SAMPLING = {
     "temperature": 0.5, "top_k": -1, "top_p": 0.9, "min_p": 0.1, "seed": 2**32 - 1, "repeat_penalty": 1.1,
@@ -209,8 +210,8 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"thinking_budget_tokens": "5"}, "thinking_budget_tokens", "integer"),
         ({"grammar_lazy": True}, "grammar_lazy", "needs a grammar"),
         ({"grammar": "g", "grammar_lazy": True}, "grammar_triggers", "needs"),
-        ({"grammar": "g", "grammar_lazy": True, "grammar_triggers": [{"type": 9}]}, "grammar_triggers[0].type", "word"),
-        ({"grammar": "g", "grammar_lazy": True, "grammar_triggers": [{"type": 1}]}, "grammar_triggers[0].value", "text"),
+        (LAZY | {"grammar_triggers": [{"type": 9}]}, "grammar_triggers[0].type", "word"),
+        (LAZY | {"grammar_triggers": [{"type": 1}]}, "grammar_triggers[0].value", "text"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
         ({"n": 0}, "n", "from 1 to 200"),
         ({"n_cmpl": "2"}, "n_cmpl", "integer"),
@@ -328,7 +329,8 @@ def test_a_grammar_beside_tools_needs_the_word_that_they_are_not_called() -> Non
 def test_the_budget_of_reasoning_has_two_names() -> None:
     assert (chat().reasoning_budget, chat().reasoning_control) == (-1, False)
     assert chat(thinking_budget_tokens=5).reasoning_budget == 5
-    ask = chat(reasoning_budget_tokens=0, thinking_budget_tokens=5, reasoning_budget_message="x", reasoning_control=True)
+    both = {"reasoning_budget_tokens": 0, "thinking_budget_tokens": 5}
+    ask = chat(**both, reasoning_budget_message="x", reasoning_control=True)
     assert (ask.reasoning_budget, ask.reasoning_message, ask.reasoning_control) == (0, "x", True)
 
 

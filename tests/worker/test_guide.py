@@ -1,4 +1,4 @@
-"""What binds a reply: calls that are demanded, grammars that wait for reasoning or a marker, reasoning that must end."""
+"""What binds a reply: calls that are demanded, grammars that wait for a marker, reasoning that must end."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class Driven:
 
 # -- calls that are demanded ----------------------------------------------------------------------------------------
 
-# What the machine forgives and no grammar writes: arguments in a string, in another order, of other types or not at all,
-# a closing tag within a value, members of no use, a call that is cut off, Python's syntax.
+# What the machine forgives and no grammar writes: arguments in another order, of other types or not at all, a closing
+# tag within a value, members of no use, a call that is cut off, Python's syntax.
 FORGIVEN = {
     "hermes other order", "hermes no arguments", "coder ends early", "coder types", "coder tags in a value",
     "llama python", "llama tag", "mistral", "granite", "gemma nested",

@@ -210,13 +210,13 @@ def _punctuation(attempt: Attempt, members: _Members, text: str) -> Outcome:
     match members.part, char:
         case _Part.OPEN, "{":
             members.part = _Part.FIRST
-        case (_Part.FIRST | _Part.NEXT), "}":
+        case ((_Part.FIRST | _Part.NEXT), "}"):
             members.part = _Part.OPEN
         case _Part.NEXT, ",":
             members.part = _Part.KEY
         case _Part.COLON, ":":
             members.part = _Part.VALUE
-        case (_Part.FIRST | _Part.KEY), '"':
+        case ((_Part.FIRST | _Part.KEY), '"'):
             found = _STRING.match(text, attempt.at, attempt.at + WORD + 2)
             if found is None:
                 return MORE if len(text) - attempt.at < WORD + 2 else FAILS

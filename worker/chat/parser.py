@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 from worker.chat.arguments import Tools
+from worker.chat.derived import Render, complete
 from worker.chat.families import choose
 from worker.chat.families.family import End, Hide, Row, Rule, Rules, Thought
 from worker.chat.machine import Format, Machine
@@ -19,12 +20,13 @@ Hidden = Callable[[Iterable[str]], Mapping[int, bytes]]
 class Parser:
     """Of one model. Safe in any thread: its formats are made once and never change."""
 
-    def __init__(self, template: str, hidden: Hidden, *, parallel: bool = True) -> None:
+    def __init__(self, template: str, hidden: Hidden, *, parallel: bool = True, render: Render | None = None) -> None:
         """hidden: the tokens which are not shown as text and are spelled in these texts.
 
-        parallel: a message of this template may have several calls.
+        parallel: a message of this template may have several calls. render: renders messages, where no table may fit.
         """
-        self.family, self._hidden, self._parallel = choose(template), hidden, parallel
+        self._hidden, self._parallel = hidden, parallel
+        self.family = complete(choose(template), render) if render else choose(template)
         self._format = cache(self._new_format)
 
     def machine(self, request: Generate, tail: Callable[[], str]) -> Machine | None:
@@ -58,9 +60,7 @@ class Parser:
                 return _fixed(rule.steps), _fixed(rule.then.ends[0])
         return "", ""
 
-    def _machine(
-        self, request: Generate, tail: Callable[[], str], *, reasoning: bool, calls: bool
-    ) -> Machine | None:
+    def _machine(self, request: Generate, tail: Callable[[], str], *, reasoning: bool, calls: bool) -> Machine | None:
         chat = request.prompt
         if self.family is None or not isinstance(chat, Chat):
             return None

@@ -169,4 +169,3 @@ class _Calls:
 def _key(text: str) -> str:
     """The expression of a JSON string."""
     return dumped(dumped(text))
-
