@@ -12,11 +12,13 @@ from typing import Any
 import llguidance
 import numpy as np
 
+from worker.failure import RequestError
 from worker.grammar import GrammarError, Pool, dead_end
 from worker.vocabulary import Vocabulary
 
 _PLACE = re.compile(r"^(at \d+\(\d+\): |failed to compile JSON schema: )*")
 _HIDDEN = b"\xff"  # before the spelling of a token that is no text: a grammar must name it
+_NOTHING = ("NoExtension", "NoExtensionBias")  # reasons to stop that are no limit
 _LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 2_000_000,
     "step_lexer_fuel": 200_000,  # some 15 ms of one token's mask
@@ -37,8 +39,11 @@ class Lark:
         )
         if self._model.is_error():
             raise GrammarError(_reason(self._model.get_error()))
-        if not self.new().allowed().size:
-            raise GrammarError("nothing fits")
+        try:
+            if not self.new().allowed().size:
+                raise GrammarError("nothing fits")
+        except RequestError as error:
+            raise GrammarError(str(error)) from None
 
     def new(self) -> LarkGrammar:
         return LarkGrammar(self._model.deep_copy(), self._masks)
@@ -60,11 +65,14 @@ class LarkGrammar:
         return bool(self._matcher.validate_tokens([token]) == 1)
 
     def allowed(self) -> np.ndarray[Any, np.dtype[np.intp]]:
-        """The ids of all tokens that may come. Empty at an internal limit."""
+        """The ids of all tokens that may come. Raises RequestError at a limit."""
         bits = np.zeros(self._masks.words, np.int32)
         self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
         if self._matcher.is_error():
-            return np.empty(0, np.intp)
+            if self._matcher.stop_reason() in _NOTHING:
+                return np.empty(0, np.intp)
+            text = f"the grammar became too complex: {_reason(self._matcher.get_error())}"
+            raise RequestError("invalid_grammar", text)
         return np.flatnonzero(np.unpackbits(bits.view(np.uint8), count=self._masks.size, bitorder="little"))
 
     def restrict(self, pool: Pool) -> None:
@@ -108,4 +116,4 @@ def masks(vocabulary: Vocabulary) -> Masks:
 def _reason(text: str) -> str:
     """An error in its own words, without our grammar and the parser's state around them."""
     text = text.partition("\n<state>")[0].partition("\n   1 | ")[0]
-    return _PLACE.sub("", text).strip()[:400]
+    return _PLACE.sub("", text.removesuffix(" <non-verbose/>")).strip()[:400]

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from worker.grammar import GrammarError
+from worker.schema_merge import flattened
 
 MAX_SCHEMA = 64 * 1024
 MAX_DEPTH = 64
+_MAX_MULTIPLE = 1000  # of a million takes llguidance five seconds (measured)
 _REFUSED = (
     "not", "if", "then", "else", "propertyNames", "contains", "dependentRequired", "dependentSchemas", "$dynamicRef",
 )  # fmt: skip
@@ -45,7 +48,10 @@ def parsed(text: str) -> Any:
     """The schema of a JSON text. Raises GrammarError."""
     if len(text.encode("utf-8", "replace")) > MAX_SCHEMA:
         raise GrammarError(f"the schema is larger than {MAX_SCHEMA} bytes")
-    return json.loads(text)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise GrammarError("the schema is no JSON, or nested too deep") from None
 
 
 def dumped(schema: Any) -> str:
@@ -72,6 +78,7 @@ class _Walk:
     """One schema. alone: nothing else is merged with this part, so that it may be closed."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
         self._merged = set(_merged_references(root))
 
     def schema(self, found: Any, path: str, *, alone: bool, depth: int = 0) -> Any:
@@ -84,6 +91,7 @@ class _Walk:
         if refused := [key for key in _REFUSED if found.get(key) or (key == "not" and key in found)]:
             raise _error(f"{path}/{refused[0]}", "not supported")
         _check(found, path)
+        found = flattened(found, self._root)
         alone = alone and not _is_merge(found)
         new = {key: value for key, value in found.items() if key not in (*_IGNORED, *_REFUSED)}
         if new.get("format") not in _FORMATS:
@@ -150,10 +158,21 @@ def _check(schema: Mapping[str, Any], path: str) -> None:
         raise _error(f"{path}/required", "expected a list of strings")
     if "enum" in schema and not (isinstance(schema["enum"], list) and schema["enum"]):
         raise _error(f"{path}/enum", "expected a list that is not empty")
+    if "multipleOf" in schema and not _is_simple(schema["multipleOf"]):
+        text = f"expected number > 0 of at most {_MAX_MULTIPLE}, without its decimal point"
+        raise _error(f"{path}/multipleOf", text)
     for key in ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"):
         value = schema.get(key, 0)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise _error(f"{path}/{key}", "expected integer ≥ 0")
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether multiples can be told by few states: as many as the number's digits say."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _MAX_MULTIPLE:
+        return False
+    digits = Decimal(str(value)).normalize().as_tuple().digits
+    return int("".join(map(str, digits))) <= _MAX_MULTIPLE
 
 
 def _error(path: str, reason: str) -> GrammarError:
