@@ -18,7 +18,7 @@ from worker.vocabulary import Vocabulary
 
 _PLACE = re.compile(r"^(at \d+\(\d+\): |failed to compile JSON schema: )*")
 _HIDDEN = b"\xff"  # before the spelling of a token that is no text: a grammar must name it
-_NOTHING = ("NoExtension", "NoExtensionBias")  # reasons to stop that are no limit
+_NOTHING = "NoExtension"  # the error that is no limit: no text goes on from here
 _LIMITS: dict[str, Any] = {
     "initial_lexer_fuel": 2_000_000,
     "step_lexer_fuel": 200_000,  # some 15 ms of one token's mask
@@ -69,10 +69,10 @@ class LarkGrammar:
         bits = np.zeros(self._masks.words, np.int32)
         self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
         if self._matcher.is_error():
-            if self._matcher.stop_reason() in _NOTHING:
+            reason = _reason(self._matcher.get_error())
+            if reason.startswith(_NOTHING):
                 return np.empty(0, np.intp)
-            text = f"the grammar became too complex: {_reason(self._matcher.get_error())}"
-            raise RequestError("invalid_grammar", text)
+            raise RequestError("invalid_grammar", f"the grammar became too complex: {reason}")
         return np.flatnonzero(np.unpackbits(bits.view(np.uint8), count=self._masks.size, bitorder="little"))
 
     def restrict(self, pool: Pool) -> None:
@@ -116,4 +116,4 @@ def masks(vocabulary: Vocabulary) -> Masks:
 def _reason(text: str) -> str:
     """An error in its own words, without our grammar and the parser's state around them."""
     text = text.partition("\n<state>")[0].partition("\n   1 | ")[0]
-    return _PLACE.sub("", text.removesuffix(" <non-verbose/>")).strip()[:400]
+    return _PLACE.sub("", text.replace("<non-verbose/>", "")).strip()[:400]
