@@ -71,16 +71,17 @@ class Guides:
         if request.must_call:
             return self._forced(request)
         if request.json_schema:
-            text = request.json_schema
-            return _checked("json_schema", lambda: self._of_schema(text, lead=self._may_reason(request)))
+            return _checked("json_schema", lambda: self._of_schema(request))
         if request.grammar:
             return _checked("grammar", lambda: self._gbnf(request.grammar))
         return None
 
-    def _of_schema(self, text: str, *, lead: bool) -> Compiled:
-        schema = json_schema.parsed(text)
+    def _of_schema(self, request: Generate) -> Compiled:
+        schema, chat = json_schema.parsed(request.json_schema), request.prompt
+        begins = isinstance(chat, Chat) and not chat.continue_final
+        family, lead = self._parser.family if begins else None, self._may_reason(request)
         try:
-            return self._lark(writing.answer(self._parser.family, schema, self._vocabulary.hidden, lead=lead))
+            return self._lark(writing.answer(family, schema, self._vocabulary.hidden, lead=lead))
         except GrammarError as error:
             if "schema, at " in str(error):
                 raise

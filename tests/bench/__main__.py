@@ -1,4 +1,4 @@
-"""`make bench`: every figure of the README's table, in a few minutes. Names choose: `decode`, `deltas`, `system`."""
+"""`make bench`: every figure of the README's table, in some minutes. Names choose: decode, grammar, deltas, system."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 # What the root gives its workers; OpenMP reads it when it loads, so it must stand before anything imports it.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from tests.bench import decode, proxy_deltas, system
+from tests.bench import decode, grammar, proxy_deltas, system
 from tests.bench.table import Row, machine, markdown
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "decode": decode.rows,
+    "grammar": grammar.rows,
     "deltas": proxy_deltas.rows,
     "system": system.rows,
 }

@@ -206,6 +206,16 @@ def test_reasoning_and_a_call_may_begin_alike(vocabulary: Vocabulary) -> None:
         assert driven.may_end
 
 
+def test_a_plain_prompt_has_none_of_a_chats_markers(vocabulary: Vocabulary) -> None:
+    guides = Guides(vocabulary, Parser(HARMONY, vocabulary.hidden))
+    ask = Generate(1, "r", Text(("x",)), json_schema=SCHEMA)
+    plan = guides.plan(ask)
+    assert plan is not None
+    guide = guides.guide(plan, ask, None, str)
+    assert guide.allows(vocabulary.tokenize("{", special=False)[0])
+    assert not guide.allows(vocabulary.tokenize("<", special=False)[0])
+
+
 def test_once_begun_the_marker_of_the_reasoning_is_written_to_its_end(vocabulary: Vocabulary) -> None:
     driven = Driven(vocabulary, HERMES, json_schema=SCHEMA)
     assert driven.write("<") == ""
