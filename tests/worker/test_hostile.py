@@ -42,6 +42,7 @@ _REFUSED: list[dict[str, Any]] = [
     {"json_schema": '{"items":' * 3000 + "{}" + "}" * 3000},
     {"json_schema": json.dumps({"type": "string", "pattern": "(" * 5000 + "a" + ")" * 5000})},
     {"json_schema": json.dumps({"type": "integer", "multipleOf": 999983})},
+    {"json_schema": json.dumps({"type": "integer", "multipleOf": 1000000})},
     {"json_schema": json.dumps({"allOf": _ANY_OF})},
     {"json_schema": json.dumps({"type": "object", "properties": {f"k{at}": {} for at in range(9000)}})},
 ]
