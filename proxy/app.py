@@ -25,6 +25,7 @@ from proxy.context import Boundary, Catch
 from proxy.cors import Cors
 from proxy.routes import (
     anthropic,
+    control,
     health,
     keys,
     llama,
@@ -44,7 +45,8 @@ from proxy.upstream import PREFIX, Upstream
 from proxy.watch import Watch
 
 _API = (
-    health, models, props, slots, metrics, requests, openai, llama, vectors, anthropic, ollama, llama_swap, keys, ui,
+    health, models, props, slots, metrics, requests, openai, control, llama, vectors, anthropic, ollama, llama_swap,
+    keys, ui,
 )  # fmt: skip
 ROUTES = [route for part in _API for route in part.ROUTES]
 

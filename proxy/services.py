@@ -10,6 +10,7 @@ from starlette.requests import Request
 from proxy.limits import Limits
 from proxy.logs import Logs
 from proxy.models import Models
+from proxy.running import Running
 from proxy.site import Site
 from proxy.views import Views
 from supervisor.config import Config
@@ -26,6 +27,7 @@ class Services:
     views: Views
     heard: float = field(default_factory=time.monotonic)
     stopping: bool = False
+    running: Running = field(default_factory=Running)
     site: Site = field(init=False)
     logs: Logs = field(default_factory=Logs)
     limits: Limits = field(default_factory=lambda: Limits(()))

@@ -61,12 +61,13 @@ from worker.protocol import (
     Tokens,
     Vector,
 )
-from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals
+from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals
 from worker.text import TextStream
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine
     from worker.chat.split import Split
+    from worker.guide import Guide
 
 WIDTH = 8  # numbers in a vector
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
@@ -221,6 +222,9 @@ class EchoText:
 
         return Parser(raw, lambda _: {}).machine(request, lambda: raw)
 
+    def guides(self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]) -> Sequence[Guide]:
+        return ()
+
     def render(self, chat: Chat) -> str:
         for message in chat.messages:
             if message.get("role") == "unsupported":
@@ -303,7 +307,7 @@ class EchoModel:
                 self._streams = [stream for stream in self._streams if stream.job.key != key]
             case Leave(at):
                 self._leave_at = at
-            case Crowd() | Load():
+            case Conclude() | Crowd() | Load():
                 pass
 
     def _echo(self, passages: Passages) -> None:

@@ -13,19 +13,18 @@ from msgspec.structs import replace
 
 from supervisor.config import Sampling
 from supervisor.control import Phase
-from worker import decoding, grammar
+from worker import decoding
 from worker.admission import Admission, Arrival, keys
 from worker.context import Context
 from worker.cost import CostCurve
 from worker.failure import RequestError
-from worker.grammar import Grammar
 from worker.parked import Parked
 from worker.parking import Parking
 from worker.protocol import Event, Failed
 from worker.reply import Reply
 from worker.sampling import RANDOM_SEED, Candidates, Sampler
 from worker.scheduler import Limits, plan
-from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
+from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
 from worker.sequences import Pool, Sequence
 from worker.turns import Turn
 
@@ -78,6 +77,12 @@ class EngineCore:
     def _done(self) -> bool:
         return self.leave_at < float("inf") and not self.busy
 
+    @property
+    def _begun(self) -> list[Reply]:
+        """Every reply that has a sampler: running, waiting for its leader's prompt, or interrupted."""
+        leaders = [*self.running, *self.waiting.replies]
+        return [each for leader in leaders for each in (leader, *leader.siblings)]
+
     def receive(self, inbox: Inbox) -> None:
         """Takes all orders; waits for one if nothing runs."""
         try:
@@ -94,6 +99,10 @@ class EngineCore:
                 self.waiting.add(order)
             case Drop(key):
                 self._drop(key)
+            case Conclude(key):
+                for reply in self._begun:
+                    if reply.job.key == key:
+                        reply.conclude()
             case Crowd(count):
                 if self._turn:
                     self._turn.crowd = count
@@ -120,8 +129,8 @@ class EngineCore:
             if isinstance(begun.work, Arrival):
                 self.vitals.meters.begun(begun.work.job.arrived, begun.cached)
                 reply = self._begin(begun.work.job, begun.sequence, begun.cached)
-                for index, key in enumerate(begun.work.job.keys[1:], 1):
-                    reply.siblings.append(self._begin_sibling(reply, key, index))
+                for index in range(1, len(begun.work.job.keys)):
+                    reply.siblings.append(self._begin_sibling(reply, index))
             else:
                 reply = begun.work
                 reply.sequence = begun.sequence
@@ -130,9 +139,8 @@ class EngineCore:
 
     def _begin(self, job: Job, sequence: Sequence, cached: int) -> Reply:
         parameters = job.request.sampling.over(self._defaults)
-        text = grammar.of(job.request)
-        rules = Grammar(text, self._vocabulary) if text else None
-        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates, rules)
+        guide = job.guides[0] if job.guides else None
+        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates, guide)
         limit = -1 if parameters.max_tokens is None else parameters.max_tokens
         reply = Reply(job, sequence, cached, sampler, limit, self._vocabulary)
         sampler.remember(np.asarray(job.prompt, np.int32))
@@ -140,14 +148,14 @@ class EngineCore:
         self._post(reply, [reply.started()])
         return reply
 
-    def _begin_sibling(self, leader: Reply, key: Key, index: int) -> Reply:
+    def _begin_sibling(self, leader: Reply, index: int) -> Reply:
         """A choice that waits until the leader's prompt is in the cache; the prompt counts as the leader's."""
         sequence = self.pool.reserve()
         assert sequence is not None, "choices of one request begin together"
         seed = (leader.sampler.seed + index) % RANDOM_SEED
         sampling = replace(leader.job.request.sampling, seed=seed)
         request = replace(leader.job.request, sampling=sampling, return_progress=False, siblings=())
-        reply = self._begin(Job(key, request, (), leader.job.machines[index : index + 1]), sequence, 0)
+        reply = self._begin(leader.job.sibling(index, request), sequence, 0)
         reply.sampler.remember(np.asarray(leader.job.prompt, np.int32))
         return reply
 

@@ -12,6 +12,7 @@ import pytest
 from supervisor import config, ring
 from supervisor.__main__ import main
 from supervisor.control import ConfigureProxy, KeyUse, Ring
+from supervisor.ledger import Ledger
 from supervisor.nursery import Ended
 from supervisor.proxies import Proxies
 from supervisor.timers import Timers
@@ -49,6 +50,8 @@ class Nursery:
 
 
 class Models:
+    ledger = Ledger()
+
     def statuses(self) -> tuple[()]:
         return ()
 
