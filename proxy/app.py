@@ -19,10 +19,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from proxy.auth import PUBLIC, Auth
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import health, llama, models, openai, props, ui
+from proxy.routes import admin, events, health, llama, models, openai, props, ui
 from proxy.services import Services
 
-ROUTES = [*health.ROUTES, *models.ROUTES, *props.ROUTES, *openai.ROUTES, *llama.ROUTES, *ui.ROUTES]
+ROUTES = [
+    *health.ROUTES,
+    *events.ROUTES,  # before the models: "sse" is no model's name
+    *models.ROUTES,
+    *props.ROUTES,
+    *openai.ROUTES,
+    *llama.ROUTES,
+    *admin.ROUTES,
+    *ui.ROUTES,
+]
 
 
 def create_app(services: Services) -> Starlette:

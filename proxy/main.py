@@ -17,6 +17,7 @@ from typing import assert_never
 import uvloop
 
 from proxy.app import create_app
+from proxy.feed import Feed
 from proxy.models import Models
 from proxy.root import Root
 from proxy.server import Server
@@ -29,6 +30,7 @@ from supervisor.control import (
     Attach,
     ConfigureProxy,
     ConfigureWorker,
+    Died,
     Drain,
     FromRoot,
     Listening,
@@ -81,6 +83,7 @@ class Proxy:
         self.root.send(Listening())
         log.info("listening %s", logs.facts(sockets=len(self.listeners)))
         await self.stopped.wait()
+        services.feed.close()
         self._server.finish()
         await serving
         return 0
@@ -93,8 +96,12 @@ class Proxy:
                 self.configure(message)
             case Ping():
                 self.pong(message)
+            case Died():
+                self.services.result().feed.died(message)
             case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer():
                 self.services.result().models.obey(message, fds)
+                if isinstance(message, ModelChanged):
+                    self.services.result().feed.changed(message)
             case Shutdown():
                 self.shut_down(message.deadline)
             case Stop():
@@ -108,7 +115,8 @@ class Proxy:
         logs.set_level(message.config.log.level)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send)
-        self.services.set_result(Services(message.config, models))
+        feed = Feed(message.boot, message.number, message.models, message.deaths)
+        self.services.set_result(Services(message.config, models, feed))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())
 

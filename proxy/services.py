@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from proxy.feed import Feed
 from proxy.models import Models
 from proxy.site import Site
 from supervisor.config import Config
@@ -20,6 +21,7 @@ class Services:
 
     config: Config
     models: Models
+    feed: Feed
     heard: float = field(default_factory=time.monotonic)
     stopping: bool = False
     site: Site = field(init=False)

@@ -29,6 +29,7 @@ from supervisor.control import (
     Unwant,
     Want,
 )
+from supervisor.journal import Journal
 from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Nursery, Ward
@@ -45,6 +46,8 @@ _POLICY = config.Restart(window=60.0, max_deaths=4)  # the fifth death within a 
 class Models(Protocol):
     """What the proxies need of the models: their state, and somebody who listens."""
 
+    journal: Journal
+
     def statuses(self) -> tuple[ModelStatus, ...]: ...
 
     def attach_all(self, proxy: Ward) -> None: ...
@@ -52,6 +55,8 @@ class Models(Protocol):
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None: ...
 
     def proxy_gone(self, proxy: Ward) -> None: ...
+
+    def proxy_died(self, proxy: Ward, end: Ended) -> None: ...
 
 
 class Proxies:
@@ -109,7 +114,9 @@ class Proxies:
             self._again(index, 0.0, str(error))
             return
         self.running[index] = ward
-        self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses()))
+        told = self.models.journal
+        known = self.models.statuses(), told.boot, told.number, told.deaths
+        self._nursery.send(ward, ConfigureProxy(index, self._config, *known))
         self.models.attach_all(ward)
 
     def _again(self, index: int, lived: float, why: str) -> None:
@@ -148,6 +155,7 @@ class Proxies:
         served = self._serving.pop(ward, None)
         self.models.proxy_gone(ward)
         if not self._shutting_down:
+            self.models.proxy_died(ward, end)
             lived = time.monotonic() - served if served else 0.0
             self._again(index, lived, end.log_tail[-1] if end.log_tail else f"exit code {end.code}")
 

@@ -8,7 +8,7 @@ from typing import Any
 from supervisor.config import Model
 from supervisor.control import Facts, ModelStatus, State
 
-_VALUES = {
+VALUES = {
     State.UNLOADED: "unloaded",
     State.LOADING: "loading",
     State.READY: "loaded",
@@ -42,7 +42,7 @@ def model_object(
 
 def _status(status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "value": _VALUES[status.state],
+        "value": VALUES[status.state],
         "args": [],
         "state": str(status.state),
         "since": status.since,
@@ -52,8 +52,7 @@ def _status(status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
     if status.state in _ENDED_BADLY:
         found |= {"failed": True, "exit_code": status.exit_code}
     if status.state is State.LOADING:
-        stages = ["text_model"]
-        found["progress"] = {"stages": stages, "current": stages[0], "value": status.progress}
+        found["progress"] = progress(status)
     told = {"retry_at": status.retry_at, "message": status.message, "signal": status.signal, "cause": status.cause}
     found |= {key: value for key, value in told.items() if value}
     if status.stop_reason:
@@ -63,6 +62,12 @@ def _status(status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
     if admin and status.log_tail:
         found["log_tail"] = list(status.log_tail[-20:])
     return found
+
+
+def progress(status: ModelStatus) -> dict[str, Any]:
+    """How far a load is."""
+    stages = ["text_model"]
+    return {"stages": stages, "current": stages[0], "value": status.progress}
 
 
 def _meta(facts: Facts | None) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from proxy.errors import ApiError, BadRequest, Unsupported
 from proxy.gate import Gate
 from proxy.refusals import queue_timeout
 from proxy.routes import inbound
-from supervisor.control import State
+from supervisor.control import ModelStatus, State
 
 _UNLOADED = {State.UNLOADED, State.FAILED}
 
@@ -74,13 +74,18 @@ def _wait(value: object, longest: float) -> float:
 
 
 def _object(request: Request, gate: Gate) -> dict[str, Any]:
+    return shown(request, gate.status)
+
+
+def shown(request: Request, status: ModelStatus) -> dict[str, Any]:
+    """A model in this state, as the one who asks may see it."""
     found = services.of(request)
-    configured = found.config.models.get(gate.name)
-    if configured is None:
-        raise ApiError("model_not_found", f'model "{gate.name}" not found', param="model")
-    created = found.models.created.get(gate.name, 0)
+    configured, gate = found.config.models.get(status.name), found.models.gates.get(status.name)
+    if configured is None or gate is None:
+        raise ApiError("model_not_found", f'model "{status.name}" not found', param="model")
+    created = found.models.created.get(status.name, 0)
     admin = context.of(request.scope).admin
-    return model_object(configured, gate.status, created, gate.in_flight, gate.queued, admin)
+    return model_object(configured, status, created, gate.in_flight, gate.queued, admin)
 
 
 ROUTES = [
