@@ -27,6 +27,12 @@ still code
 
 2. second
 
+$$
+a
+
+= b
+$$
+
 The end.`
 
 test('joined, the blocks are the text, and each is one thing', () => {
@@ -39,6 +45,7 @@ test('joined, the blocks are the text, and each is one thing', () => {
     '````js',
     '| a | b |',
     '1. first',
+    '$$',
     'The end.',
   ])
 })

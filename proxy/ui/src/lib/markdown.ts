@@ -1,6 +1,7 @@
 // Cuts Markdown into blocks, so that while text streams in only the last one is parsed again. Knows no parser.
 
 const FENCE = /^\s*(`{3,}|~{3,})/
+const FORMULA = /^\s*(\$\$|\\\[)\s*$/ // alone on its line: what follows is one formula
 const ITEM = /^\s*(?:[-*+]|\d{1,9}[.)])\s/
 const HALF_ITEM = /^\s*(?:[-*+]|\d{1,9}[.)]?)$/ // as far as it has come
 const DEFINITION = /^ {0,3}\[[^\]\n]+\]:\s+\S.*$/gm
@@ -10,16 +11,19 @@ export function blocks(text: string): string[] {
   const found: string[] = []
   let block: string[] = []
   let fence = ''
+  let formula = ''
   let blank = false // the last line was empty, outside of code
   for (const line of text.split(/(?<=\n)/)) {
-    if (!fence && blank && line.trim() && !continues(block, line)) {
+    if (!fence && !formula && blank && line.trim() && !continues(block, line)) {
       found.push(block.join(''))
       block = []
     }
     const mark = FENCE.exec(line)?.[1]
     if (!fence && mark) fence = mark
     else if (fence && mark?.startsWith(fence) && line.trim() === mark) fence = ''
-    blank = !fence && !line.trim()
+    if (formula) formula = line.trim().endsWith(formula) ? '' : formula
+    else if (!fence && FORMULA.test(line)) formula = line.trim() === '$$' ? '$$' : '\\]'
+    blank = !fence && !formula && !line.trim()
     block.push(line)
   }
   if (block.length) found.push(block.join(''))
