@@ -183,7 +183,7 @@ def test_an_edited_question_is_a_branch(page: Page) -> None:
 
 
 def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, server: Server) -> None:
-    page.keyboard.press("Control+k")
+    page.keyboard.press("Control+/")
     row = page.locator("[data-testid=model-row][data-model=b]")
     expect(row).to_contain_text("Not loaded")
     assert server.state("b") == "unloaded"

@@ -91,7 +91,7 @@ const extensions: TokenizerAndRendererExtension[] = [
 ]
 
 function language(text: string, name: string): string {
-  if (name) return hljs.getLanguage(name) && text.length < LONG ? name : ''
+  if (name) return hljs.getLanguage(name) && text.length < (whole ? LONG : GUESSED) ? name : ''
   if (!whole || text.length > GUESSED) return '' // while it comes, guesses would change
   const guess = hljs.highlightAuto(text)
   return guess.relevance >= SURE ? (guess.language ?? '') : ''

@@ -2,9 +2,9 @@
 
 import type { Conversation, Message } from './types'
 
-const NAME = `llama-supervisor ${new URL('.', document.baseURI).pathname}` // of one origin, each base path has its own
+const PLACE = new URL('.', document.baseURI).pathname // of one origin, each base path has its own
+const NAME = `llama-supervisor ${PLACE}`
 const VERSION = 1
-
 let opening: Promise<IDBDatabase> | undefined
 
 function open(): Promise<IDBDatabase> {
@@ -31,13 +31,17 @@ const result = <T>(asked: IDBRequest<T>): Promise<T> =>
     asked.onerror = () => reject(asked.error)
   })
 
+/** A message as an older version of these pages may have stored it. */
+const whole = (stored: Message): Message => ({ ...stored, extra: stored.extra ?? [], finish: stored.finish ?? 'stop' })
+
 export async function conversations(): Promise<Conversation[]> {
   return result((await open()).transaction('conversations').objectStore('conversations').getAll())
 }
 
 export async function messages(convId?: string): Promise<Message[]> {
   const store = (await open()).transaction('messages').objectStore('messages')
-  return result(convId === undefined ? store.getAll() : store.index('convId').getAll(convId))
+  const found: Message[] = await result(convId === undefined ? store.getAll() : store.index('convId').getAll(convId))
+  return found.map(whole)
 }
 
 /** Writes these; all or nothing. */
@@ -46,11 +50,26 @@ export async function put(convs: Conversation[], texts: Message[]): Promise<void
   for (const conv of convs) transaction.objectStore('conversations').put(conv)
   for (const text of texts) transaction.objectStore('messages').put(text)
   await done(transaction)
+  tell([...convs.map((conv) => conv.id), ...texts.map((text) => text.convId)])
 }
 
-export async function remove(convId: string, texts: string[]): Promise<void> {
+export async function remove(convId: string, texts: Message[]): Promise<void> {
   const transaction = (await open()).transaction(['conversations', 'messages'], 'readwrite')
   if (convId) transaction.objectStore('conversations').delete(convId)
-  for (const id of texts) transaction.objectStore('messages').delete(id)
+  for (const text of texts) transaction.objectStore('messages').delete(text.id)
   await done(transaction)
+  tell([convId, ...texts.map((text) => text.convId)])
+}
+
+// -- other tabs -------------------------------------------------------------------------------------------------
+
+const channel = typeof BroadcastChannel === 'undefined' ? undefined : new BroadcastChannel(NAME)
+
+function tell(ids: string[]): void {
+  channel?.postMessage([...new Set(ids)].filter(Boolean))
+}
+
+/** Calls `changed` with the conversations that another tab has written. */
+export function elsewhere(changed: (ids: string[]) => void): void {
+  channel?.addEventListener('message', (event: MessageEvent<string[]>) => changed(event.data))
 }
