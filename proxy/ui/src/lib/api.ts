@@ -2,7 +2,7 @@
 
 import { feedEvent, type FeedEvent } from './feed'
 import { events, SseReader, type ChatEvent } from './sse'
-import type { Death, Failure, Model } from './types'
+import type { Asked, Death, Failure, Model } from './types'
 
 export class ApiFailure extends Error implements Failure {
   constructor(
@@ -87,14 +87,11 @@ export const unload = (model: string): Promise<unknown> => request('models/unloa
 
 export const deaths = async (): Promise<Death[]> => (await json('admin/deaths')).deaths
 export const metrics = async (): Promise<string> => (await request('metrics')).text()
-export const requests = async (): Promise<Record<string, any>[]> => listed(await json('requests'), 'requests')
-export const activity = async (): Promise<Record<string, any>[]> => listed(await json('activity'), 'activity')
+export const activity = (): Promise<{ running: Asked[]; recent: Asked[] }> => json('activity')
 export const cancel = (id: string): Promise<unknown> => request(`requests/${encodeURIComponent(id)}/cancel`, { body: {} })
 export const pull = (model: string): Promise<unknown> => request('models', { body: { model } })
 export const remove = (model: string): Promise<unknown> =>
   request(`models?model=${encodeURIComponent(model)}`, { method: 'DELETE' })
-
-const listed = (found: any, name: string): Record<string, any>[] => (Array.isArray(found) ? found : (found?.[name] ?? []))
 
 /** Whether models can be downloaded: an order without a name is refused as such where there are downloads. */
 export async function pulls(): Promise<boolean> {

@@ -92,6 +92,27 @@ export interface Death {
   retry_in_s?: number
 }
 
+/** A request that runs or ran; milliseconds count from `since`. */
+export interface Asked {
+  id: string
+  model: string
+  endpoint: string
+  stream: boolean
+  state: string
+  since: number // Unix seconds
+  key?: string
+  queue_position?: number
+  queue_ms?: number
+  load_ms?: number
+  first_ms?: number
+  total_ms?: number
+  prompt_tokens?: number
+  cached_tokens?: number
+  generated?: number
+  outcome?: string
+  status?: number
+}
+
 export type Role = 'user' | 'assistant'
 
 export interface Failure {
