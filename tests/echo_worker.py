@@ -105,6 +105,11 @@ def _words(text: str, max_tokens: int) -> Iterator[str]:
     return (word if index == 0 else f" {word}" for index, word in enumerate(source))
 
 
+def _spaced(text: str, limit: int) -> Iterator[str]:
+    words = _SPACED.findall(text)
+    return iter(words) if limit < 0 else itertools.cycle(words)
+
+
 def user_text(prompt: Chat | Text) -> str:
     """What a prompt asks to be echoed."""
     if isinstance(prompt, Text):
@@ -292,7 +297,7 @@ class EchoModel:
         now = time.monotonic()
         words = _words(text, limit)
         if options.raw or options.keep:
-            words = itertools.islice(text if options.raw else _SPACED.findall(text), None if limit < 0 else limit)
+            words = itertools.islice(text if options.raw else _spaced(text, limit), None if limit < 0 else limit)
         parts = None
         if job.machines:
             from worker.chat.split import Split

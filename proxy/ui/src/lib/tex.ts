@@ -26,6 +26,7 @@ function made(tex: string, display: boolean): string {
       USE_PROFILES: { html: true, mathMl: true, svg: true },
       ADD_TAGS: ['semantics', 'annotation'],
       ADD_ATTR: ['data-style', 'encoding'],
+      ADD_URI_SAFE_ATTR: ['data-style'],
       ALLOW_DATA_ATTR: false,
     })
   } catch {
