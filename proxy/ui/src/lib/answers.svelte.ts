@@ -6,6 +6,7 @@ import { models } from './models.svelte'
 import { body } from './prompt'
 import { presetFor, thinkingOf } from './settings.svelte'
 import type { ChatEvent } from './sse'
+import { rescue } from './storage'
 import type { Message } from './types'
 
 const SAVE_EVERY = 1000 // milliseconds; a reload loses at most that
@@ -111,12 +112,13 @@ class Pen {
   end(): void {
     cancelAnimationFrame(this.#frame)
     removeEventListener('pagehide', this.#leave)
-    this.#leave()
+    this.#flush()
+    this.#store()
   }
 
   #leave = (): void => {
     this.#flush()
-    this.#store()
+    rescue($state.snapshot(this.message) as Message)
   }
 
   #show = async (now: number): Promise<void> => {

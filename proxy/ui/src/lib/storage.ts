@@ -31,8 +31,28 @@ const result = <T>(asked: IDBRequest<T>): Promise<T> =>
     asked.onerror = () => reject(asked.error)
   })
 
-/** A message as an older version of these pages may have stored it. */
-const whole = (stored: Message): Message => ({ ...stored, extra: stored.extra ?? [], finish: stored.finish ?? 'stop' })
+const RESCUE = 'lsv.rescue.'
+
+/** Keeps a message at once, while the page goes: what is being written to the database then may never arrive there. */
+export function rescue(message: Message): void {
+  try {
+    sessionStorage.setItem(RESCUE + message.id, JSON.stringify(message))
+  } catch {
+    // no room: the last second is lost
+  }
+}
+
+/** A message as an older version of these pages may have stored it, or as it was when the page went. */
+function whole(stored: Message): Message {
+  const found = { ...stored, extra: stored.extra ?? [], finish: stored.finish ?? 'stop' }
+  const saved = sessionStorage.getItem(RESCUE + stored.id)
+  if (!saved) return found
+  sessionStorage.removeItem(RESCUE + stored.id)
+  const { content, reasoningContent, timings }: Message = JSON.parse(saved)
+  const longer = content.length + reasoningContent.length > found.content.length + found.reasoningContent.length
+  if (longer) void put([], [Object.assign(found, { content, reasoningContent, timings })])
+  return found
+}
 
 export async function conversations(): Promise<Conversation[]> {
   return result((await open()).transaction('conversations').objectStore('conversations').getAll())
