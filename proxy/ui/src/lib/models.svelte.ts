@@ -46,7 +46,8 @@ class Models {
   preferred(): string {
     const byAlias = this.partners.find((model) => model.aliases.includes('default'))
     const favourite = this.partners.find((model) => settings.favourites.includes(model.id))
-    const loaded = this.loaded.find(chats)
+    const up = this.loaded.filter(chats)
+    const loaded = up.find((model) => model === byAlias) ?? up[0]
     return (this.get(settings.model) ?? loaded ?? favourite ?? byAlias ?? this.partners[0])?.id ?? ''
   }
 
