@@ -50,5 +50,9 @@ def test_a_wheel_has_the_pages_and_all_packages(checkout: Path) -> None:
     with zipfile.ZipFile(next(checkout.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
     assert {"proxy/static/index.html", "proxy/static/assets/pdf.worker.min-12345678.mjs"} <= names
-    python = {path.relative_to(checkout).as_posix() for name in ("supervisor", "worker", "proxy") for path in (checkout / name).rglob("*.py")}
+    python = {
+        path.relative_to(checkout).as_posix()
+        for name in ("supervisor", "worker", "proxy")
+        for path in (checkout / name).rglob("*.py")
+    }
     assert python <= names, sorted(python - names)

@@ -56,7 +56,9 @@ def faults_of(page: Page, origin: str) -> list[str]:
     faults = list[str]()
     page.on("pageerror", lambda error: faults.append(f"error: {error}"))
     page.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
-    page.on("request", lambda asked: None if asked.url.startswith((origin, "blob:", "data:")) else faults.append(asked.url))
+    page.on(
+        "request", lambda asked: None if asked.url.startswith((origin, "blob:", "data:")) else faults.append(asked.url)
+    )
     return faults
 
 

@@ -58,7 +58,12 @@ TIMINGS = {"cache_n": 0, "prompt_n": 34, "prompt_ms": 95.0, "prompt_per_second":
 SIZES: dict[str, dict[str, object]] = {
     "desktop": {"viewport": {"width": 1280, "height": 800}},
     "tablet": {"viewport": {"width": 768, "height": 1024}},
-    "phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2},
+    "phone": {
+        "viewport": {"width": 390, "height": 844},
+        "has_touch": True,
+        "is_mobile": True,
+        "device_scale_factor": 2,
+    },
 }
 
 
@@ -85,19 +90,21 @@ def listed(route: Route) -> None:
     route.fulfill(json=found)
 
 
+def ended(n: int, now: float) -> dict[str, object]:
+    counts = {"prompt_tokens": 300 + 117 * n, "cached_tokens": 120 * (n % 3), "generated": 90 + 41 * n}
+    times = {"since": now - 400 + 37 * n, "queue_ms": 2, "first_ms": 180 + 35 * n, "total_ms": 2400 + 900 * n}
+    return {"id": f"r{n}", "state": "done", "outcome": "worker_died" if n == 3 else "ok"} | counts | times
+
+
 def activity(route: Route) -> None:
     now = time.time()
     base = {"model": "qwen3-8b", "endpoint": "/v1/chat/completions", "stream": True, "key": "alice"}
     running = [
-        base | {"id": "1", "state": "generating", "since": now - 6, "prompt_tokens": 812, "generated": 240, "first_ms": 900},
+        base
+        | {"id": "1", "state": "generating", "since": now - 6, "prompt_tokens": 812, "generated": 240, "first_ms": 900},
         base | {"id": "2", "state": "loading", "model": "mistral-small-24b", "since": now - 3, "queue_position": 1},
     ]
-    recent = [
-        base | {"id": f"r{n}", "state": "done", "since": now - 400 + 37 * n, "prompt_tokens": 300 + 117 * n, "queue_ms": 2,
-                "cached_tokens": 120 * (n % 3), "generated": 90 + 41 * n, "first_ms": 180 + 35 * n,
-                "total_ms": 2400 + 900 * n, "outcome": "worker_died" if n == 3 else "ok"}
-        for n in range(9)
-    ]  # fmt: skip
+    recent = [base | ended(n, now) for n in range(9)]
     route.fulfill(json={"running": running, "recent": recent})
 
 
@@ -114,7 +121,9 @@ class Counter:
 
 
 def log(route: Route) -> None:
-    lines = (f"12:00:{n:02d} INFO worker.engine step={4000 + n} sequences=3 batch=128 ms={21 + n % 5}" for n in range(60))
+    lines = (
+        f"12:00:{n:02d} INFO worker.engine step={4000 + n} sequences=3 batch=128 ms={21 + n % 5}" for n in range(60)
+    )
     route.fulfill(body="\n".join(lines) + "\n")
 
 
@@ -163,7 +172,12 @@ def pictures(browser: Browser, server: Server, folder: Path) -> None:
     for size, options in SIZES.items():
         for theme in ("light", "dark"):
             page, faults = watched(browser, server.url, color_scheme=theme, **options)
-            routes = {"**/v1/models": listed, "**/chat/completions": answered, "**/activity": activity, "**/logs/stream*": log}
+            routes = {
+                "**/v1/models": listed,
+                "**/chat/completions": answered,
+                "**/activity": activity,
+                "**/logs/stream*": log,
+            }
             for path, handle in routes.items():
                 page.route(path, handle)
             page.route("**/metrics", Counter())

@@ -111,7 +111,9 @@ def test_models_are_fetched_and_deleted_where_the_server_can(page: Page, pages_s
     def orders(route: Route) -> None:
         if route.request.method == "POST":
             pulled.append(route.request.post_data_json)
-            found = {"success": True} if pulled[-1] else {"error": {"message": "model: required", "code": "missing_field"}}
+            found = (
+                {"success": True} if pulled[-1] else {"error": {"message": "model: required", "code": "missing_field"}}
+            )
             route.fulfill(json=found, status=200 if pulled[-1] else 400)
         else:
             route.fallback()
@@ -154,7 +156,9 @@ def operate(tab: str) -> Callable[[Page], None]:
         page.route("**/logs/stream*", lambda route: route.fulfill(body="a line\n"))
         page.get_by_test_id("models-link").click()
         page.get_by_test_id(f"tab-{tab}").click()
-        expect(page.get_by_test_id({"models": "model", "activity": "request", "logs": "log"}[tab]).first).to_be_visible()
+        expect(
+            page.get_by_test_id({"models": "model", "activity": "request", "logs": "log"}[tab]).first
+        ).to_be_visible()
 
     return opened
 
