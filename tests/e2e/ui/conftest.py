@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.e2e.server import ROOT, Server, until
-from tests.e2e.ui.pages import CHROMIUM, FLAGS, MODELS, watched
+from tests.e2e.ui.pages import CHROMIUM, EXPECTED, FLAGS, MODELS, faults_of
 
 
 @pytest.fixture(scope="session")
@@ -38,12 +38,26 @@ def pages_server(tmp_path_factory: pytest.TempPathFactory, built: None) -> Itera
         yield running
 
 
+@pytest.fixture(scope="package")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One for most tests: it keeps the scripts it has compiled."""
+    found = browser.new_context(viewport={"width": 1280, "height": 800}, service_workers="block")
+    found.set_default_timeout(EXPECTED)
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def page(browser: Browser, pages_server: Server) -> Iterator[Page]:
-    found, faults = watched(browser, pages_server.url)
+def page(context: BrowserContext, pages_server: Server) -> Iterator[Page]:
+    """A page without a past."""
+    found = context.new_page()
+    origin = {"origin": pages_server.url, "storageTypes": "all"}
+    context.new_cdp_session(found).send("Storage.clearDataForOrigin", origin)
+    faults = faults_of(found, pages_server.url)
     found.goto(pages_server.url)
     expect(found.get_by_test_id("welcome")).to_contain_text("Loaded")
     yield found
-    found.unroute_all(behavior="ignoreErrors")  # one may be answering just now
-    found.context.close()
+    for each in context.pages:
+        each.unroute_all(behavior="ignoreErrors")  # one may be answering just now
+        each.close()
     assert faults == []

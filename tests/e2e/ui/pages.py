@@ -68,7 +68,8 @@ def send(page: Page, text: str) -> None:
 
 
 def answers(page: Page) -> list[str]:
-    return page.get_by_test_id("assistant").get_by_test_id("content").all_inner_texts()
+    found = page.get_by_test_id("assistant").get_by_test_id("content").all_text_contents()
+    return [text.strip() for text in found]
 
 
 def answer(page: Page) -> Locator:

@@ -406,23 +406,40 @@ def test_older_settings_and_messages_are_understood(browser: Browser, pages_serv
     assert faults == []
 
 
+def busiest(trace: bytes) -> float:
+    """The CPU time of the longest task of a page's main thread, in milliseconds: what else runs here does not count."""
+    events = json.loads(trace)["traceEvents"]
+    names = [e for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"]
+    main = {(e["pid"], e["tid"]) for e in names}
+    tasks = [e for e in events if e["name"].endswith("RunTask") and (e["pid"], e["tid"]) in main and "tdur" in e]
+    assert len(tasks) > 1000
+    return max(task["tdur"] for task in tasks) / 1000
+
+
 @pytest.mark.parametrize("paragraphs", [True, False], ids=["text", "one endless line"])
-def test_a_fast_long_stream_leaves_the_page_responsive(page: Page, paragraphs: bool) -> None:
+def test_a_fast_long_stream_leaves_the_page_responsive(page: Page, browser: Browser, paragraphs: bool) -> None:
     sentence = "The quick brown fox jumps over the lazy dog and then some more of it. "
     block = f"{sentence * 6}\n\n```python\nprint('x')\nfor i in range(10):\n    print(i)\n```\n\n- one\n- two\n\n"
     page.evaluate(
-        """() => { window.tasks = []; window.shift = 0
-        const watch = (type, take) => new PerformanceObserver((list) => list.getEntries().forEach(take)).observe({type})
-        watch('longtask', (entry) => window.tasks.push(entry.duration))
-        watch('layout-shift', (entry) => window.shift += entry.hadRecentInput ? 0 : entry.value) }"""
+        """() => { window.shift = 0
+        new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.shift +=
+            entry.hadRecentInput ? 0 : entry.value)).observe({type: 'layout-shift'}) }"""
     )
     page.get_by_test_id("settings-button").click()
     page.get_by_test_id("sampling-max_tokens").fill("20000" if paragraphs else "4000")
     page.keyboard.press("Escape")
-    send(page, paced(block if paragraphs else sentence, keep=True, rate=4000))
-    expect(page.get_by_test_id("stop")).to_be_visible()
-    expect(page.get_by_test_id("send")).to_be_visible(timeout=40_000)
+    page.get_by_test_id("message").fill(paced(block if paragraphs else sentence, keep=True, rate=4000))
+    browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
+    try:
+        page.get_by_test_id("send").click()
+        expect(page.get_by_test_id("stop")).to_be_visible()
+        # In the page, and seldom: to be asked from outside costs it more than the text does.
+        page.evaluate(
+            """() => new Promise((done) => { const timer = setInterval(() => {
+            if (document.querySelector('[data-testid=send]')) done(clearInterval(timer)) }, 500) })"""
+        )
+    finally:
+        trace = browser.stop_tracing()
     assert len(answers(page)[0]) > 15_000
-    long = page.evaluate("window.tasks")  # over 50 ms
-    assert len(long) <= 2, long  # none on a quiet machine
+    assert busiest(trace) < 50
     assert page.evaluate("window.shift") < 0.001
