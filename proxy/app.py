@@ -3,8 +3,10 @@
 Boundary   id, headers, access log
 Cors       which pages may read the answer; OPTIONS
 Catch      exceptions → answers
+BasePath   the path below which everything is
 Slash      one trailing slash is dropped
 Auth       who asks
+Upstream   /upstream/MODEL/PATH is PATH with that model
 """
 
 from __future__ import annotations
@@ -17,10 +19,26 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.auth import PUBLIC, Auth
+from proxy.base_path import BasePath
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
-from proxy.routes import admin, events, health, llama, models, openai, props, ui
+from proxy.routes import (
+    admin,
+    anthropic,
+    events,
+    health,
+    keys,
+    llama,
+    llama_swap,
+    models,
+    ollama,
+    openai,
+    props,
+    ui,
+    vectors,
+)
 from proxy.services import Services
+from proxy.upstream import PREFIX, Upstream
 
 ROUTES = [
     *health.ROUTES,
@@ -30,6 +48,11 @@ ROUTES = [
     *openai.ROUTES,
     *llama.ROUTES,
     *admin.ROUTES,
+    *vectors.ROUTES,
+    *anthropic.ROUTES,
+    *ollama.ROUTES,
+    *llama_swap.ROUTES,
+    *keys.ROUTES,
     *ui.ROUTES,
 ]
 
@@ -46,8 +69,10 @@ def create_app(services: Services) -> Starlette:
             Middleware(Boundary),
             Middleware(Cors, origins=services.config.server.cors_origins),
             Middleware(Catch),
+            Middleware(BasePath, base=services.config.server.root_path),
             Middleware(Slash),
             Middleware(Auth, config=services.config, public=public),
+            Middleware(Upstream, config=services.config),
         ],
         exception_handlers={HTTPException: _pass_on},
     )
@@ -64,7 +89,8 @@ class Slash:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].endswith("/") and scope["path"] != "/":
+        path = scope["path"]
+        if path.endswith("/") and path != "/" and not path.startswith(PREFIX):
             scope["path"] = scope["path"][:-1]
         await self.app(scope, receive, send)
 

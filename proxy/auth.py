@@ -40,9 +40,16 @@ class Auth:
             if who.key is None:
                 raise ApiError("invalid_api_key", "a valid API key is required (Authorization: Bearer …)")
             who.admin = who.key.admin
+            check_endpoint(who.key, scope["path"])
         else:
             refuse_foreign_pages(scope, self.config.server.cors_origins, self.hosts)
             who.admin = True
+
+
+def check_endpoint(key: Key, path: str) -> None:
+    """Raises ApiError unless the key may ask for this path; what is below a model's name is seen once that is cut."""
+    if not path.startswith("/upstream/") and not key.reaches(path):
+        raise ApiError("endpoint_not_allowed", f"the key {key.name} may not use {path[:200]}")
 
 
 def presented(scope: Scope) -> str:

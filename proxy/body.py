@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 from proxy.errors import ApiError, BadRequest, ClientGone
 from supervisor.config import Server
 
-MAX_DEPTH = 64
+_CONVERSATIONS = ("messages", "input")  # the latter of Responses; other routes have tokens there, and many
 _OFF_LOOP = 2**20  # bytes; parsing more would hold up every stream for milliseconds
 _PER_SECOND = 64 * 2**10  # bytes that earn one more second
 
@@ -41,14 +41,14 @@ async def read(scope: Scope, receive: Receive, server: Server) -> bytes:
         raise ApiError("body_timeout", f"the body was not complete in time; {size} bytes came") from None
 
 
-async def parse(data: bytes) -> dict[str, Any]:
-    """The JSON object; an empty body counts as `{}`. Raises BadRequest."""
+async def parse(data: bytes, server: Server) -> dict[str, Any]:
+    """The JSON object, within the server's bounds; an empty body counts as `{}`. Raises BadRequest."""
     if len(data) > _OFF_LOOP:
-        return await asyncio.to_thread(_parse, data)
-    return _parse(data)
+        return await asyncio.to_thread(_parse, data, server)
+    return _parse(data, server)
 
 
-def _parse(data: bytes) -> dict[str, Any]:
+def _parse(data: bytes, server: Server) -> dict[str, Any]:
     if not data:
         return {}
     try:
@@ -57,15 +57,19 @@ def _parse(data: bytes) -> dict[str, Any]:
         raise BadRequest(f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(tree, dict):
         raise BadRequest("the body must be a JSON object")
-    if _deeper(tree):
-        raise BadRequest(f"the body is nested deeper than {MAX_DEPTH} levels", code="invalid_json")
+    if _deeper(tree, server.max_depth):
+        raise BadRequest(f"the body is nested deeper than {server.max_depth} levels", code="invalid_json")
+    for name in _CONVERSATIONS:
+        found = tree.get(name)
+        if isinstance(found, list) and len(found) > server.max_messages and isinstance(found[0], dict):
+            raise BadRequest(f"{name}: at most {server.max_messages} entries, got {len(found)}", name)
     return tree
 
 
-def _deeper(tree: object) -> bool:
-    """Whether containers are nested beyond MAX_DEPTH; level by level, without recursion."""
+def _deeper(tree: object, most: int) -> bool:
+    """Whether containers are nested beyond so many levels; level by level, without recursion."""
     level: list[Any] = [tree]
-    for _ in range(MAX_DEPTH):
+    for _ in range(most):
         items = (item for node in level for item in (node.values() if type(node) is dict else node))
         level = [item for item in items if type(item) is dict or type(item) is list]
         if not level:

@@ -12,15 +12,26 @@ from collections.abc import AsyncGenerator, Sequence
 from proxy.errors import WorkerLost
 from proxy.gate import Gate, Wait
 from proxy.generation import Lease
+from proxy.limits import Permit
 from proxy.links import Ask
 from worker.protocol import Accepted, Event
 
 
 class Call:
-    """Requests that one client sends to one model together. `queue_ms`, `load_ms`: None until the worker accepts."""
+    """Requests that one client sends to one model together. `queue_ms`, `load_ms`: None until the worker accepts.
 
-    def __init__(self, gate: Gate, asks: Sequence[Ask], wait: Wait) -> None:
-        self.gate, self.wait = gate, wait
+    `kept`: for how many seconds the client wants the model kept after its last use, if it says so.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        asks: Sequence[Ask],
+        wait: Wait,
+        kept: float | None = None,
+        permit: Permit | None = None,
+    ) -> None:
+        self.gate, self.wait, self.kept, self._permit = gate, wait, kept, permit
         self.queue_ms: float | None = None
         self.load_ms: float | None = None
         self._asks = asks
@@ -34,6 +45,8 @@ class Call:
         """
         for last in (False, True):
             async with await self.gate.acquire(self.wait) as self._lease:
+                if self.kept is not None:
+                    self._lease.generation.keep(self.kept)
                 stream = self._lease.stream
                 try:
                     stream.send(self._asks)
@@ -57,7 +70,9 @@ class Call:
         return "" if self._lease else self.gate.position(self.wait)
 
     def _note(self, events: Sequence[Event]) -> None:
-        """Measures the wait until the worker accepts."""
+        """Measures the wait until the worker accepts, and counts what the key uses."""
+        if self._permit is not None:
+            self._permit.note(events)
         if self.queue_ms is None and any(isinstance(event, Accepted) for event in events):
             self.queue_ms = (time.monotonic() - self._began) * 1000
             self.load_ms = self.wait.load_ms

@@ -14,11 +14,14 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.calls import Call
+from proxy.dialects import error_shapes
 from proxy.errors import ApiError, Gone, internal
+from proxy.limits import Permit
 from supervisor.config import Key
 from supervisor.log import facts
 
@@ -41,6 +44,7 @@ class Context:
     admin: bool = False
     model: str = ""
     call: Call | None = None
+    permit: Permit | None = None
     cut: Callable[[], None] = _nothing
     status: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -82,8 +86,13 @@ class Boundary:
         try:
             await self.app(scope, receive, answer)
         finally:
+            if context.permit is not None:
+                context.permit.close()
             ms = round((time.monotonic() - context.began) * 1000)
-            line = facts(request=context.request_id, model=context.model, status=context.status, ms=ms)
+            key = context.key.name if context.key else None
+            client = scope["client"][0] if scope.get("client") else None
+            known = {"request": context.request_id, "client": client, "key": key, "model": context.model}
+            line = facts(**known, status=context.status, ms=ms)
             access.info("%s %s %s", scope["method"], _printable(scope["path"]), line)
 
 
@@ -109,7 +118,7 @@ class Catch:
             found = internal(context.request_id)
         if context.status:
             return await _break_off(context)
-        return await respond(send, found)
+        return await respond(send, found, error_shapes.of(scope["path"]), context.request_id)
 
 
 async def _break_off(context: Context) -> None:
@@ -118,11 +127,14 @@ async def _break_off(context: Context) -> None:
     await asyncio.sleep(0)  # the server sees the end before this call returns, and does not complain
 
 
-async def respond(send: Send, error: ApiError) -> None:
+async def respond(
+    send: Send, error: ApiError, shape: error_shapes.Shape = error_shapes.openai, request_id: str = ""
+) -> None:
     """Sends an error as a whole answer."""
-    body = error.body()
+    status, content = shape(error, request_id)
+    body = msgspec.json.encode(content)
     headers = [*error.headers, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

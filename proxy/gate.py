@@ -61,6 +61,13 @@ class Gate:
     def admits(self) -> bool:
         return self.current is not None and self.current.admits and not self.status.suspended and not self._refusal
 
+    @property
+    def expires_at(self) -> float | None:
+        """The Unix time at which it is unloaded if nobody uses it, as far as this proxy knows; None: never by time."""
+        if self.status.idle_timeout < 0 or self.current is None:
+            return None
+        return (time.time() if self.in_flight else self.current.last_used) + self.status.idle_timeout
+
     async def acquire(self, wait: Wait) -> Lease:
         """A lease on the model: at once if it is ready, else when the root has attached it. Raises ApiError."""
         wait.began = time.monotonic()

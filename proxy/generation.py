@@ -6,12 +6,13 @@ The root decides when a generation drains and reopens; here it is carried out, a
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from types import TracebackType
 
 from proxy.errors import Unloaded
 from proxy.links import Link, Stream
-from supervisor.control import Activity, Busy, Drain, Drained, Message
+from supervisor.control import Activity, Busy, Drain, Drained, KeepAlive, Message
 
 Report = Callable[[Message], None]  # sends a message to the root
 
@@ -36,12 +37,13 @@ class Lease:
 
 
 class Generation:
-    """Counts the leases of one link, and answers the root's drains."""
+    """Counts the leases of one link, and answers the root's drains. `last_used`, a Unix time: its last lease's end."""
 
     def __init__(self, model: str, link: Link, report: Report) -> None:
         self.model, self.link = model, link
         self.leases: set[Lease] = set()
         self.closed = False  # admits nobody: draining, drained or gone
+        self.last_used = time.time()
         self._report = report
         self._drain: Drain | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -63,6 +65,10 @@ class Generation:
             self._report(Activity(self.model, self.number, 1))
         return lease
 
+    def keep(self, seconds: float) -> None:
+        """A client wants the model kept for so long after its last use; negative: for ever."""
+        self._report(KeepAlive(self.model, self.number, seconds))
+
     def report(self) -> None:
         """Tells the root, if so, that nobody is in flight: until then it takes a model that was waited for as busy."""
         if not self.leases:
@@ -72,6 +78,7 @@ class Generation:
         if lease not in self.leases:
             return
         self.leases.remove(lease)
+        self.last_used = time.time()
         self.report()
         if not self.leases:
             self._answer_drain()

@@ -22,8 +22,11 @@ from worker import protocol
 from worker.protocol import (
     CallDelta,
     Cancel,
+    Count,
+    Counted,
     Delta,
     Detokenize,
+    Embed,
     Event,
     Failed,
     Finished,
@@ -35,16 +38,18 @@ from worker.protocol import (
     Render,
     Rendered,
     Request,
+    Rerank,
     Started,
     Tokenize,
     Tokens,
 )
 
-Ask = Generate | Tokenize | Detokenize | Render
+Ask = Generate | Tokenize | Detokenize | Render | Count | Embed | Rerank
 _TEXT = (Delta, Reasoning, CallDelta)
-_LAST = (Finished, Tokens, Rendered)  # what ends a request, Failed aside
+_LAST = (Finished, Tokens, Rendered, Counted)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
 _PROBABILITY_BYTES = 12  # the same of a token's probability
+_ID_BYTES = 5  # the same of a token's id
 HIGH_WATER = 2**20  # bytes not yet taken by the worker; above: its new requests get 429
 
 log = logging.getLogger("proxy.links")
@@ -239,8 +244,9 @@ class Stream:
         self._backlog += _EVENT_BYTES
         if isinstance(event, _TEXT):
             self._backlog += len(event.text)
-            if isinstance(event, Delta) and event.probs:
-                self._backlog += _PROBABILITY_BYTES * sum(1 + len(token.top) for token in event.probs)
+            if isinstance(event, Delta) and (event.probs or event.ids):
+                self._backlog += _PROBABILITY_BYTES * sum(1 + len(token.top) for token in event.probs or ())
+                self._backlog += _ID_BYTES * len(event.ids or ())
             if self._backlog > self._limit:
                 self._overflow()
         elif isinstance(event, Started):

@@ -18,6 +18,7 @@ import uvloop
 
 from proxy.app import create_app
 from proxy.feed import Feed
+from proxy.limits import Limits
 from proxy.models import Models
 from proxy.root import Root
 from proxy.server import Server
@@ -33,6 +34,7 @@ from supervisor.control import (
     Died,
     Drain,
     FromRoot,
+    KeyUse,
     Listening,
     Lost,
     ModelChanged,
@@ -42,6 +44,7 @@ from supervisor.control import (
     Ping,
     Pong,
     Reopen,
+    Ring,
     ShutDown,
     Shutdown,
     Stop,
@@ -78,7 +81,7 @@ class Proxy:
     async def run(self) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.terminate)
         services = await self.services
-        self._server = Server(create_app(services), services.config.server.max_connections)
+        self._server = Server(create_app(services), services.config.server)
         serving = await self._server.start(self.listeners)
         self.root.send(Listening())
         log.info("listening %s", logs.facts(sockets=len(self.listeners)))
@@ -86,6 +89,7 @@ class Proxy:
         services.feed.close()
         self._server.finish()
         await serving
+        services.logs.close()
         return 0
 
     def handle(self, message: FromRoot, fds: list[int]) -> None:
@@ -106,6 +110,10 @@ class Proxy:
                 self.shut_down(message.deadline)
             case Stop():
                 self.stopped.set()
+            case KeyUse():
+                self.services.result().limits.heard(message)
+            case Ring():
+                self.services.result().logs.take(message.source, fds[0])
             case ConfigureWorker() | Peer() | Neighbours():
                 raise AssertionError(f"a worker's message to a proxy: {message}")
             case _:
@@ -116,7 +124,9 @@ class Proxy:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send)
         feed = Feed(message.boot, message.number, message.models, message.deaths)
-        self.services.set_result(Services(message.config, models, feed))
+        tell = self.root.send if message.config.server.proxies > 1 else None
+        limits = Limits(message.config.keys, message.index, tell)
+        self.services.set_result(Services(message.config, models, feed, limits=limits))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())
 
@@ -132,7 +142,7 @@ class Proxy:
         services = self.services.result()
         services.models.shut_down(deadline)
         if not services.stopping:
-            services.stopping = True
+            services.stopping = services.logs.ended = True
             title.set(self.role, "shutting down")
             if self._server is not None:
                 self._server.stop_accepting()

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from proxy.context import respond
 from proxy.errors import ApiError, BadRequest
+from supervisor.config import Server as Settings
 
 HEADER_TIMEOUT = 10.0  # seconds for the headers, and for the rest of a body that nobody reads any more
 MAX_HEADERS = 64 * 2**10  # bytes, the request line included
@@ -27,8 +28,8 @@ FLUSH_TIMEOUT = 5  # seconds for clients to take the last bytes when the server 
 class Server(uvicorn.Server):
     """Serves until `finish`; `stop_accepting` lets running requests end."""
 
-    def __init__(self, app: ASGIApp, max_connections: int) -> None:
-        Connection.most = max_connections
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        Connection.most = settings.max_connections
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -37,7 +38,10 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(settings.forwarded_allow_ips),
+            forwarded_allow_ips=list(settings.forwarded_allow_ips),
+            ssl_certfile=settings.tls_cert or None,
+            ssl_keyfile=settings.tls_key or None,
             timeout_keep_alive=int(KEEP_ALIVE),
             timeout_graceful_shutdown=FLUSH_TIMEOUT,
         )

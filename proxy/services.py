@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from proxy.feed import Feed
+from proxy.limits import Limits
+from proxy.logs import Logs
 from proxy.models import Models
 from proxy.site import Site
 from supervisor.config import Config
@@ -25,6 +27,8 @@ class Services:
     heard: float = field(default_factory=time.monotonic)
     stopping: bool = False
     site: Site = field(init=False)
+    logs: Logs = field(default_factory=Logs)
+    limits: Limits = field(default_factory=lambda: Limits(()))
 
     def __post_init__(self) -> None:
         self.site = Site(self.config.ui)

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import Send
 
-from proxy.errors import ApiError
-
 DONE = b"data: [DONE]\n\n"
-HEAD = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+_LINE_ENDS = [(char.encode(), rb"\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
+_HEAD = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 def record(data: bytes) -> bytes:
@@ -27,9 +23,37 @@ def record(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
 
 
+def event(name: str, data: bytes) -> bytes:
+    """A record with a name."""
+    return b"event: %b\n%b" % (name.encode(), record(data))
+
+
+def line(data: bytes) -> bytes:
+    """`data` is JSON on one line, and on one for clients that take any of Unicode's line ends for one, too."""
+    for char, escape in _LINE_ENDS:
+        data = data.replace(char, escape)
+    return data + b"\n"
+
+
 def comment(text: str) -> bytes:
     """What clients ignore and middle boxes take for life."""
     return f": {text}\n\n".encode() if text else b":\n\n"
+
+
+@dataclass(frozen=True)
+class Framing:
+    """The format of a stream. `ping` makes what is sent into silence, None where the format has nothing for it."""
+
+    media_type: bytes
+    ping: Callable[[str], bytes] | None
+
+    @property
+    def head(self) -> list[tuple[bytes, bytes]]:
+        return [(b"content-type", self.media_type), *_HEAD]
+
+
+SSE = Framing(b"text/event-stream; charset=utf-8", comment)
+NDJSON = Framing(b"application/x-ndjson", None)
 
 
 class EventStream:
@@ -47,9 +71,11 @@ class EventStream:
         patience: float,
         note: Callable[[], str],
         stalled: Callable[[], None],
+        framing: Framing = SSE,
     ) -> None:
         self.opened = False
-        self._send, self._ping, self._patience = send, ping, patience
+        self._send, self._framing, self._patience = send, framing, patience
+        self._ping = ping if framing.ping else 0.0
         self._note, self._stalled = note, stalled
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()  # a comment never cuts into the order of head and records
@@ -91,15 +117,11 @@ class EventStream:
                 await self._open()
             await self._put({"type": "http.response.body", "body": data, "more_body": False})
 
-    async def fail(self, error: ApiError) -> None:
-        """The error record, and the end; never `[DONE]`, which clients take for success."""
-        await self.close(record(error.body()))
-
     # -- inside -------------------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
         self.opened = True
-        await self._put({"type": "http.response.start", "status": 200, "headers": HEAD})
+        await self._put({"type": "http.response.start", "status": 200, "headers": self._framing.head})
 
     async def _put(self, message: dict[str, Any]) -> None:
         self._last, self._writing = self._loop.time(), True
@@ -118,7 +140,8 @@ class EventStream:
         elif rest <= 0:
             rest = self._ping
             if not self._lock.locked():
-                self._comment = self._loop.create_task(self.write(comment(self._note())))
+                assert self._framing.ping is not None
+                self._comment = self._loop.create_task(self.write(self._framing.ping(self._note())))
         self._arm(self._hush, rest)
 
     def _watch(self) -> None:

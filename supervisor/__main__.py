@@ -1,4 +1,4 @@
-"""The command line: `python -m supervisor FILE` runs the server, `python -m supervisor check FILE` checks a file."""
+"""The command line: `python -m supervisor FILE` runs the server, `check FILE` checks a file, `key new` makes a key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from supervisor import config, configfile, listeners, log
+from supervisor import config, configfile, key, listeners, log, ring
 
 _DEFAULT = "conf/models.toml"
 
@@ -15,10 +15,12 @@ _DEFAULT = "conf/models.toml"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 stopped as asked, 1 fatal, 2 wrong usage, 78 the configuration is wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["key"]:
+        return new_key(words[1:])
     command = words.pop(0) if words and words[0] in ("run", "check") else "run"
     parser = argparse.ArgumentParser(
         prog="python -m supervisor",
-        usage="python -m supervisor [run|check] [FILE]",
+        usage="python -m supervisor [run|check] [FILE]\n       python -m supervisor key new [--name NAME]",
         description="A multi-model LLM server: one process for each model, one endpoint for all.",
     )
     parser.add_argument("file", nargs="?", default=_DEFAULT, metavar="FILE", help=f"configuration (default {_DEFAULT})")
@@ -29,6 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return config.EX_CONFIG
     return check(settings) if command == "check" else run(settings)
+
+
+def new_key(words: Sequence[str]) -> int:
+    """Prints an API key and its table."""
+    parser = argparse.ArgumentParser("python -m supervisor key", description="Makes an API key. Nothing is stored.")
+    parser.add_argument("new", choices=["new"])
+    parser.add_argument("--name", default="default", help="for the log (default: default)")
+    print(key.new(parser.parse_args(words).name), end="")
+    return 0
 
 
 def check(settings: config.Config) -> int:
@@ -44,7 +55,8 @@ def check(settings: config.Config) -> int:
 
 def run(settings: config.Config) -> int:
     """Runs the server until it is told to stop."""
-    log.setup("root")
+    own = ring.create()
+    log.setup("root", own)
     log.set_level(settings.log.level)
     # OpenMP reads this when it loads: threads that spin for long starve the other workers on the same cores
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -57,7 +69,7 @@ def run(settings: config.Config) -> int:
     from supervisor.tree import Tree
 
     try:
-        return Tree(settings, sockets).run()
+        return Tree(settings, sockets, own).run()
     finally:
         listeners.close_all(sockets)
 

@@ -26,6 +26,9 @@ Name = Annotated[
         description="of letters, digits and ._:/@+- that starts with a letter or digit, at most 200",
     ),
 ]
+RootPath = Annotated[
+    str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*/?\Z", description='like "/llm", of letters, digits and ._~-')
+]
 Entry = Annotated[str, Meta(pattern=r"^[\w.]+:\w+\Z", description='like "package.module:function"')]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([\w.-]*)):([0-9]{1,5})")
@@ -103,7 +106,13 @@ class Server(Table):
 
     listen: Annotated[tuple[str, ...], Meta(min_length=1)] = ("127.0.0.1:8080",)
     proxies: Annotated[int, Meta(ge=1, le=64)] = 1
+    root_path: RootPath = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+    forwarded_allow_ips: tuple[str, ...] = ()
     max_body: Size = 64 * 2**20
+    max_depth: Annotated[int, Meta(ge=8, le=256)] = 64
+    max_messages: Annotated[int, Meta(ge=1)] = 10000
     body_timeout: PositiveDuration = 60.0
     max_connections: Annotated[int, Meta(ge=1)] = 16384
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
@@ -113,16 +122,29 @@ class Server(Table):
     stream_hold: Duration = 20.0
     stream_backlog: Size = 2**20
     stream_backlog_timeout: PositiveDuration = 30.0
+    ollama_version: Annotated[str, Meta(min_length=1)] = "0.13.0"
     proxy: Entry = "proxy.main:main"
 
 
 class Key(Table):
-    """[[keys]]: an API key, stored as the SHA-256 of its text. `models` are shell globs over model names."""
+    """[[keys]]: an API key, stored as the SHA-256 of its text. `models` are shell globs over model names.
+
+    `endpoints` are the same over paths. A limit of 0 is none.
+    """
 
     name: Annotated[str, Meta(min_length=1)]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="of 64 digits 0-9 and a-f")]
     models: tuple[str, ...] = ("*",)
+    endpoints: tuple[str, ...] = ("*",)
     admin: bool = False
+    requests_per_minute: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    tokens_per_minute: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    concurrency: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+
+    def reaches(self, path: str) -> bool:
+        """Whether this key may ask for the path."""
+        return any(fnmatch.fnmatchcase(path, glob) for glob in self.endpoints)
 
     def sees(self, model: str) -> bool:
         """Whether this key may see and use the model."""
@@ -138,12 +160,26 @@ class Admission(Table):
     max_wait: Duration = 10.0
     queue_timeout: Duration = 600.0
     restart_hold: Duration = 5.0
+    keep_alive_max: Duration = 0.0
 
 
 class Placement(Table):
     """[placement]: what may be in memory at once."""
 
     max_models: Annotated[int, Meta(ge=0)] = 4
+
+
+class Parking(Table):
+    """[parking]: states of sequences that are kept outside the KV cache. """
+
+    memory: Literal["auto"] | Size = "auto"
+    dir: str = ""
+    disk: Size = 8 * 2**30
+
+    @property
+    def budget(self) -> int:
+        """Bytes of memory; "auto" must have been resolved."""
+        return self.memory if isinstance(self.memory, int) else 0
 
 
 class Liveness(Table):
@@ -202,6 +238,7 @@ class Model(Table):
     aliases: tuple[Name, ...] = ()
     preload: bool = False
     pin: bool = False
+    idle_timeout: Duration = 0.0
     n_ctx: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 4096
     parallel: Annotated[int, Meta(ge=1, le=200)] = 4
     n_gpu_layers: Annotated[int, Meta(ge=-1, le=2**31 - 1)] = -1
@@ -211,9 +248,15 @@ class Model(Table):
     prefill_time: Duration = 0.25
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv: KvType = "f16"
+    kv_cells: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    swa_full: bool = False
     mmap: bool = True
     mlock: bool = False
     chat_template: str = ""
+    task: Literal["auto", "generate", "embed", "rerank"] = "auto"
+    pooling: Literal["auto", "none", "mean", "cls", "last", "rank"] = "auto"
+    embd_normalize: Annotated[int, Meta(ge=-1, le=1000)] = 2
+    dimensions: tuple[Annotated[int, Meta(ge=1, le=65536)], ...] = ()
     worker: Entry = "worker.main:main"
     sampling: Sampling = Sampling()
 
@@ -225,6 +268,7 @@ class Sections(Table):
     keys: tuple[Key, ...] = ()
     admission: Admission = Admission()
     placement: Placement = Placement()
+    parking: Parking = Parking()
     liveness: Liveness = Liveness()
     restart: Restart = Restart()
     shutdown: Shutdown = Shutdown()

@@ -5,6 +5,7 @@ An error names file, table and key, what was expected, what came, and a near mis
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from supervisor import schema
-from supervisor.config import Config, ConfigError, Model, Name, Sections, Server, Ui, parse_listen
+from supervisor.config import Config, ConfigError, Model, Name, Parking, Sections, Server, Ui, parse_listen
 from supervisor.modelfile import below, locate
 from supervisor.schema import Invalid, Missing, convert, near
 
@@ -71,6 +72,7 @@ def build(tree: Mapping[str, Any], path: Path) -> Config:
     models = {model.name: model for model in _models(tree, path.parent)}
     _no_duplicate_aliases(models)
     known = {name: getattr(parts, name) for name in parts.__struct_fields__ if name not in ("server", "defaults", "ui")}
+    known["parking"] = _parking(parts.parking, path.parent)
     server, ui = _server(parts.server, path.parent), _ui(parts.ui, path.parent)
     config = Config(file=str(path), models=models, server=server, ui=ui, **known)
     default = config.admission.default_model
@@ -126,7 +128,37 @@ def _server(server: Server, base: Path) -> Server:
         if address in addresses and not text.endswith(":0"):
             raise Invalid(where, "another address", text, "it is in the list twice")
         addresses.append(address)
-    return msgspec.structs.replace(server, listen=tuple(addresses))
+    for index, text in enumerate(server.forwarded_allow_ips):
+        _network(text, ("server", "forwarded_allow_ips", index))
+    files = _tls(server, base)
+    return msgspec.structs.replace(server, listen=tuple(addresses), root_path=server.root_path.rstrip("/"), **files)
+
+
+def _tls(server: Server, base: Path) -> dict[str, str]:
+    """Absolute paths of certificate and key, where there are any."""
+    if not (server.tls_cert or server.tls_key):
+        return {}
+    for name in ("tls_cert", "tls_key"):
+        if not getattr(server, name):
+            raise Missing(("server", name), "path", "certificate and key go together")
+    files = {"tls_cert": below(base, server.tls_cert), "tls_key": below(base, server.tls_key)}
+    from supervisor import tls  # ssl is large, and most servers stand behind one that has it
+
+    tls.check(files["tls_cert"], files["tls_key"])
+    return files
+
+
+def _network(text: str, where: schema.Path) -> None:
+    try:
+        if text != "*":
+            ipaddress.ip_network(text)
+    except ValueError:
+        raise Invalid(where, 'an address, a network like "10.0.0.0/8", or "*"', text) from None
+
+
+def _parking(parking: Parking, base: Path) -> Parking:
+    """With an absolute folder, where there is one."""
+    return msgspec.structs.replace(parking, dir=below(base, parking.dir)) if parking.dir else parking
 
 
 def _ui(ui: Ui, base: Path) -> Ui:

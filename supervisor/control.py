@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from supervisor.config import Config, Model, Sampling
+from supervisor.config import Config, Model, Parking, Sampling
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
 MAX_FDS = 4
@@ -52,7 +52,10 @@ class Phase(StrEnum):
 
 
 class Facts(Message, frozen=True):
-    """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready."""
+    """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready.
+
+    `task` and `pooling` are words of Model's keys of that name, "auto" decided; `infill`: it has FIM tokens.
+    """
 
     architecture: str = ""
     description: str = ""
@@ -71,6 +74,9 @@ class Facts(Message, frozen=True):
     sampling: Sampling = Sampling()
     load_ms: float = 0.0
     on_cpu: bool = True
+    task: str = "generate"
+    pooling: str = ""
+    infill: bool = False
 
 
 class ModelStatus(Message, frozen=True):
@@ -93,6 +99,7 @@ class ModelStatus(Message, frozen=True):
     loaded_at: float | None = None
     log_tail: tuple[str, ...] = ()
     facts: Facts | None = None
+    idle_timeout: float = -1.0  # seconds after its last use in which it goes by itself; negative: never
 
 
 class Death(Message, frozen=True):
@@ -168,6 +175,26 @@ class Attach(Message, frozen=True):
     generation: int
 
 
+class KeyUse(Message, frozen=True):
+    """What an API key's clients have used on a proxy: requests in flight there now, and how much more in all.
+
+    From a proxy to the root, and from the root to the other proxies.
+    """
+
+    key: str
+    proxy: int
+    running: int
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Ring(Message, frozen=True):
+    """One descriptor comes along: the ring (supervisor/ring.py) with the last lines of `source`, a process's role."""
+
+    source: str
+
+
 class Drain(Message, frozen=True):
     """Admit nobody new to this model. Answer Drained when nothing is in flight; with `if_idle`, or Busy at once.
 
@@ -239,6 +266,14 @@ class Activity(Message, frozen=True):
     in_flight: int
 
 
+class KeepAlive(Message, frozen=True):
+    """A client wants the model kept for so many seconds after its last use; negative: for ever."""
+
+    model: str
+    generation: int
+    seconds: float
+
+
 class Drained(Message, frozen=True):
     """Nothing is in flight on this generation, and nothing new will be admitted."""
 
@@ -278,11 +313,16 @@ class ShutDown(Message, frozen=True):
 
 
 class ConfigureWorker(Message, frozen=True):
-    """Load this model. One descriptor comes along: the file whose lock is the CPU turn."""
+    """Load this model.
+
+    Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
+    next one; and what the last one left. The second and third may be missing.
+    """
 
     model: Model
     generation: int
     lease: float
+    parking: Parking = Parking()
 
 
 class Peer(Message, frozen=True):
@@ -328,11 +368,11 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Peer | Neighbours
+    | ConfigureWorker | Peer | Neighbours | Ring | KeyUse
 )  # fmt: skip
 ToRoot = (
-    Listening | Want | Unwant | Activity | Drained | Busy | LinkBroken | ModelCommand | ShutDown
-    | Pong | Ready | LoadFailed
+    Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
+    | Pong | Ready | LoadFailed | KeyUse
 )  # fmt: skip
 
 In = TypeVar("In")

@@ -18,6 +18,7 @@ from supervisor.control import (
     Busy,
     Drained,
     Facts,
+    KeepAlive,
     LinkBroken,
     LoadFailed,
     Lost,
@@ -28,6 +29,7 @@ from supervisor.control import (
     Want,
 )
 from supervisor.drains import Drains
+from supervisor.idle import Idle
 from supervisor.lifecycle import Model
 from supervisor.liveness import Verdict
 from supervisor.log import facts
@@ -61,6 +63,7 @@ class Fleet:
         self._models = {name: Model(name, since=now) for name in settings.models}
         self.journal = journal.Journal()
         self._wants, self._traffic = Wants(), Traffic()
+        self._idle = Idle(settings.models, settings.admission.keep_alive_max)
         self._drains = Drains(proxies, self._traffic, timers, clock, self._drained)
         self._suspended: set[str] = set()
         self._tails: dict[str, tuple[str, ...]] = {}
@@ -81,6 +84,7 @@ class Fleet:
         while self._dirty and not self.closing:
             self._dirty = False
             self._place()
+            self._retire()
         states = [model.state for model in self._models.values()]
         if State.LOADING not in states:
             self._workers.keep_standby()
@@ -151,6 +155,8 @@ class Fleet:
                 self._unwant(model, proxy)
             case Activity(model, generation, in_flight):
                 self._activity(model, generation, proxy, in_flight)
+            case KeepAlive(model, generation, seconds):
+                self._keep_alive(model, generation, seconds)
             case Drained(model, generation):
                 if generation == self._models[model].generation:
                     self._drains.answered(model, proxy)
@@ -227,12 +233,26 @@ class Fleet:
         for name in plan.load:
             self.apply(name, lifecycle.Place())
         for name in plan.evict:
-            self._evict(name, if_idle=True)
+            self._drain_idle(name, "evicted")
         for name in plan.close:
-            self._evict(name, if_idle=False)
+            self._evict(name)
         for name in self._wants.background():
             if self._models[name].placeable(now) and name not in plan.load:
                 self._give_up(name)
+
+    def _retire(self) -> None:
+        """Models that nobody has used for their time go; the others are looked at when that may be so."""
+        now = self._clock()
+        for name, model in self._models.items():
+            if model.state is not State.READY or self._traffic.in_flight(name):
+                continue
+            due = self._idle.due(name, self._traffic.last_used(name))
+            if due is None:
+                continue
+            if due <= now:
+                self._drain_idle(name, "idle")
+            else:
+                self._timers.no_later(("idle", name), due, self._mark)
 
     def _give_up(self, name: str) -> None:
         """A preload or a restart evicts nobody: without a free place it is left until somebody asks."""
@@ -304,6 +324,7 @@ class Fleet:
             self._drains.end(name)
         if after.state in (State.UNLOADED, State.BACKOFF, State.FAILED):
             self._suspended.discard(name)
+            self._idle.forget(name)
         if after.state is State.BACKOFF:
             self._timers.set(("retry", name), after.retry_at or now, lambda: self._retry(name))
 
@@ -340,7 +361,8 @@ class Fleet:
         progress = ward.vitals.last.progress if ward and model.state is State.LOADING else 0.0
         tail = ward.child.log_tail() if ward and model.state is State.FAILED else self._tails.get(model.name, ())
         pid = ward.child.pid if ward else None
-        return status(model, Observed(pid, progress, model.name in self._suspended, tail), self._clock(), time.time())
+        observed = Observed(pid, progress, model.name in self._suspended, tail, self._idle.timeout(model.name))
+        return status(model, observed, self._clock(), time.time())
 
     # -- wants -------------------------------------------------------------------------------------------------
 
@@ -384,6 +406,11 @@ class Fleet:
         self._traffic.report(name, proxy, in_flight, self._clock())
         self._dirty = True
 
+    def _keep_alive(self, name: str, generation: int, seconds: float) -> None:
+        if generation == self._models[name].generation and self._idle.say(name, seconds):
+            self._dirty = True
+            self.publish(name)
+
     # -- drains ------------------------------------------------------------------------------------------------
 
     def drain(self, name: str, reason: str) -> None:
@@ -391,10 +418,15 @@ class Fleet:
         self.apply(name, lifecycle.DrainBegun(reason))
         self._drains.ask(self._models[name], if_idle=False, deadline=self._config.shutdown.drain_timeout)
 
-    def _evict(self, name: str, *, if_idle: bool) -> None:
+    def _evict(self, name: str) -> None:
         """The same for the sake of another model: what runs has all the time it needs."""
         self.apply(name, lifecycle.DrainBegun("evicted"))
-        self._drains.ask(self._models[name], if_idle=if_idle, deadline=None)
+        self._drains.ask(self._models[name], if_idle=False, deadline=None)
+
+    def _drain_idle(self, name: str, reason: str) -> None:
+        """The same, unless a proxy has something in flight after all."""
+        self.apply(name, lifecycle.DrainBegun(reason))
+        self._drains.ask(self._models[name], if_idle=True, deadline=None)
 
     def _drained(self, name: str) -> None:
         self.apply(name, lifecycle.DrainedOut())

@@ -32,7 +32,7 @@ class StartFailed(Exception):
 class Child:
     """A started child and the root's ends of what it shares with it.
 
-    `pidfd` turns readable when the process is gone; then call `reap`, once, and `close`.
+    `pidfd` turns readable when the process is gone; then call `reap`, once, and `close`. `ring` holds what it logs.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Child:
         self.channel: Channel[ToRoot] = Channel(control, ToRoot)
         self._process = process  # kept: dropping it closes the child's sentinel
         self._lifeline = lifeline
-        self._ring, self._dump = logs
+        self.ring, self._dump = logs
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal; nothing happens if the child is gone already."""
@@ -61,7 +61,7 @@ class Child:
 
     def log_tail(self, lines: int = 20) -> tuple[str, ...]:
         """The last lines it logged; also after its death, until `close`."""
-        return ring.tail(self._ring, lines)
+        return ring.tail(self.ring, lines)
 
     def stack_dump(self) -> str:
         """What faulthandler wrote: at SIGUSR1, or at a fatal signal."""
@@ -81,7 +81,7 @@ class Child:
     def close(self) -> None:
         """Gives back every descriptor. Closing the lifeline of a living child kills it."""
         self.channel.close()
-        for fd in (self.pidfd, self._lifeline, self._ring, self._dump):
+        for fd in (self.pidfd, self._lifeline, self.ring, self._dump):
             os.close(fd)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import socket
 import time
@@ -15,6 +16,8 @@ from supervisor.control import (
     Busy,
     ConfigureProxy,
     Drained,
+    KeepAlive,
+    KeyUse,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -23,6 +26,7 @@ from supervisor.control import (
     ModelStatus,
     Pong,
     Ready,
+    Ring,
     ShutDown,
     Shutdown,
     ToRoot,
@@ -38,7 +42,7 @@ from supervisor.timers import Timers
 
 log = logging.getLogger("root")
 
-ProxyMessage = Want | Unwant | Activity | Drained | Busy | LinkBroken | ModelCommand
+ProxyMessage = Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand
 
 _POLICY = config.Restart(window=60.0, max_deaths=4)  # the fifth death within a minute is the root's own
 
@@ -79,6 +83,8 @@ class Proxies:
         self._serving: dict[Ward, float] = {}
         self._draw = random.Random()
         self._shutting_down = False
+        self._key_uses: dict[tuple[str, int], int] = {}  # key, proxy → requests in flight
+        self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
         self.models: Models
 
     def start(self, models: Models) -> None:
@@ -93,6 +99,19 @@ class Proxies:
 
     def send(self, ward: Ward, message: Message, fds: Sequence[int] = ()) -> None:
         self._nursery.send(ward, message, fds)
+
+    def show_ring(self, source: str, fd: int) -> None:
+        """Lets every proxy read what the process `source` logs, now and after its death; the caller keeps `fd`."""
+        try:
+            kept = os.dup(fd)
+        except OSError as error:  # no descriptors left: a load matters more
+            log.error("no ring for the proxies %s", facts(source=source, error=error.strerror))
+            return
+        if (old := self._rings.pop(source, None)) is not None:
+            os.close(old)
+        self._rings[source] = kept
+        for ward in self.running.values():
+            self._nursery.send(ward, Ring(source), [fd])
 
     def shut_down(self, deadline: float) -> None:
         """They stop accepting; what runs ends within `deadline` seconds."""
@@ -113,10 +132,14 @@ class Proxies:
             log.error("%s", error)
             self._again(index, 0.0, str(error))
             return
+        self.show_ring(ward.role, ward.child.ring)
         self.running[index] = ward
         told = self.models.journal
         known = self.models.statuses(), told.boot, told.number, told.deaths
         self._nursery.send(ward, ConfigureProxy(index, self._config, *known))
+        for source, fd in self._rings.items():
+            self._nursery.send(ward, Ring(source), [fd])
+        self._tell_key_uses(ward)
         self.models.attach_all(ward)
 
     def _again(self, index: int, lived: float, why: str) -> None:
@@ -140,18 +163,33 @@ class Proxies:
                 self._listening()
             case Pong():
                 pass
+            case KeyUse():
+                self._relay(ward, message)
             case ShutDown():
                 self.models.proxy_gone(ward)  # counts as drained
             case Ready() | LoadFailed():
                 log.error("a worker's message from a proxy %s", facts(role=ward.role))
-            case Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
+            case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:
                 assert_never(message)
 
+    def _relay(self, ward: Ward, use: KeyUse) -> None:
+        """Every proxy knows what a key has used on the others."""
+        self._key_uses[use.key, use.proxy] = use.running
+        for other in self.running.values():
+            if other is not ward:
+                self._nursery.send(other, use)
+
+    def _tell_key_uses(self, ward: Ward) -> None:
+        for (key, proxy), running in self._key_uses.items():
+            self._nursery.send(ward, KeyUse(key, proxy, running))
+
     def ended(self, ward: Ward, end: Ended) -> None:
         index = next(index for index, running in self.running.items() if running is ward)
         del self.running[index]
+        for key, proxy in [place for place, running in self._key_uses.items() if place[1] == index and running]:
+            self._relay(ward, KeyUse(key, proxy, 0))
         served = self._serving.pop(ward, None)
         self.models.proxy_gone(ward)
         if not self._shutting_down:

@@ -51,6 +51,16 @@ def read(fd: int) -> bytes:
     return body[cut:] + body[:cut]
 
 
+def since(fd: int, position: int) -> tuple[bytes, int]:
+    """What was written after `position`, as far as it is still there, and the position to go on from; 0 is the start.
+
+    A position that is ahead of the ring's belongs to another one, and counts as 0.
+    """
+    (written,) = _HEADER.unpack(os.pread(fd, _HEADER.size, 0))
+    fresh = written - position if position <= written else written
+    return (read(fd)[-fresh:] if fresh else b""), written
+
+
 def tail(fd: int, lines: int) -> tuple[str, ...]:
     """The last lines as text, control characters replaced."""
     text = read(fd).decode("utf-8", "replace")

@@ -18,6 +18,7 @@ class Observed:
     progress: float
     suspended: bool
     log_tail: tuple[str, ...]
+    idle_timeout: float = -1.0
 
 
 def status(model: Model, observed: Observed, now: float, wall: float) -> ModelStatus:
@@ -41,6 +42,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         loaded_at=wall + model.since - now if model.state is State.READY else None,
         log_tail=observed.log_tail if failed else (),
         facts=model.facts,
+        idle_timeout=observed.idle_timeout,
     )
 
 

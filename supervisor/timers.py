@@ -21,6 +21,11 @@ class Timers:
         self._due[key] = (when, number, callback)
         heapq.heappush(self._heap, (when, number, key))
 
+    def no_later(self, key: Hashable, when: float, callback: Callable[[], None]) -> None:
+        """As `set`, unless this key is due earlier anyway: for a deadline that moves back all the time."""
+        if key not in self._due or when < self._due[key][0]:
+            self.set(key, when, callback)
+
     def cancel(self, key: Hashable) -> None:
         self._due.pop(key, None)
 

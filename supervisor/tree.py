@@ -28,7 +28,8 @@ _STARTUP_DEADLINE = 120.0
 class Tree:
     """The whole server. `run` returns the root's exit code: 0 asked to stop, 1 fatal."""
 
-    def __init__(self, settings: config.Config, sockets: list[socket.socket]) -> None:
+    def __init__(self, settings: config.Config, sockets: list[socket.socket], ring: int | None = None) -> None:
+        """`ring`: where the root's own log is."""
         self._config, self._sockets = settings, sockets
         self._selector = selectors.DefaultSelector()
         self._timers = Timers()
@@ -37,6 +38,9 @@ class Tree:
         hooks: dict[str, Callable[..., None]] = {"listening": self._serving, "failed": self._fatal}
         self._proxies = Proxies(self._nursery, self._timers, settings, sockets, **hooks)
         self._workers = Workers(self._nursery, self._timers, settings)
+        self._workers.show_ring = self._proxies.show_ring
+        if ring is not None:
+            self._proxies.show_ring("root", ring)
         self._fleet = Fleet(settings, self._timers, self._proxies, self._workers)
         self._workers.lives = self._fleet
         self._ready = self._stopping = False

@@ -6,7 +6,10 @@ import logging
 import os
 import random
 import time
+from collections.abc import Callable
 from typing import Protocol, assert_never
+
+import msgspec
 
 from supervisor import config, ladder, restart
 from supervisor.control import (
@@ -15,6 +18,8 @@ from supervisor.control import (
     ConfigureWorker,
     Drained,
     Facts,
+    KeepAlive,
+    KeyUse,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -32,6 +37,7 @@ from supervisor.control import (
 from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Nursery, Ward
+from supervisor.parks import Parks, free_memory
 from supervisor.process import StartFailed
 from supervisor.timers import Timers
 
@@ -68,8 +74,11 @@ class Workers:
         self._standby_history = restart.History()
         self._draw = random.Random()
         self._turn = os.memfd_create("lsv-turn")  # its lock is the CPU turn
+        self._parking = _resolved(settings.parking)
+        self._parks = Parks(self._parking.budget)
         self._computing = 0
         self._closing = False
+        self.show_ring: Callable[[str, int], None] = lambda source, fd: None  # whoever wants to read what they log
         self.lives: Lives
 
     def reconfigure(self, settings: config.Config) -> None:
@@ -82,7 +91,9 @@ class Workers:
         ward.child.role = f"w:{model.name}"
         self.of[model.name] = ward
         self._model[ward] = model.name
-        self._nursery.send(ward, ConfigureWorker(model, generation, self._config.liveness.lease), [self._turn])
+        self.show_ring(ward.role, ward.child.ring)
+        order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking)
+        self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
 
     def join(self, model: str, proxy: int, fd: int) -> None:
         """Hands one end of a link to the model's worker; the caller closes its copy."""
@@ -156,7 +167,7 @@ class Workers:
                     self.lives.worker_refused(model, message)
             case Listening() | Want() | Unwant() | Activity() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self._out_of_place(ward, message)
-            case ShutDown():
+            case KeepAlive() | KeyUse() | ShutDown():
                 self._out_of_place(ward, message)
             case _:
                 assert_never(message)
@@ -168,6 +179,7 @@ class Workers:
                 self._standby_again(time.monotonic() - ward.born)
         if (model := self._model.pop(ward, None)) is not None:
             del self.of[model]
+            self._parks.ended(model, clean=end.code == 0)
             self.lives.worker_ended(model, end)
 
     def judged(self, ward: Ward, verdict: Verdict, reason: str) -> None:
@@ -182,3 +194,10 @@ class Workers:
 
     def _out_of_place(self, ward: Ward, message: Message) -> None:
         log.error("a proxy's message from a worker %s", facts(role=ward.role, message=type(message).__name__))
+
+
+def _resolved(parking: config.Parking) -> config.Parking:
+    """With "auto" as bytes: a quarter of what is free now, 8 GiB at most."""
+    if parking.memory != "auto":
+        return parking
+    return msgspec.structs.replace(parking, memory=min(8 * 2**30, free_memory() // 4))

@@ -4,6 +4,9 @@ A prompt token is one UTF-8 byte, a chat is rendered as `role: content` lines. T
 user message (or of a text prompt), one word a token, joined by single spaces: once, or cycled up to `max_tokens`.
 `expected` is the oracle.
 
+Vectors are echoed too: a text's has WIDTH numbers, see `vector`; a document's score is the part of the query's words
+that it has. Both come at once, whatever the rate; options stand at the beginning of the first text, or of the query.
+
 The model's `file` sets defaults, `"rate=200,load=0.5"`; a JSON object `{"echo": {…}}` at the beginning of the prompt
 overrides them for one request and is not echoed:
 
@@ -28,6 +31,7 @@ import os
 import queue
 import re
 import signal
+import struct
 import threading
 import time
 from collections import deque
@@ -38,11 +42,29 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from supervisor.boot import Child
+from supervisor.config import LLAMA_DEFAULTS
 from supervisor.control import Facts, Phase
 from worker import process
 from worker.failure import LoadError, RequestError
-from worker.protocol import Chat, Delta, Event, Failed, Finished, Generate, Started, Text, Timings, Tokenize, Tokens
-from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Progress, Vitals
+from worker.protocol import (
+    Chat,
+    Delta,
+    Details,
+    Embed,
+    Event,
+    Failed,
+    Finished,
+    Generate,
+    Infill,
+    Rerank,
+    Started,
+    Text,
+    Timings,
+    Tokenize,
+    Tokens,
+    Vector,
+)
+from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals
 from worker.text import TextStream
 
 if TYPE_CHECKING:
@@ -50,6 +72,7 @@ if TYPE_CHECKING:
     from worker.chat.split import Split
 
 _SPACED = re.compile(r"\s*\S+|\s+$")
+WIDTH = 8  # numbers in a vector
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
 
 
@@ -110,13 +133,26 @@ def _spaced(text: str, limit: int) -> Iterator[str]:
     return iter(words) if limit < 0 else itertools.cycle(words)
 
 
-def user_text(prompt: Chat | Text) -> str:
-    """What a prompt asks to be echoed."""
+def user_text(prompt: Chat | Text | Infill) -> str:
+    """What a prompt asks to be echoed; of a hole, what stands around it."""
+    if isinstance(prompt, Infill):
+        return f"{prompt.prefix} {prompt.suffix}"
     if isinstance(prompt, Text):
         parts = (bytes([piece]) if isinstance(piece, int) else piece.encode() for piece in prompt.pieces)
         return b"".join(parts).decode("utf-8", "replace")
     contents = [message.get("content") for message in prompt.messages if message.get("role") == "user"]
     return _plain(contents[-1]) if contents else ""
+
+
+def vector(tokens: Sequence[int]) -> list[float]:
+    """How many of a text's bytes leave each remainder, divided by WIDTH."""
+    return [float(sum(token % WIDTH == part for token in tokens)) for part in range(WIDTH)]
+
+
+def score(query: str, document: str) -> float:
+    """The part of the query's words that the document has."""
+    words = query.split()
+    return sum(word in document.split() for word in words) / max(1, len(words))
 
 
 def _plain(content: Any) -> str:
@@ -173,13 +209,20 @@ class EchoText:
     def check(self, request: Generate) -> None:
         pass
 
-    def prompt(self, prompt: Chat | Text) -> list[int]:
-        text = self.render(prompt) if isinstance(prompt, Chat) else user_text(prompt)
-        tokens = list(text.encode())
+    def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
+        tokens = self.tokens(prompt)
         if len(tokens) >= self._n_ctx:
             reason = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
             raise RequestError("context_length_exceeded", reason, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
+
+    def tokens(self, prompt: Chat | Text | Infill) -> list[int]:
+        return list((self.render(prompt) if isinstance(prompt, Chat) else user_text(prompt)).encode())
+
+    def inputs(self, request: Embed | Rerank) -> list[list[int]]:
+        if isinstance(request, Rerank):
+            return [list(f"{request.query}\n{document}".encode()) for document in request.documents]
+        return [self.prompt(Text(pieces)) for pieces in request.inputs]
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         raw = split(user_text(request.prompt), Options())[0].raw
@@ -264,6 +307,8 @@ class EchoModel:
             case Job():
                 for index, key in enumerate(order.keys):
                     self._waiting.append(Job(key, order.request, order.prompt, order.machines[index : index + 1]))
+            case Passages():
+                self._echo(order)
             case Drop(key):
                 self._waiting = deque(job for job in self._waiting if job.key != key)
                 self._streams = [stream for stream in self._streams if stream.job.key != key]
@@ -271,6 +316,24 @@ class EchoModel:
                 self._leave_at = at
             case Crowd() | Load():
                 pass
+
+    def _echo(self, passages: Passages) -> None:
+        """Answers a request for vectors."""
+        (link, id), request = passages.key, passages.request
+        text = request.query if isinstance(request, Rerank) else user_text(Text(request.inputs[0]))
+        options, query = split(text, self._options)
+        self._outbox.put(link, [Started(id, 0)])
+        if options.fault:
+            fail(options.fault)
+        if isinstance(request, Rerank):
+            found = [[score(query, document)] for document in request.documents]
+        else:
+            found = [vector(tokens) for tokens in passages.inputs]
+        events: list[Event] = [
+            Vector(id, at, len(numbers), struct.pack(f"<{len(numbers)}f", *numbers)) for at, numbers in enumerate(found)
+        ]
+        tokens = sum(map(len, passages.inputs))
+        self._outbox.put(link, [*events, Finished(id, "done", "", Timings(prompt_n=tokens))])
 
     def _step(self) -> None:
         events: dict[int, list[Event]] = {}
@@ -306,7 +369,7 @@ class EchoModel:
         stop = job.request.stop if parts is None else ()
         stream = Stream(job, options, words, TextStream(stop), limit, now + options.prefill, now, [], parts)
         self._streams.append(stream)
-        events.setdefault(job.key[0], []).append(Started(job.key[1], 0))
+        events.setdefault(job.key[0], []).append(Started(job.key[1], 0, self._streams.index(stream)))
 
     def _advance(self, stream: Stream, now: float, events: list[Event]) -> None:
         """The stream's next token, or its end."""
@@ -353,7 +416,10 @@ class EchoModel:
             stop_word = stream.split.stop_word
         prompt, predicted = stream.options.prefill * 1000, (now - stream.began - stream.options.prefill) * 1000
         timings = Timings(0, len(stream.job.prompt), prompt, stream.sent, predicted)
-        events.append(Finished(id, "word" if stop_word else reason, stop_word, timings))
+        request = stream.job.request
+        sampling = request.sampling.over(self._defaults.over(LLAMA_DEFAULTS))
+        details = Details(sampling, len(stream.job.prompt) + stream.sent, False) if request.details else None
+        events.append(Finished(id, "word" if stop_word else reason, stop_word, timings, details))
         stream.due = float("inf")
 
     def _report(self) -> None:

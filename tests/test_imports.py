@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervisor", "worker", "proxy")
-SHARED = {f"supervisor.{name}" for name in ("boot", "control", "config", "schema", "log", "title")}
+SHARED = {f"supervisor.{name}" for name in ("boot", "control", "config", "schema", "log", "ring", "title")}
 ROOT_MAY_USE = {*sys.stdlib_module_names, "supervisor", "msgspec", "setproctitle"}
 
 

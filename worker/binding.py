@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+import llama_cpp
 import llama_cpp.llama_cpp as _native
 
 Function = Callable[..., Any]
@@ -41,16 +42,24 @@ TokenData: Any = _native.llama_token_data
 TokenDataArray: Any = _native.llama_token_data_array
 TokenDataPointer: Any = _native.llama_token_data_p
 LogCallback: Any = _native.llama_log_callback
+BytePointer: Any = ctypes.POINTER(ctypes.c_uint8)
 ProgressCallback: Any = _native.llama_progress_callback
 
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}  # ggml_type
 LOAD_MODES = {(False, False): 0, (True, False): 1, (False, True): 2, (True, True): 3}  # (mmap, mlock) → llama_load_mode
-VOCAB_SPM = 1  # llama_vocab_type
+POOLING = {"auto": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}  # llama_pooling_type
+VOCAB_SPM, VOCAB_WPM = 1, 3  # llama_vocab_type
 ATTR_UNKNOWN, ATTR_CONTROL = 1 << 0, 1 << 3  # llama_token_attr
+STATE_PARTIAL_ONLY = 1  # llama_state_seq_flags: only what cannot be cut back
 LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_CONT = 1, 2, 3, 4, 5  # ggml_log_level
 
 # -- process ------------------------------------------------------------------------------------------------------
+
+def version() -> str:
+    """Of the binding, and so of the library."""
+    return str(llama_cpp.__version__)
+
 
 backend_init = _long("llama_backend_init")
 log_set = _long("llama_log_set")
@@ -70,6 +79,13 @@ model_n_embd = _short("llama_model_n_embd")
 model_n_layer = _short("llama_model_n_layer")
 model_n_params = _short("llama_model_n_params")
 model_size = _short("llama_model_size")
+model_is_recurrent = _short("llama_model_is_recurrent")
+model_is_hybrid = _short("llama_model_is_hybrid")
+model_n_swa = _short("llama_model_n_swa")
+model_n_embd_out = _short("llama_model_n_embd_out")
+model_n_cls_out = _short("llama_model_n_cls_out")
+model_cls_label = _short("llama_model_cls_label")
+model_is_diffusion = _short("llama_model_is_diffusion")
 model_has_decoder = _short("llama_model_has_decoder")
 model_has_encoder = _short("llama_model_has_encoder")
 
@@ -79,6 +95,14 @@ vocab_n_tokens = _short("llama_vocab_n_tokens")
 vocab_type = _short("llama_vocab_type")
 vocab_bos = _short("llama_vocab_bos")
 vocab_eos = _short("llama_vocab_eos")
+vocab_sep = _short("llama_vocab_sep")
+vocab_fim_pre = _short("llama_vocab_fim_pre")
+vocab_fim_suf = _short("llama_vocab_fim_suf")
+vocab_fim_mid = _short("llama_vocab_fim_mid")
+vocab_fim_rep = _short("llama_vocab_fim_rep")
+vocab_fim_sep = _short("llama_vocab_fim_sep")
+vocab_get_add_eos = _short("llama_vocab_get_add_eos")
+vocab_get_add_sep = _short("llama_vocab_get_add_sep")
 vocab_get_add_bos = _short("llama_vocab_get_add_bos")
 vocab_get_attr = _short("llama_vocab_get_attr")
 vocab_get_text = _short("llama_vocab_get_text")
@@ -99,9 +123,17 @@ get_memory = _short("llama_get_memory")
 memory_clear = _long("llama_memory_clear")
 memory_seq_rm = _short("llama_memory_seq_rm")
 memory_seq_cp = _short("llama_memory_seq_cp")
+memory_seq_pos_min = _short("llama_memory_seq_pos_min")
 memory_seq_pos_max = _short("llama_memory_seq_pos_max")
 decode = _long("llama_decode")
+encode = _long("llama_encode")
+get_causal_attn = _short("llama_get_causal_attn")
+get_embeddings = _short("llama_get_embeddings", ctypes.c_void_p)  # addresses; only after synchronize
+get_embeddings_seq = _short("llama_get_embeddings_seq", ctypes.c_void_p)
 synchronize = _long("llama_synchronize")
+state_seq_get_size_ext = _long("llama_state_seq_get_size_ext")
+state_seq_get_data_ext = _long("llama_state_seq_get_data_ext")
+state_seq_set_data_ext = _long("llama_state_seq_set_data_ext")
 get_logits_ith = _short("llama_get_logits_ith", ctypes.c_void_p)  # an address; only after synchronize
 
 # -- samplers -----------------------------------------------------------------------------------------------------

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Sequence as Several
 
 import numpy as np
 import numpy.typing as npt
 
 from supervisor import config
 from worker import binding, cores
+from worker.memory import Class, NativeMemory, class_of
 from worker.model import NativeModel, refused
 from worker.scheduler import MIN_CHUNK
-from worker.sequences import Slot
+from worker.sequences import KEPT, Sequence
 
+_MAX_IDS = 256  # llama.cpp's limit
+_KEPT_STATES = 2  # a state-space layer has memory for each id, a window layer cells
 Logits = npt.NDArray[np.float32]
 
 
 class Context:
-    """`parallel` sequences over one unified pool of `n_ctx` × `parallel` cells. Not thread-safe: the engine's own.
+    """`ids` sequences, of which `parallel` run, over one pool of `cells`. Not thread-safe: the engine's own.
 
     The batch's C arrays are numpy arrays, so that filling it is slice assignment; a row of logits is a view that
     stays valid until the next decode.
@@ -29,12 +32,17 @@ class Context:
         self.model = model
         self.parallel = settings.parallel
         self.n_ctx = min(settings.n_ctx or model.n_ctx_train, model.n_ctx_train)
+        if settings.kv_cells:
+            self.n_ctx = min(self.n_ctx, settings.kv_cells)
+        kept = KEPT if class_of(model.handle) is Class.PLAIN else _KEPT_STATES
+        self.ids = min(self.parallel + kept, _MAX_IDS - 1)
         self.threads = cores.threads(settings.threads, on_cpu=model.on_cpu)
         params = binding.context_default_params()
-        params.n_ctx = self.n_ctx * self.parallel
+        params.n_ctx = settings.kv_cells or self.n_ctx * self.parallel
         params.n_batch = max(settings.n_batch, self.parallel + MIN_CHUNK)  # every sequence must be able to decode
         params.n_ubatch = min(settings.n_ubatch, params.n_batch)
-        params.n_seq_max = params.n_outputs_max = self.parallel
+        params.n_seq_max = params.n_outputs_max = self.ids + 1  # the last one is for parking
+        params.swa_full = settings.swa_full
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = self.threads
         params.flash_attn_type = binding.FLASH_ATTENTION[settings.flash_attention]
@@ -46,7 +54,8 @@ class Context:
             raise refused(model.log.reason or "no context could be made: not enough memory for the KV cache?")
         self.n_batch: int = binding.n_batch(self.handle)
         self.n_ubatch: int = binding.n_ubatch(self.handle)
-        self._memory = binding.get_memory(self.handle)
+        self.cells: int = binding.n_ctx(self.handle)
+        self.memory = NativeMemory(self.handle, model.handle, self.ids, swa_full=settings.swa_full)
         self._make_batch(self.n_batch)
         self._row = np.ctypeslib.as_array
         self._row_type = ctypes.c_float * model.vocabulary.size
@@ -72,30 +81,30 @@ class Context:
         fields = {name: ctypes.cast(address, kinds[name]) for name, address in addresses.items()}
         self._batch = binding.Batch(n_tokens=0, **fields)
 
-    def fill(self, decoding: Sequence[Slot], chunks: Sequence[tuple[Slot, int]]) -> list[int]:
-        """Writes a row for each decoding slot, then the next tokens of each chunk's slot, as many as it says.
+    def fill(self, decoding: Several[Sequence], chunks: Several[tuple[Sequence, int]]) -> list[int]:
+        """Writes a row for each decoding sequence, then the next tokens of each chunk's sequence, as many as it says.
 
-        Returns the batch index of each slot's last row, in that order; only those rows that complete their slot's
-        tokens have logits.
+        Returns the batch index of each sequence's last row, in that order; only rows that complete a sequence's tokens
+        have logits.
         """
         count = len(decoding)
         if count:
-            self._token[:count] = [slot.tokens[slot.held] for slot in decoding]
-            self._pos[:count] = [slot.held for slot in decoding]
-            self._seq[:count] = [slot.id for slot in decoding]
+            self._token[:count] = [sequence.tokens[sequence.held] for sequence in decoding]
+            self._pos[:count] = [sequence.held for sequence in decoding]
+            self._seq[:count] = [sequence.id for sequence in decoding]
             self._output[:count] = 1
         last = list(range(count))
-        for slot, rows in chunks:
-            start, end = slot.held, slot.held + rows
-            assert start < end <= slot.size, f"rows {start} to {end} of {slot.size}"
+        for sequence, rows in chunks:
+            start, end = sequence.held, sequence.held + rows
+            assert start < end <= sequence.size, f"rows {start} to {end} of {sequence.size}"
             assert count + rows <= self.n_batch, "more rows than n_batch would abort the process"
             part = slice(count, count + rows)
-            self._token[part] = slot.tokens[start:end]
+            self._token[part] = sequence.tokens[start:end]
             self._pos[part] = self._ramp[start:end]
-            self._seq[part] = slot.id
+            self._seq[part] = sequence.id
             self._output[part] = 0
             count += rows
-            self._output[count - 1] = end == slot.size
+            self._output[count - 1] = end == sequence.size
             last.append(count - 1)
         self._batch.n_tokens = count
         return last
@@ -120,25 +129,9 @@ class Context:
             row = self._rows[address] = self._row(self._row_type.from_address(address))
         return row
 
-    def cut(self, slot: Slot) -> None:
-        """Removes the slot's cells from position `held` on; clears the slot if the model cannot remove a part."""
-        if not binding.memory_seq_rm(self._memory, slot.id, slot.held, -1):
-            slot.held = 0
-            binding.memory_seq_rm(self._memory, slot.id, -1, -1)
-
-    def copy(self, source: Slot, target: Slot) -> None:
-        """Makes the target hold what the source holds, without computing; the cells are shared."""
-        binding.memory_seq_cp(self._memory, source.id, target.id, -1, -1)
-        target.tokens[: source.size] = source.tokens[: source.size]
-        target.size, target.held = source.size, source.held
-
-    def held(self, slot: Slot) -> int:
-        """How many positions the cache really holds for the slot."""
-        return int(binding.memory_seq_pos_max(self._memory, slot.id)) + 1
-
     def clear(self) -> None:
-        """Forgets every sequence. What the cells hold stays, masked: to zero 377 MB costs 50 ms (measured)."""
-        binding.memory_clear(self._memory, False)
+        """Forgets every sequence."""
+        self.memory.clear()
 
     def close(self) -> None:
         binding.context_free(self.handle)

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from supervisor.log import facts
 from worker.context import Context
 from worker.failure import EngineError
-from worker.sequences import Slots
+from worker.sequences import Pool
 
 _log = logging.getLogger(__name__)
 _NO_SLOT, _ABORTED, _INVALID = 1, 2, -1
@@ -20,6 +20,7 @@ _MAX_INVALID, _WINDOW = 3, 60.0  # so many invalid batches within so many second
 class Outcome(Enum):
     DONE = auto()
     RETRY = auto()  # nothing was lost: plan again
+    ABORTED = auto()  # a part was computed: the ledger must be put right
     NO_ROOM = auto()  # somebody must go
     BROKEN = auto()  # the batch's requests are lost
 
@@ -27,8 +28,8 @@ class Outcome(Enum):
 class Decoder:
     """Decodes the context's batch and puts the ledger right after a failure."""
 
-    def __init__(self, context: Context, slots: Slots) -> None:
-        self._context, self._slots = context, slots
+    def __init__(self, context: Context, pool: Pool) -> None:
+        self._context, self._pool = context, pool
         self._invalid: deque[float] = deque(maxlen=_MAX_INVALID)
 
     def decode(self) -> Outcome:
@@ -36,46 +37,30 @@ class Decoder:
         code = self._context.decode()
         if code == 0:
             return Outcome.DONE
-        _log.warning("decode failed %s", facts(code=code, rows=self._context.rows, slots=self._state()))
+        facts_ = facts(code=code, rows=self._context.rows, cells=self._pool.tree.cells, of=self._pool.cells)
+        _log.warning("decode failed %s", facts_)
         if code == _NO_SLOT:
-            return Outcome.RETRY if self._drop_kept() else Outcome.NO_ROOM
+            return Outcome.RETRY if self._pool.evict_all() else Outcome.NO_ROOM
         if code == _ABORTED:
-            for slot in self._slots.all:
-                slot.held = min(slot.size, self._context.held(slot))
-            return Outcome.RETRY
+            return Outcome.ABORTED
         if code == _INVALID:
             self._count_invalid()
         return Outcome.BROKEN
 
     def check(self) -> None:
         """After a broken batch: proves that the context still computes. Raises EngineError."""
-        idle = self._slots.idle
-        if not idle:
+        sequence = self._pool.reserve()
+        if sequence is None:
             return  # the next step is proof enough
-        slot = idle[0]
-        slot.held = slot.size = 0
-        self._context.cut(slot)
-        slot.append(0)
-        self._context.fill([slot], [])
+        sequence.append(0)
+        self._context.fill([sequence], [])
         code = self._context.decode()
-        slot.size = 0
-        self._context.cut(slot)
+        self._pool.close(sequence, keep=False)
         if code:
             raise EngineError(f"llama_decode fails with code {code} even for one token")
-
-    def _drop_kept(self) -> bool:
-        """Frees the cells of ended requests; whether there were any."""
-        kept = [slot for slot in self._slots.idle if slot.held]
-        for slot in kept:
-            slot.held = slot.size = 0
-            self._context.cut(slot)
-        return bool(kept)
 
     def _count_invalid(self) -> None:
         now = time.monotonic()
         self._invalid.append(now)
         if len(self._invalid) == _MAX_INVALID and now - self._invalid[0] < _WINDOW:
             raise EngineError("llama.cpp refuses batch after batch as invalid")
-
-    def _state(self) -> str:
-        return " ".join(f"{slot.id}:{slot.held}/{slot.size}{'*' if slot.busy else ''}" for slot in self._slots.all)

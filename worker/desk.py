@@ -16,7 +16,10 @@ from worker.links import Link
 from worker.protocol import (
     Accepted,
     Cancel,
+    Count,
+    Counted,
     Detokenize,
+    Embed,
     Event,
     Failed,
     Generate,
@@ -24,12 +27,14 @@ from worker.protocol import (
     Render,
     Rendered,
     Request,
+    Rerank,
     Tokenize,
 )
-from worker.seams import Drop, Inbox, Job, TextSide
+from worker.seams import Drop, Inbox, Job, Passages, TextSide
 
 _log = logging.getLogger(__name__)
 _LARGE = 2**20  # characters; tokenizing them takes about 0.3 s
+Work = Generate | Tokenize | Detokenize | Render | Embed | Rerank | Count
 MAX_JOBS = 4096  # the proxies admit far fewer; more than that is refused with queue_full
 
 
@@ -65,7 +70,7 @@ class Desk:
     def close(self) -> None:
         self._helper.shutdown(wait=False, cancel_futures=True)
 
-    def _perform(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
+    def _perform(self, link: Link, request: Work) -> None:
         try:
             self._do(link, request)
         except RequestError as error:
@@ -75,7 +80,7 @@ class Desk:
             text = "the worker could not read this request"
             self._answer(link, [Failed(id, "internal_error", text) for id in _ids(request)])
 
-    def _do(self, link: Link, request: Generate | Tokenize | Detokenize | Render) -> None:
+    def _do(self, link: Link, request: Work) -> None:
         match request:
             case Generate():
                 self._generate(link, request)
@@ -85,15 +90,30 @@ class Desk:
                 self._answer(link, [Rendered(request.id, self._text.detokenize(request.tokens))])
             case Render():
                 self._answer(link, [Rendered(request.id, self._text.render(request.chat))])
+            case Count():
+                self._answer(link, [Counted(request.id, len(self._text.tokens(request.chat)))])
+            case Embed() | Rerank():
+                self._embed(link, request)
 
-    def _generate(self, link: Link, request: Generate) -> None:
+    def _admit(self) -> None:
         if self.leaving:
             raise RequestError("model_unloaded", "the model is being unloaded")
         if self._inbox.qsize() >= MAX_JOBS:
             raise RequestError("queue_full", "the worker's queue is full", queued=MAX_JOBS, limit=MAX_JOBS)
+
+    def _embed(self, link: Link, request: Embed | Rerank) -> None:
+        self._admit()
+        inputs = self._text.inputs(request)
+        self._answer(link, [Accepted(request.id, sum(map(len, inputs)))])
+        if request.id in link.live:
+            self._inbox.put(Passages((link.number, request.id), request, inputs))
+
+    def _generate(self, link: Link, request: Generate) -> None:
+        self._admit()
         self._text.check(request)
         prompt = self._text.prompt(request.prompt)
-        self._answer(link, [Accepted(request.id, len(prompt)), *(Accepted(id, 0) for id in request.siblings)])
+        shown = self._text.detokenize(prompt) if request.details else ""
+        self._answer(link, [Accepted(request.id, len(prompt), shown), *(Accepted(id, 0) for id in request.siblings)])
         found = (self._text.machine(request, prompt) for _ in _ids(request))
         machines = tuple(machine for machine in found if machine is not None)
         job: Job | None = Job((link.number, request.id), request, prompt, machines)
@@ -104,7 +124,7 @@ class Desk:
             self._inbox.put(job)
 
 
-def _ids(request: Generate | Tokenize | Detokenize | Render) -> tuple[int, ...]:
+def _ids(request: Work) -> tuple[int, ...]:
     """The ids under which a request is answered."""
     return (request.id, *request.siblings) if isinstance(request, Generate) else (request.id,)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import queue
 import time
-from collections import deque
 
 import numpy as np
 from msgspec.structs import replace
@@ -15,17 +14,22 @@ from msgspec.structs import replace
 from supervisor.config import Sampling
 from supervisor.control import Phase
 from worker import decoding, grammar
+from worker.admission import Admission, Arrival, keys
 from worker.context import Context
 from worker.cost import CostCurve
 from worker.failure import RequestError
 from worker.grammar import Grammar
+from worker.parked import Parked
+from worker.parking import Parking
 from worker.protocol import Event, Failed
 from worker.reply import Reply
 from worker.sampling import RANDOM_SEED, Candidates, Sampler
 from worker.scheduler import Limits, plan
-from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Vitals
-from worker.sequences import Slot, Slots
+from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
+from worker.sequences import Pool, Sequence
 from worker.turns import Turn
+
+_PROTECTED = 3  # times a reply may be interrupted, as long as another can be
 
 
 class EngineCore:
@@ -40,19 +44,22 @@ class EngineCore:
         budget: float,
         outbox: Outbox,
         vitals: Vitals,
+        parked: Parked | None = None,
     ) -> None:
         """`defaults` are the model's effective sampling parameters; `budget` is Model.prefill_time in seconds."""
         self.context, self.vitals = context, vitals
-        self.slots = Slots(context.parallel, context.n_ctx)
-        self.waiting: deque[Job] = deque()  # bounded like the inbox
-        self.running: list[Reply] = []  # first come first
+        self.pool = Pool(context.memory, context.ids, context.cells, context.n_ctx)
+        parked = Parked(0, exact=context.memory.exact) if parked is None else parked
+        self.parking = Parking(self.pool, context.memory, parked)
+        self.waiting = Admission(self.pool, self.parking, context.parallel)
+        self.running: list[Reply] = []  # first come first; without choices that wait for their leader
         self._vocabulary = context.model.vocabulary
         self._defaults, self._costs, self._turn, self._outbox = defaults, costs, turn, outbox
         self._limits = Limits(context.n_batch, context.n_ubatch, budget)
         self._candidates = Candidates(self._vocabulary.size)
-        self._decoder = decoding.Decoder(context, self.slots)
+        self._decoder = decoding.Decoder(context, self.pool)
         self._events: dict[int, list[Event]] = {}
-        self._leave_at = float("inf")
+        self.leave_at = float("inf")  # monotonic seconds: what runs then is cut off
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
@@ -68,7 +75,7 @@ class EngineCore:
 
     @property
     def _done(self) -> bool:
-        return self._leave_at < float("inf") and not self.busy
+        return self.leave_at < float("inf") and not self.busy
 
     def receive(self, inbox: Inbox) -> None:
         """Takes all orders; waits for one if nothing runs."""
@@ -83,21 +90,21 @@ class EngineCore:
     def obey(self, order: Order) -> None:
         match order:
             case Job():
-                self.waiting.append(order)
+                self.waiting.add(order)
             case Drop(key):
                 self._drop(key)
             case Crowd(count):
                 if self._turn:
                     self._turn.crowd = count
             case Leave(at):
-                self._leave_at = at
-            case Load():
-                raise AssertionError("a worker loads once")
+                self.leave_at = at
+            case Load() | Passages():
+                raise AssertionError(f"no order for a worker that generates: {type(order).__name__}")
 
     def step(self) -> None:
         """One decode, if there is anything to compute."""
         self._admit()
-        if self._leave_at < float("inf"):
+        if self.leave_at < float("inf"):
             self._cut()
         if self.running:
             self._compute()
@@ -108,40 +115,36 @@ class EngineCore:
     # -- its parts ------------------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        while self.waiting:
-            job = self.waiting[0]
-            if len(self.slots.idle) < len(job.keys):
-                return  # choices of one request begin together
-            taken = self.slots.take(job.prompt, reuse=job.request.cache_prompt)
-            if taken is None:
-                return
-            self.waiting.popleft()
-            slot, cached = taken
-            self.context.cut(slot)
-            parameters = job.request.sampling.over(self._defaults)
-            reply = self._begin(job, slot, min(cached, slot.held), parameters)
-            for index, key in enumerate(job.keys[1:], 1):
-                reply.siblings.append(self._begin_sibling(reply, key, index))
+        while (begun := self.waiting.next(self.running)) is not None:
+            if isinstance(begun.work, Arrival):
+                reply = self._begin(begun.work.job, begun.sequence, begun.cached)
+                for index, key in enumerate(begun.work.job.keys[1:], 1):
+                    reply.siblings.append(self._begin_sibling(reply, key, index))
+            else:
+                reply = begun.work
+                reply.sequence = begun.sequence
+            reply.stops = list(begun.stops)
             self.running.append(reply)
 
-    def _begin(self, job: Job, slot: Slot, cached: int, parameters: Sampling) -> Reply:
+    def _begin(self, job: Job, sequence: Sequence, cached: int) -> Reply:
+        parameters = job.request.sampling.over(self._defaults)
         text = grammar.of(job.request)
         rules = Grammar(text, self._vocabulary) if text else None
         sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates, rules)
         limit = -1 if parameters.max_tokens is None else parameters.max_tokens
-        reply = Reply(job, slot, cached, sampler, limit, self._vocabulary)
+        reply = Reply(job, sequence, cached, sampler, limit, self._vocabulary)
         sampler.remember(np.asarray(job.prompt, np.int32))
         self._post(reply, [reply.started()])
         return reply
 
     def _begin_sibling(self, leader: Reply, key: Key, index: int) -> Reply:
         """A choice that waits until the leader's prompt is in the cache; the prompt counts as the leader's."""
-        slot = self.slots.reserve()
-        self.context.cut(slot)
-        request = replace(leader.job.request, return_progress=False, siblings=())
+        sequence = self.pool.reserve()
+        assert sequence is not None, "choices of one request begin together"
         seed = (leader.sampler.seed + index) % RANDOM_SEED
-        parameters = replace(request.sampling, seed=seed).over(self._defaults)
-        reply = self._begin(Job(key, request, (), leader.job.machines[index : index + 1]), slot, 0, parameters)
+        sampling = replace(leader.job.request.sampling, seed=seed)
+        request = replace(leader.job.request, sampling=sampling, return_progress=False, siblings=())
+        reply = self._begin(Job(key, request, (), leader.job.machines[index : index + 1]), sequence, 0)
         reply.sampler.remember(np.asarray(leader.job.prompt, np.int32))
         return reply
 
@@ -149,7 +152,7 @@ class EngineCore:
         """The prompt is computed: the siblings go on from it, each with its own draw from the same logits."""
         siblings, leader.siblings = leader.siblings, []
         for reply in siblings:
-            self.context.copy(leader.slot, reply.slot)
+            self.pool.share(leader.sequence, reply.sequence)
         for reply in siblings:
             self.running.append(reply)
             self._sample(reply, index)
@@ -158,54 +161,75 @@ class EngineCore:
         """The leader goes before its prompt is computed: the first sibling takes over its sequence."""
         heir, *rest = leader.siblings
         heir.siblings, leader.siblings = rest, []
-        heir.slot, leader.slot = leader.slot, heir.slot
+        heir.sequence, leader.sequence = leader.sequence, heir.sequence
         return heir
 
     def _compute(self) -> None:
         """Plans, decodes and samples one batch."""
+        self._make_room()
         decoding_now = [reply for reply in self.running if reply.decoding]
-        prefilling = [reply for reply in self.running if not reply.decoding]
-        shared = self._turn is not None and self._turn.shared
-        needs = [reply.slot.missing for reply in prefilling]
-        chunks = plan(len(decoding_now), needs, self._limits, self._costs, shared=shared)
-        filled = [(prefilling[chunk.index], chunk.rows) for chunk in chunks]
-        last = self.context.fill([reply.slot for reply in decoding_now], [(reply.slot, rows) for reply, rows in filled])
+        filled = self._chunks(len(decoding_now))
+        last = self.context.fill(
+            [reply.sequence for reply in decoding_now], [(reply.sequence, rows) for reply, rows in filled]
+        )
         rows = self.context.rows
         self.vitals.expected = self._costs.predict(rows)
-        busy = Phase.PREFILL if filled else Phase.DECODE
-        if self._turn is not None and shared:
-            self.vitals.phase = Phase.TURN
-            with self._turn:
-                seconds = self._decode(decoding_now, filled, busy)
-        else:
-            seconds = self._decode(decoding_now, filled, busy)
+        seconds = self._decode(decoding_now, filled)
         if seconds is None:
             return
         self._costs.add(rows, seconds)
         for reply, index in zip(decoding_now, last, strict=False):
-            reply.slot.held += 1
+            self._commit(reply, 1)
             self._sample(reply, index)
         for (reply, count), index in zip(filled, last[len(decoding_now) :], strict=True):
-            reply.slot.held += count
+            self._commit(reply, count)
             self._post(reply, reply.progressed(count, seconds))
-            if not reply.slot.missing:
+            if not reply.sequence.missing:
                 self._fork(reply, index)
                 self._sample(reply, index)
         self.running = [reply for reply in self.running if not reply.reason]
 
-    def _decode(self, decoding_now: list[Reply], filled: list[tuple[Reply, int]], phase: Phase) -> float | None:
+    def _chunks(self, decoding_now: int) -> list[tuple[Reply, int]]:
+        """Who prefills in this step, and how many rows."""
+        prefilling = [reply for reply in self.running if not reply.decoding]
+        prefilling.sort(key=lambda reply: -reply.job.request.priority)
+        shared = self._turn is not None and self._turn.shared
+        room = self.pool.most_room - decoding_now
+        needs = [reply.chunk for reply in prefilling]
+        chunks = plan(decoding_now, needs, self._limits, self._costs, shared=shared, room=room)
+        self.pool.make_room(decoding_now + sum(chunk.rows for chunk in chunks))
+        return [(prefilling[chunk.index], chunk.rows) for chunk in chunks]
+
+    def _commit(self, reply: Reply, rows: int) -> None:
+        """So many rows of the reply are in the cache now."""
+        self.pool.commit(reply.sequence, rows)
+        if reply.n_out:
+            self.waiting.line.serve(reply.job.request.owner, rows)
+        if reply.stops and reply.stops[0] == reply.sequence.held:
+            reply.stops.pop(0)
+            self.pool.mark(reply.sequence, self.context.memory.checkpoint(reply.sequence.id))
+
+    def _decode(self, decoding_now: list[Reply], filled: list[tuple[Reply, int]]) -> float | None:
         """Seconds the batch took; None if it came to nothing and the requests it hurt have been answered."""
+        busy = Phase.PREFILL if filled else Phase.DECODE
+        if self._turn is not None and self._turn.shared:
+            self.vitals.phase = Phase.TURN
+            with self._turn:
+                return self._decode_now(decoding_now, filled, busy)
+        return self._decode_now(decoding_now, filled, busy)
+
+    def _decode_now(self, decoding_now: list[Reply], filled: list[tuple[Reply, int]], phase: Phase) -> float | None:
         self.vitals.phase = phase
         began = time.monotonic()
         outcome = self._decoder.decode()
         if outcome is decoding.Outcome.DONE:
             return time.monotonic() - began
-        if outcome is decoding.Outcome.RETRY:
+        if outcome is decoding.Outcome.RETRY or (outcome is decoding.Outcome.NO_ROOM and self._interrupt_one()):
             return None
-        hurt = [*decoding_now, *(reply for reply, _ in filled)]
-        if outcome is decoding.Outcome.NO_ROOM:
-            hurt = hurt[-1:]  # the latest gives way
-        for reply in hurt:
+        if outcome is decoding.Outcome.ABORTED:
+            self._count_what_is_there()
+            return None
+        for reply in [*decoding_now, *(reply for reply, _ in filled)]:
             self._fail(reply, RequestError("internal_error", "the model could not compute this request"))
         self._decoder.check()
         return None
@@ -227,11 +251,44 @@ class EngineCore:
         if reply.reason:
             self._release(reply)
 
+    def _count_what_is_there(self) -> None:
+        """After an abort: of a batch in several parts the first ones may have been computed."""
+        for reply in self.running:
+            done = self.context.memory.held(reply.sequence.id) - reply.sequence.held
+            if done > 0:
+                self.pool.commit(reply.sequence, done)
+
+    # -- room -----------------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """A cell for each sequence that decodes, and one for the prompts; interrupts replies until there are."""
+        while True:
+            decoding_now = sum(reply.decoding for reply in self.running)
+            needed = decoding_now + (decoding_now < len(self.running))
+            if self.pool.make_room(needed) or not self._interrupt_one():
+                return
+
+    def _interrupt_one(self) -> bool:
+        """The least important of several replies, the latest of these, gives up its cells and goes on later."""
+        if len(self.running) < 2:
+            return False
+        victim = min(
+            reversed(self.running),
+            key=lambda reply: (reply.interrupted >= _PROTECTED, reply.job.request.priority),
+        )
+        self.running.remove(victim)
+        self.parking.save(victim.sequence.id)
+        self.pool.close(victim.sequence, keep=False)
+        victim.interrupted += 1
+        self.waiting.add_again(victim)
+        return True
+
     # -- ends -----------------------------------------------------------------------------------------------------
 
     def _release(self, reply: Reply, *, keep: bool = True) -> None:
         reply.sampler.close()
-        self.slots.release(reply.slot, keep=keep)
+        if reply.sequence.id >= 0:
+            self.pool.close(reply.sequence, keep=keep)
 
     def _fail(self, reply: Reply, error: RequestError) -> None:
         for sibling in reply.siblings:
@@ -240,12 +297,12 @@ class EngineCore:
         self._post(reply, [Failed(reply.job.key[1], error.code, str(error), error.fields)])
         reply.reason = "failed"
         self._release(reply, keep=False)
-        self.context.cut(reply.slot)
         self.running.remove(reply)
 
     def _drop(self, key: Key) -> None:
-        left = (job.without(key) if key in job.keys else job for job in self.waiting)
-        self.waiting = deque(job for job in left if job)
+        interrupted = self.waiting.drop(key)
+        if interrupted is not None:
+            self._release(interrupted)
         for at, reply in enumerate(self.running):
             for sibling in reply.siblings:
                 if sibling.job.key == key:
@@ -259,9 +316,12 @@ class EngineCore:
 
     def _cut(self) -> None:
         """Leaving: who waits goes now, who runs may finish until the deadline."""
-        gone = [key for job in self.waiting for key in job.keys]
-        self.waiting.clear()
-        if time.monotonic() >= self._leave_at:
+        gone = []
+        for work in self.waiting.clear():
+            gone += keys(work)
+            if isinstance(work, Reply):
+                self._release(work)
+        if time.monotonic() >= self.leave_at:
             for reply in [each for leader in self.running for each in (leader, *leader.siblings)]:
                 gone.append(reply.job.key)
                 self._release(reply)
@@ -284,5 +344,6 @@ class EngineCore:
     def _report(self) -> None:
         self.vitals.active, self.vitals.queued = len(self.running), len(self.waiting)
         if not self.busy:
+            self.waiting.line.forget(set())
             self.vitals.phase = Phase.IDLE
             self.vitals.expected = 0.0

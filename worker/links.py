@@ -154,24 +154,26 @@ class Link:
 class _Merged:
     """Deltas of one stream that wait together; joined once, when they are sent."""
 
-    __slots__ = ("_probs", "_texts", "_tokens", "first", "id")
+    __slots__ = ("_ids", "_probs", "_texts", "_tokens", "first", "id")
 
     def __init__(self, first: Delta | Reasoning | CallDelta) -> None:
         self.first, self.id = first, first.id
         self._texts, self._tokens = [first.text], first.tokens
         self._probs = list(first.probs or ()) if isinstance(first, Delta) else []
+        self._ids = list(first.ids or ()) if isinstance(first, Delta) else []
 
     def add(self, delta: Delta | Reasoning | CallDelta) -> None:
         self._texts.append(delta.text)
         self._tokens += delta.tokens
         if isinstance(delta, Delta):
             self._probs += delta.probs or ()
+            self._ids += delta.ids or ()
 
     @property
     def delta(self) -> Delta | Reasoning | CallDelta:
         text = "".join(self._texts)
         if isinstance(self.first, Delta):
-            return Delta(self.id, text, self._tokens, self._probs or None)
+            return Delta(self.id, text, self._tokens, self._probs or None, self._ids or None)
         return replace(self.first, text=text, tokens=self._tokens)
 
 
@@ -193,7 +195,7 @@ def _frames(events: list[Event]) -> bytes:
         event = events[0]
         if isinstance(event, Delta) and (len(event.text) > 1 or len(event.probs or ()) > 1):
             half, probs = len(event.text) // 2, event.probs or []
-            first = Delta(event.id, event.text[:half], event.tokens, probs[: len(probs) // 2] or None)
+            first = Delta(event.id, event.text[:half], event.tokens, probs[: len(probs) // 2] or None, event.ids)
             rest = Delta(event.id, event.text[half:], 0, probs[len(probs) // 2 :] or None)
             return _frames([first, rest])
         if isinstance(event, Reasoning | CallDelta) and len(event.text) > 1:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from supervisor.boot import Child
 from supervisor.control import Facts
@@ -15,10 +18,14 @@ from worker import process
 from worker.seams import Inbox, Load, Loaded, Outbox, Progress, TextSide, Vitals
 
 if TYPE_CHECKING:
+    from worker.chat.render import ChatTemplate
     from worker.context import Context
     from worker.cost import CostCurve
+    from worker.embed.task import Task
+    from worker.estate import Estate
     from worker.model import NativeModel
     from worker.native_log import NativeLog
+    from worker.parked import Parked
     from worker.turns import Turn
 
 
@@ -46,27 +53,95 @@ class Llama:
     def load(self, order: Load, progress: Progress) -> Loaded:
         """Raises LoadError."""
         from worker import binding
-        from worker.context import Context
+        from worker.embed.task import decide
         from worker.model import NativeModel
         from worker.turns import Turn
-        from worker.warmup import calibrate
 
         assert self._log is not None, "prepare comes first"
         began = time.monotonic()
         binding.backend_init()
         model = NativeModel(order.model, self._log, progress)
-        context = Context(model, order.model)
-        progress(1.0)
-        costs = calibrate(context)
+        task = decide(model.header, order.model)
         turn = Turn(order.turn) if order.turn >= 0 and model.on_cpu else None
-        return LlamaModel(order, model, context, costs, turn, began)
+        load = _generating if task.name == "generate" else _embedding
+        return load(order, model, task, turn, progress, began)
+
+
+def _generating(
+    order: Load, model: NativeModel, task: Task, turn: Turn | None, progress: Progress, began: float
+) -> Loaded:
+    from worker import fingerprint
+    from worker.context import Context
+    from worker.estate import Estate
+    from worker.parked import Parked
+    from worker.warmup import calibrate
+
+    context = Context(model, order.model)
+    progress(1.0)
+    costs = calibrate(context)
+    estate = Estate(order.parking, fingerprint.of(order.model), order.empty, order.left)
+    parked = Parked(order.parking.budget, exact=context.memory.exact)
+    estate.inherit(parked)
+    return LlamaModel(order, model, context, costs, turn, estate, parked, began)
+
+
+def _embedding(
+    order: Load, model: NativeModel, task: Task, turn: Turn | None, progress: Progress, began: float
+) -> Loaded:
+    from worker.chat.render import ChatTemplate
+    from worker.embed import head
+    from worker.embed.context import MAX_IDS, EmbedContext
+    from worker.embed.loaded import EmbedModel
+    from worker.embed.warmup import calibrate
+    from worker.textside import LlamaText
+
+    settings = order.model
+    if task.name == "rerank":
+        head.check(Path(settings.path), model.n_cls_out)
+    context = EmbedContext(model, settings, task.pooling)
+    progress(1.0)
+    costs = calibrate(context)
+    template = ChatTemplate.of(model, settings.chat_template)
+    plain = LlamaText(model.vocabulary, template, context.limit, settings.sampling, MAX_IDS)
+    facts = replace(_facts(model, template, began), task=task.name, pooling=task.pooling, infill=False)
+    return EmbedModel(model, settings, context, costs, turn, plain, replace(facts, n_ctx=context.limit, slots=MAX_IDS))
+
+
+def _facts(model: NativeModel, template: ChatTemplate, began: float) -> Facts:
+    """What a model says of itself, whatever it is loaded for."""
+    vocabulary = model.vocabulary
+    return Facts(
+        architecture=model.meta("general.architecture") or "",
+        description=model.description,
+        n_ctx_train=model.n_ctx_train,
+        n_vocab=vocabulary.size,
+        n_embd=model.n_embd,
+        n_params=model.n_params,
+        size=model.size,
+        vocab_type=vocabulary.type,
+        chat_template=template.source,
+        template_caps=template.caps.as_dict(),
+        bos_token=vocabulary.text_of(vocabulary.bos),
+        eos_token=vocabulary.text_of(vocabulary.eos),
+        load_ms=(time.monotonic() - began) * 1000,
+        on_cpu=model.on_cpu,
+        infill=vocabulary.fim.complete,
+    )
 
 
 class LlamaModel:
     """A loaded model with its context, its text side and, once it runs, its engine."""
 
     def __init__(
-        self, order: Load, model: NativeModel, context: Context, costs: CostCurve, turn: Turn | None, began: float
+        self,
+        order: Load,
+        model: NativeModel,
+        context: Context,
+        costs: CostCurve,
+        turn: Turn | None,
+        estate: Estate,
+        parked: Parked,
+        began: float,
     ) -> None:
         from worker.chat.render import ChatTemplate
         from worker.sampling import effective, from_gguf
@@ -74,27 +149,12 @@ class LlamaModel:
 
         settings, vocabulary = order.model, model.vocabulary
         self._settings, self._context, self._costs, self._turn = settings, context, costs, turn
+        self._estate, self._parked = estate, parked
         template = ChatTemplate.of(model, settings.chat_template)
         self._sampling = effective(settings.sampling, from_gguf(model.meta))
-        self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel)
-        self._facts = Facts(
-            architecture=model.meta("general.architecture") or "",
-            description=model.description,
-            n_ctx=context.n_ctx,
-            n_ctx_train=model.n_ctx_train,
-            n_vocab=vocabulary.size,
-            n_embd=model.n_embd,
-            n_params=model.n_params,
-            size=model.size,
-            vocab_type=vocabulary.type,
-            slots=context.parallel,
-            chat_template=template.source,
-            template_caps=template.caps.as_dict(),
-            bos_token=vocabulary.text_of(vocabulary.bos),
-            eos_token=vocabulary.text_of(vocabulary.eos),
-            sampling=self._sampling,
-            load_ms=(time.monotonic() - began) * 1000,
-            on_cpu=model.on_cpu,
+        self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel, settings.n_batch)
+        self._facts = replace(
+            _facts(model, template, began), n_ctx=context.n_ctx, slots=context.parallel, sampling=self._sampling
         )
 
     @property
@@ -110,4 +170,10 @@ class LlamaModel:
         from worker.engine import EngineCore
 
         budget = self._settings.prefill_time
-        EngineCore(self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals).run(inbox)
+        engine = EngineCore(
+            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked
+        )
+        engine.run(inbox)
+        if self._parked.budget:
+            engine.parking.save_all(engine.leave_at)
+            self._estate.leave(self._parked, engine.leave_at)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import logging
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 from supervisor import config
 from worker import binding
+from worker.embed.task import ENCODERS, Header
 from worker.failure import LoadError
 from worker.native_log import NativeLog
 from worker.vocabulary import Vocabulary
@@ -38,9 +40,6 @@ class NativeModel:
         self.handle = binding.model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise refused(log.reason or "llama.cpp refused the file and gave no reason")
-        if binding.model_has_encoder(self.handle) or not binding.model_has_decoder(self.handle):
-            self.close()
-            raise LoadError("load_error", "the model is no decoder: it cannot generate text", permanent=True)
         self.on_cpu = not binding.supports_gpu_offload() or 0 <= settings.n_gpu_layers <= self.n_layer
         self.vocabulary = Vocabulary(self.handle, adds_space=self.meta("tokenizer.ggml.add_space_prefix") != "false")
 
@@ -55,6 +54,34 @@ class NativeModel:
     @property
     def n_embd(self) -> int:
         return int(binding.model_n_embd(self.handle))
+
+    @property
+    def n_embd_out(self) -> int:
+        """Numbers in a vector."""
+        return int(binding.model_n_embd_out(self.handle))
+
+    @property
+    def n_cls_out(self) -> int:
+        """Numbers that a classifier gives."""
+        return int(binding.model_n_cls_out(self.handle))
+
+    @property
+    def encodes_only(self) -> bool:
+        """Whether llama_encode is what computes it."""
+        return bool(binding.model_has_encoder(self.handle)) and not binding.model_has_decoder(self.handle)
+
+    @cached_property
+    def header(self) -> Header:
+        """What the file says of the model's use."""
+        architecture = self.meta("general.architecture") or ""
+        pooling = {str(number): name for name, number in binding.POOLING.items() if number >= 0}
+        return Header(
+            architecture,
+            pooling.get(self.meta(f"{architecture}.pooling_type") or "", ""),
+            causal=self.meta(f"{architecture}.attention.causal") != "false" and architecture not in ENCODERS,
+            diffusion=bool(binding.model_is_diffusion(self.handle)),
+            labels=bool(binding.model_cls_label(self.handle, 0)),
+        )
 
     @property
     def n_params(self) -> int:

@@ -49,6 +49,27 @@ class Text(msgspec.Struct, frozen=True, array_like=True, tag="text"):
     pieces: tuple[str | int, ...]
 
 
+class Chunk(msgspec.Struct, frozen=True, array_like=True):
+    """Text from elsewhere in a project, and the name of its file."""
+
+    text: str
+    filename: str = ""
+
+
+class Infill(msgspec.Struct, frozen=True, array_like=True, tag="infill"):
+    """A hole between prefix and suffix, to be filled by a model with FIM tokens. Cut to fit, the far ends first.
+
+    `extra` is context from elsewhere, `prompt` the beginning of what fills the hole; `room` are tokens of the context
+    that are kept free for the reply, -1 for as many as seem fair.
+    """
+
+    prefix: str
+    suffix: str
+    extra: tuple[Chunk, ...] = ()
+    prompt: str = ""
+    room: int = -1
+
+
 class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Generate from a prompt. `id` is the proxy's number for it on this link; `request_id` is for logs.
 
@@ -56,11 +77,14 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parse_tools: calls of the chat's tools are split out of the text; parallel_tool_calls: False ends after the first,
     None does so where the chat template shows no second one.
     reasoning_format: "auto" and "deepseek" split reasoning out, "none" does not, "deepseek-legacy" only unstreamed.
+    t_max_predict_ms: ends at the first line break so long after the first token; n_indent: at the first line that is
+    indented less, the first one aside; -1 and 0 are off.
+    details: Accepted has the prompt's text, Finished the Details.
     """
 
     id: int
     request_id: str
-    prompt: Chat | Text
+    prompt: Chat | Text | Infill
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     stream: bool = True
@@ -74,6 +98,12 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     parse_tools: bool = False
     parallel_tool_calls: bool | None = None
     reasoning_format: str = "none"
+    t_max_predict_ms: int = -1
+    n_indent: int = 0
+    return_tokens: bool = False  # Delta has the ids of its tokens
+    details: bool = False
+    priority: int = 0  # higher goes first
+    owner: str = ""  # requests of one owner share their turn with those of the others
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -106,21 +136,60 @@ class Render(msgspec.Struct, frozen=True, array_like=True, tag=5):
     chat: Chat
 
 
+class Count(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """How many tokens this conversation is as a prompt, of any length; answered by Counted."""
+
+    id: int
+    chat: Chat
+
+
+class Embed(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Vectors of inputs, each of text and token ids like Text. Answered by Accepted, Started, Vectors and Finished.
+
+    normalize: -1 not at all, 0 the largest value is 32760, 2 Euclidean, another p its p-norm; None as the model says.
+    dimensions: so many first ones of each vector, 0 for all. truncate: what is too long is cut, else refused.
+    per_token: one vector for each token is fine, as a model without pooling gives them; else that is refused.
+    field: what the client calls them, for errors.
+    """
+
+    id: int
+    request_id: str
+    inputs: tuple[tuple[str | int, ...], ...]
+    normalize: int | None = None
+    dimensions: int = 0
+    truncate: bool = False
+    per_token: bool = False
+    field: str = "input"
+
+
+class Rerank(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """How well each document answers the query. Answered like Embed; the first number of a vector is the score."""
+
+    id: int
+    request_id: str
+    query: str
+    documents: tuple[str, ...]
+    truncate: bool = False
+    field: str = "documents"
+
+
 # -- worker → proxy -----------------------------------------------------------------------------------------------
 
 
 class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """Rendered, tokenized, fits the context: the request will run. A sibling has no prompt tokens of its own."""
+    """Rendered, tokenized, fits the context: the request will run. A sibling has no prompt of its own."""
 
     id: int
     prompt_tokens: int
+    prompt: str = ""
 
 
 class Started(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """The request has a sequence; `cached` tokens of its prompt were in the KV cache."""
+    """The request has a sequence, at the place `slot`; `cached` tokens of its prompt were in the KV cache."""
 
     id: int
     cached: int
+    slot: int = -1
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag=12):
@@ -160,6 +229,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag=13):
     text: str
     tokens: int = 1
     probs: list[Probability] | None = None
+    ids: list[int] | None = None
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
@@ -172,13 +242,25 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
     predicted_ms: float = 0.0
 
 
+class Details(msgspec.Struct, frozen=True, array_like=True):
+    """With which parameters a reply was made, every one and the seed that was drawn; tokens in the KV cache now."""
+
+    sampling: Sampling
+    cached: int
+    new_line: bool
+
+
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """The request's last event. `reason`: "eos", "word", "limit" (max_tokens) or "context" (context full)."""
+    """The request's last event. `reason`: "eos", "word", "context" (full), or "limit" (of tokens, time, indent).
+
+    It is "done" when the last vector has been sent.
+    """
 
     id: int
     reason: str
     stop_word: str
     timings: Timings
+    details: Details | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=15):
@@ -232,10 +314,29 @@ class CallDelta(msgspec.Struct, frozen=True, array_like=True, tag=20):
     tokens: int = 1
 
 
-Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render
+class Counted(msgspec.Struct, frozen=True, array_like=True, tag=29):
+    """The answer to Count."""
+
+    id: int
+    tokens: int
+
+
+class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Numbers of one input, counted from 0: little-endian float32, in rows of `width`.
+
+    An input has one row, or one per token; what is too large for one event follows in further ones.
+    """
+
+    id: int
+    input: int
+    width: int
+    data: bytes
+
+
+Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Embed | Rerank | Count
 Event = (
     Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
-    | Reasoning | CallStart | CallDelta
+    | Reasoning | CallStart | CallDelta | Vector | Counted
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,16 +1,18 @@
-"""One running request: its slot, its sampler, and its reply as events. ENGINE.md, 9 and 18."""
+"""One running request: its sequence, its sampler, and its reply as events. ENGINE.md, 9 and 18."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from worker.limits import LineText
 from worker.output import Output, Parsed, Plain
 from worker.probabilities import Probabilities
-from worker.protocol import Chat, Event, Finished, Probability, Progress, Started, Timings
+from worker.protocol import Chat, Delta, Details, Event, Finished, Generate, Probability, Progress, Started, Timings
 from worker.seams import Job
-from worker.sequences import Slot
-from worker.text import TextStream
+from worker.sequences import Sequence
 
 if TYPE_CHECKING:
     from worker.sampling import Sampler
@@ -21,44 +23,63 @@ class Reply:
     """Takes sampled tokens, gives events; `reason` is set when it has ended."""
 
     __slots__ = (
-        "_began", "_cached", "_first", "_output", "_silent", "_streams", "_vocabulary",
-        "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "siblings", "slot",
+        "_began", "_cached", "_first", "_ids", "_output", "_silent", "_streams", "_text", "_vocabulary",
+        "interrupted", "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason", "sampler", "sequence",
+        "siblings", "stops",
     )  # fmt: skip
 
-    def __init__(self, job: Job, slot: Slot, cached: int, sampler: Sampler, limit: int, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, job: Job, sequence: Sequence, cached: int, sampler: Sampler, limit: int, vocabulary: Vocabulary
+    ) -> None:
         """`limit` is the most tokens to generate, -1 for as many as the context holds."""
-        self.job, self.slot, self.sampler = job, slot, sampler
+        self.job, self.sequence, self.sampler = job, sequence, sampler
         self.reason = ""
         self.siblings: list[Reply] = []  # choices that wait for this one's prompt
+        self.stops: list[int] = []  # lengths at which its state is to be kept, the next one first
+        self.interrupted = 0  # times
         self.n_out = 0
         self.prompt_seconds = 0.0
         self._vocabulary = vocabulary
         self._cached = cached
         self.limit = limit
-        self._output = _output(job, vocabulary)
+        self._text = _text(job, vocabulary)
+        self._output = _output(job, self._text)
         self.probabilities = Probabilities(job.request, vocabulary) if job.request.n_probs >= 0 else None
         # probabilities go out as they come, even to a client that does not stream: they may fill many frames
         self._streams = job.request.stream or self.probabilities is not None
         self._silent = 0  # tokens decoded since the last Delta
+        self._ids: list[int] = []  # theirs, if they are asked for
         self._began = time.monotonic()
         self._first = 0.0
 
     @property
     def decoding(self) -> bool:
-        """Whether the prompt is in the cache and one token waits to be decoded."""
-        return self.n_out > 0
+        """Whether all but the token sampled last is in the cache."""
+        return self.n_out > 0 and self.sequence.missing == 1
+
+    @property
+    def chunk(self) -> int:
+        """The most rows its next prefill may have."""
+        return (self.stops[0] if self.stops else self.sequence.size) - self.sequence.held
+
+    def stop_at(self, length: int) -> None:
+        """Its state is wanted at this length, if it is not past it."""
+        if length not in self.stops and self.sequence.held < length < self.sequence.size:
+            self.stops = sorted([*self.stops, length])
 
     def started(self) -> Event:
-        return Started(self.job.key[1], self._cached)
+        return Started(self.job.key[1], self._cached, self.sequence.lane)
 
     def progressed(self, rows: int, seconds: float) -> list[Event]:
-        """A step has computed `rows` of the prompt."""
+        """A step has computed `rows` of the prompt; nothing is said of a text that is computed once more."""
+        if self.n_out:
+            return []
         self.prompt_seconds += seconds
         if not self.job.request.return_progress:
             return []
         elapsed = (time.monotonic() - self._began) * 1000
         total = len(self.job.prompt)
-        return [Progress(self.job.key[1], total, self._cached, min(self.slot.held, total), elapsed)]
+        return [Progress(self.job.key[1], total, self._cached, min(self.sequence.held, total), elapsed)]
 
     def prefilled(self) -> list[Event]:
         """The prompt is computed and no token wanted."""
@@ -69,32 +90,45 @@ class Reply:
         """The next token was sampled."""
         self.n_out += 1
         self._silent += 1
+        if self.job.request.return_tokens:
+            self._ids.append(token)
         if self.n_out == 1:
             self._first = time.monotonic()
-        slot = self.slot
+        sequence = self.sequence
         if token in self._vocabulary.end:
             return self._end("eos")
         self._output.feed(token, self._vocabulary.pieces[token], probability)
+        if self._text.ended:
+            return self._end("limit")
         if self._output.stop_word:
             return self._end("word")
         if self._output.done:
             return self._end("eos")
         if self.n_out == self.limit:
             return self._end("limit")
-        if slot.size + 1 >= len(slot.tokens):
+        if sequence.size + 1 >= len(sequence.tokens):
             return self._end("context")
-        slot.append(token)
+        sequence.append(token)
         return self._events() if self._streams and self._output.pending else []
 
     def _events(self) -> list[Event]:
         silent, self._silent = self._silent, 0
-        return self._output.events(self.job.key[1], silent)
+        events = self._output.events(self.job.key[1], silent)
+        if not self._ids:
+            return events
+        ids, self._ids = self._ids, []
+        return _identified(events, self.job.key[1], ids)
 
     def _end(self, reason: str) -> list[Event]:
         self._output.finish(complete=reason == "eos")
         self.reason = "word" if self._output.stop_word else reason
-        events = self._events() if self._output.pending else []
-        return [*events, Finished(self.job.key[1], self.reason, self._output.stop_word, self._timings())]
+        events = self._events() if self._output.pending or self._ids else []
+        details = self._details() if self.job.request.details else None
+        return [*events, Finished(self.job.key[1], self.reason, self._output.stop_word, self._timings(), details)]
+
+    def _details(self) -> Details:
+        sampling = replace(self.sampler.parameters, seed=self.sampler.seed)
+        return Details(sampling, self.sequence.held, self._text.new_line)
 
     def _timings(self) -> Timings:
         predicted = (time.monotonic() - self._first) * 1000
@@ -102,11 +136,23 @@ class Reply:
         return Timings(self._cached, prompt, self.prompt_seconds * 1000, self.n_out, predicted)
 
 
-def _output(job: Job, vocabulary: Vocabulary) -> Output:
-    strip, stop = _starts_anew(job, vocabulary), job.request.stop
-    if job.machines:
-        return Parsed(TextStream(strip=strip), job.machines[0], stop)
-    return Plain(TextStream(stop, strip=strip))
+def _text(job: Job, vocabulary: Vocabulary) -> LineText:
+    request: Generate = job.request
+    stop = () if job.machines else request.stop  # a machine looks for them in content only
+    seconds = max(0, request.t_max_predict_ms) / 1000
+    return LineText(stop, strip=_starts_anew(job, vocabulary), seconds=seconds, indent=request.n_indent)
+
+
+def _output(job: Job, text: LineText) -> Output:
+    return Parsed(text, job.machines[0], job.request.stop) if job.machines else Plain(text)
+
+
+def _identified(events: list[Event], id: int, ids: list[int]) -> list[Event]:
+    """The same events; the ids go with the first Delta, or with one that shows no text."""
+    for index, event in enumerate(events):
+        if isinstance(event, Delta):
+            return [*events[:index], replace(event, ids=ids), *events[index + 1 :]]
+    return [*events, Delta(id, "", 0, None, ids)]
 
 
 def _starts_anew(job: Job, vocabulary: Vocabulary) -> bool:

@@ -81,6 +81,7 @@ class Sampler:
         self._grammar, self._end = grammar, vocabulary.end
         self._candidates = candidates
         self._chain = 0
+        self.parameters = parameters
         self.seed = _seed(parameters.seed)
         found = links(parameters, vocabulary, n_ctx, self.seed)
         self._remembers, self._greedy = found.remembers, found.greedy

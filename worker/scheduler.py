@@ -32,25 +32,27 @@ class Chunk:
     rows: int
 
 
-def plan(decoding: int, prefilling: Sequence[int], limits: Limits, costs: CostCurve, *, shared: bool) -> list[Chunk]:
+def plan(
+    decoding: int, prefilling: Sequence[int], limits: Limits, costs: CostCurve, *, shared: bool, room: int = 2**31
+) -> list[Chunk]:
     """The prefill chunks of a step in which `decoding` rows decode.
 
-    prefilling: rows each prompt still needs, first come first. shared: other processes wait for these cores, so the
-    budget holds even if nobody decodes here; otherwise a step of prefill alone may take ALONE times as long. The first
-    prompt takes the room; those that fit whole fill it up.
+    prefilling: the most rows each prompt may have, the most urgent first. shared: other processes wait for these
+    cores, so the budget holds even if nobody decodes here; otherwise a step of prefill alone may take ALONE times as
+    long. room: cells that prefill may take. The first prompt takes the room; those that fit whole fill it up.
     """
-    if not prefilling:
+    if not prefilling or room <= 0:
         return []
     budget = limits.budget if decoding or shared else limits.budget * ALONE
     high = min(max(limits.n_ubatch - decoding, MIN_CHUNK) if decoding else limits.n_ubatch, limits.n_batch - decoding)
-    room = costs.most(budget, decoding, min(MIN_CHUNK, high), high)
+    rows_left = min(room, costs.most(budget, decoding, min(MIN_CHUNK, high), high))
     chunks = []
     for index, rows in enumerate(prefilling):
-        if index and rows > room:
+        if index and rows > rows_left:
             continue
-        taken = min(rows, room)
+        taken = min(rows, rows_left)
         if taken <= 0:
             break
         chunks.append(Chunk(index, taken))
-        room -= taken
+        rows_left -= taken
     return chunks

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
-from supervisor.config import Model
+from supervisor.config import Model, Parking
 from supervisor.control import Facts, Phase
-from worker.protocol import Chat, Event, Generate, Text, Tokenize, Tokens
+from worker.protocol import Chat, Embed, Event, Generate, Infill, Rerank, Text, Tokenize, Tokens
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine  # a standby has no use for it yet
@@ -26,7 +26,7 @@ Key = tuple[int, int]  # number of the link, the proxy's number of the request o
 # -- I/O thread → engine ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """A request whose prompt is ready; `Accepted` has been sent for it."""
 
@@ -50,6 +50,15 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Passages:
+    """A request for vectors whose inputs are token ids; `Accepted` has been sent for it."""
+
+    key: Key
+    request: Embed | Rerank
+    inputs: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Forget this request: its client or its proxy is gone."""
 
@@ -58,11 +67,18 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load this model. `turn` is the descriptor of the file whose lock is the CPU turn, or -1."""
+    """Load this model.
+
+    Descriptors, or -1: `turn`, the file whose lock is the CPU turn; `empty`, for the states that it will leave; `left`,
+    those that the last worker left.
+    """
 
     model: Model
     generation: int
     turn: int
+    parking: Parking = field(default_factory=Parking)
+    empty: int = -1
+    left: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,7 @@ class Leave:
     at: float
 
 
-Order = Job | Drop | Load | Crowd | Leave
+Order = Job | Passages | Drop | Load | Crowd | Leave
 Inbox = queue.SimpleQueue[Order]  # bounded by the proxies' admission; switchboard.MAX_JOBS is the last resort
 
 
@@ -116,8 +132,14 @@ class TextSide(Protocol):
     def check(self, request: Generate) -> None:
         """Refuses what this model cannot sample."""
 
-    def prompt(self, prompt: Chat | Text) -> list[int]:
+    def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
         """The token ids of a prompt; refuses one that does not fit the context."""
+
+    def tokens(self, prompt: Chat | Text | Infill) -> list[int]:
+        """The same of a prompt of any length."""
+
+    def inputs(self, request: Embed | Rerank) -> list[list[int]]:
+        """The token ids of each input; refuses what this model gives no vectors of."""
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         """What splits the output of this request into content, reasoning and calls; None if it is only text."""

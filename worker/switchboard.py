@@ -154,9 +154,11 @@ class Switchboard:
                 self._channel.send(
                     Pong(number, v.phase, v.steps, v.progress, v.active, v.queued + self._inbox.qsize(), v.expected)
                 )
-            case ConfigureWorker(model, generation, lease):
+            case ConfigureWorker(model, generation, lease, parking):
                 self._lease = lease
-                self._inbox.put(Load(model, generation, fds.pop() if fds else -1))
+                turn, empty, left = [*fds, -1, -1, -1][:3]
+                del fds[:3]
+                self._inbox.put(Load(model, generation, turn, parking, empty, left))
             case Peer():
                 self._waiting_peers += fds[:1]
                 del fds[:1]

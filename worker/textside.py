@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from supervisor.config import Sampling
-from worker import chain, grammar
+from worker import chain, grammar, infill
 from worker.chat.machine import Machine
 from worker.chat.parser import TAIL, Parser
 from worker.chat.render import ChatTemplate
 from worker.failure import RequestError
 from worker.gbnf import GrammarError
-from worker.protocol import Chat, Generate, Text, Tokenize, Tokens
+from worker.protocol import Chat, Embed, Generate, Infill, Rerank, Text, Tokenize, Tokens
 from worker.vocabulary import Vocabulary
 
 
@@ -19,11 +19,15 @@ class LlamaText:
     """See worker.seams.TextSide."""
 
     def __init__(
-        self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int, defaults: Sampling, parallel: int
-    ) -> None:
-        """`defaults` are the model's effective sampling parameters; `parallel` is how many sequences run at once."""
+        self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int, defaults: Sampling, parallel: int,
+        n_batch: int = 2048,
+    ) -> None:  # fmt: skip
+        """`defaults` are the model's effective sampling parameters; `parallel` is how many sequences run at once.
+
+        `n_batch` bounds what of the text around a hole is shown to the model.
+        """
         self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
-        self._defaults, self._parallel = defaults, parallel
+        self._defaults, self._parallel, self._n_batch = defaults, parallel, n_batch
         several = template.caps.parallel_tool_calls or not template.caps.tool_calls
         self._parser = Parser(template.sources, vocabulary.hidden, parallel=several)
 
@@ -39,8 +43,18 @@ class LlamaText:
             raise RequestError("invalid_grammar", f"{field}: {error}", param=field) from None
         chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
-    def prompt(self, prompt: Chat | Text) -> list[int]:
-        """Raises RequestError: template_error, invalid_value, context_length_exceeded."""
+    def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
+        """Raises RequestError: as `tokens`, context_length_exceeded."""
+        tokens = self.tokens(prompt)
+        if len(tokens) >= self._n_ctx:
+            text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
+            raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
+        return tokens
+
+    def tokens(self, prompt: Chat | Text | Infill) -> list[int]:
+        """Raises RequestError: template_error, invalid_value, unsupported_feature."""
+        if isinstance(prompt, Infill):
+            return infill.tokens(prompt, self._vocabulary, self._n_ctx, self._n_batch)
         pieces: Sequence[tuple[str, bool] | int]
         if isinstance(prompt, Chat):
             pieces = self._template.pieces(prompt)
@@ -50,10 +64,14 @@ class LlamaText:
         tokens = self._vocabulary.prompt(pieces)
         if not tokens:
             raise RequestError("invalid_value", "the prompt is empty", param="prompt")
-        if len(tokens) >= self._n_ctx:
-            text = f"the request ({len(tokens)} tokens) exceeds the available context size ({self._n_ctx} tokens)"
-            raise RequestError("context_length_exceeded", text, n_prompt_tokens=len(tokens), n_ctx=self._n_ctx)
         return tokens
+
+    def inputs(self, request: Embed | Rerank) -> list[list[int]]:
+        """Raises RequestError: unsupported_feature."""
+        feature = "embeddings" if isinstance(request, Embed) else "reranking"
+        key = "embed" if isinstance(request, Embed) else "rerank"
+        text = f'this model is loaded to generate text; {feature} need a model with task = "{key}"'
+        raise RequestError("unsupported_feature", text, feature=feature)
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         return self._parser.machine(request, lambda: self._vocabulary.detokenize(prompt[-TAIL:]))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from worker import binding
+from worker.infill import Fim
 
 
 class Vocabulary:
@@ -18,7 +19,19 @@ class Vocabulary:
         self.type: int = binding.vocab_type(self.handle)
         self.bos: int = binding.vocab_bos(self.handle)
         self.eos: int = binding.vocab_eos(self.handle)
+        self.sep: int = binding.vocab_sep(self.handle)
+        self.adds_eos: bool = binding.vocab_get_add_eos(self.handle)
+        self.adds_sep: bool = binding.vocab_get_add_sep(self.handle) and self.sep >= 0
         self.adds_bos: bool = binding.vocab_get_add_bos(self.handle) and self.bos >= 0
+        self.word_piece = self.type == binding.VOCAB_WPM
+        self._adds_special = self._names_what_it_adds()
+        self.fim = Fim(
+            pre=binding.vocab_fim_pre(self.handle),
+            suf=binding.vocab_fim_suf(self.handle),
+            mid=binding.vocab_fim_mid(self.handle),
+            repo=binding.vocab_fim_rep(self.handle),
+            file=binding.vocab_fim_sep(self.handle),
+        )
         self.adds_space = adds_space and self.type == binding.VOCAB_SPM
         self._buffer = ctypes.create_string_buffer(256)
         self.pieces = [self._piece(token, special=False) for token in range(self.size)]
@@ -27,6 +40,13 @@ class Vocabulary:
     def text_of(self, token: int) -> str:
         """A special token's own spelling, like `<s>`; "" for none."""
         return binding.vocab_get_text(self.handle, token).decode("utf-8", "replace") if token >= 0 else ""
+
+    def _names_what_it_adds(self) -> bool:
+        """Whether the file names each token that its flags want added; llama.cpp aborts at one that is missing."""
+        if self.word_piece:
+            return self.bos >= 0 and self.sep >= 0
+        adds_bos = binding.vocab_get_add_bos(self.handle)
+        return not (adds_bos and self.bos < 0) and not (self.adds_eos and self.eos < 0)
 
     @cached_property
     def control(self) -> tuple[str, ...]:
@@ -47,7 +67,8 @@ class Vocabulary:
         room = len(data) + 8
         while True:
             tokens = (ctypes.c_int32 * room)()
-            count = binding.tokenize(self.handle, data, len(data), tokens, room, add_special, special)
+            added = add_special and self._adds_special
+            count = binding.tokenize(self.handle, data, len(data), tokens, room, added, special)
             if count >= 0:
                 return tokens[:count]
             room = -count

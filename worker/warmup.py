@@ -7,7 +7,7 @@ import time
 from worker.context import Context
 from worker.cost import CostCurve
 from worker.model import refused
-from worker.sequences import Slot
+from worker.sequences import Sequence
 
 _ROWS = (1, 8, 64)
 
@@ -24,10 +24,8 @@ def calibrate(context: Context) -> CostCurve:
 
 
 def _decode(context: Context, rows: int) -> float:
-    slot = Slot(0, context.n_ctx)
-    slot.size = rows
     context.clear()
-    context.fill([], [(slot, rows)])
+    context.fill([], [(Sequence([0] * rows, context.n_ctx, 0), rows)])
     began = time.monotonic()
     code = context.decode()
     if code:

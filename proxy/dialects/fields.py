@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from proxy.dialects.keep_alive import KeepAlive, Ttl
 from proxy.errors import BadRequest
 from supervisor.config import Sampling
 from supervisor.schema import Invalid, Missing, Path, convert, dotted
@@ -24,6 +25,9 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
 
 
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
 class Fields(Sampling, frozen=True, kw_only=True):
     """What a client may say about generation; null and unknown fields count as absent."""
 
@@ -36,6 +40,14 @@ class Fields(Sampling, frozen=True, kw_only=True):
     stop: str | Annotated[list[str], Meta(max_length=MAX_STOPS, description=f"(at most {MAX_STOPS})")] = ""
     cache_prompt: bool = True
     return_progress: bool = False
+    return_tokens: bool = False
+    verbose: bool = False
+    t_max_predict_ms: Tokens = -1
+    n_indent: Count = 0
+    n_keep: Tokens = 0  # this and the next three are hints, or have no effect without a context shift
+    n_discard: Count = 0
+    n_cache_reuse: Count = 0
+    id_slot: Tokens = -1
     grammar: str = ""
     json_schema: Any = None
     n: Choices | None = None
@@ -44,6 +56,8 @@ class Fields(Sampling, frozen=True, kw_only=True):
     post_sampling_probs: bool = False
     timings_per_token: bool = False
     sse_ping_interval: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    keep_alive: KeepAlive | None = None
+    ttl: Ttl | None = None
 
     @property
     def sampling(self) -> Sampling:
@@ -53,6 +67,11 @@ class Fields(Sampling, frozen=True, kw_only=True):
         found["max_tokens"] = next((limit for limit in limits if limit is not None), None)
         found["typical_p"] = self.typ_p if self.typical_p is None else self.typical_p
         return Sampling(**found)
+
+    @property
+    def kept(self) -> float | None:
+        """For how many seconds the model is to be kept after its last use, negative for ever; None: as it is."""
+        return self.ttl if self.keep_alive is None else self.keep_alive
 
     @property
     def siblings(self) -> tuple[int, ...]:

@@ -35,6 +35,7 @@ def model_object(
         "status": _status(status, queued, admin),
         "context_length": model.n_ctx,
         "max_model_len": model.n_ctx,
+        "capabilities": _capabilities(model, status.facts),
         "meta": _meta(status.facts),
         "runtime": _runtime(model, status, in_flight, admin) if running else None,
     }
@@ -68,6 +69,15 @@ def progress(status: ModelStatus) -> dict[str, Any]:
     """How far a load is."""
     stages = ["text_model"]
     return {"stages": stages, "current": stages[0], "value": status.progress}
+
+
+def _capabilities(model: Model, facts: Facts | None) -> dict[str, bool]:
+    """What is known: the worker's word once it has loaded, before that what the configuration says."""
+    task = facts.task if facts else model.task
+    if task == "auto":
+        return {}
+    found = {"embedding": task == "embed", "reranker": task == "rerank"}
+    return found | ({"infill": facts.infill} if facts else {})
 
 
 def _meta(facts: Facts | None) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.dialects import logprobs, results, unbuilt
+from proxy.dialects import logprobs, native_object, results, unbuilt
 from proxy.dialects.chat_messages import Conversation, function_tools
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
@@ -37,6 +37,8 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         stream=fields.stream,
         cache_prompt=fields.cache_prompt,
         return_progress=fields.return_progress and fields.stream,
+        t_max_predict_ms=fields.t_max_predict_ms,
+        n_indent=fields.n_indent,
         n_probs=n_probs,
         post_sampling_probs=fields.post_sampling_probs,
         siblings=fields.siblings,
@@ -87,13 +89,14 @@ class ChatReply(Reply):
 
     def last(self, index: int) -> bytes:
         ends = self.done and not self.fields.stream_options.include_usage
-        timings = {"timings": self.timings()} if ends else {}
-        return chunk(self.head, choices=[_choice(index, {}, self.finish_reason(index))], **timings)
+        figures = {"timings": self.timings()} | native_object.beside(self) if ends else {}
+        return chunk(self.head, choices=[_choice(index, {}, self.finish_reason(index))], **figures)
 
     def end(self) -> bytes:
         if not self.fields.stream_options.include_usage:
             return DONE
-        return chunk(self.head, choices=[], usage=self.usage(), timings=self.timings()) + DONE
+        figures = {"usage": self.usage(), "timings": self.timings()} | native_object.beside(self)
+        return chunk(self.head, choices=[], **figures) + DONE
 
     def object(self) -> dict[str, Any]:
         choices: list[dict[str, Any]] = [
@@ -108,8 +111,7 @@ class ChatReply(Reply):
             for found, choice in zip(choices, self.choices, strict=True):
                 found["logprobs"] = self._logprobs(choice.probs)
         head = self.head | {"object": "chat.completion", "choices": choices}
-        return head | {"usage": self.usage(), "timings": self.timings()}
-
+        return head | {"usage": self.usage(), "timings": self.timings()} | native_object.beside(self)
 
     def _message(self, index: int) -> dict[str, Any]:
         choice = self.choices[index]

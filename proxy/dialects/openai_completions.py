@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.dialects import logprobs, results, unbuilt
+from proxy.dialects import logprobs, native_object, results, unbuilt
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, bad, typed
 from proxy.dialects.logprobs import CompletionLogprobs
@@ -15,17 +15,18 @@ from proxy.dialects.reply import Plan, Reply, chunk, encode
 from proxy.errors import BadRequest, Unsupported
 from proxy.sse import record
 from supervisor.schema import Path
-from worker.protocol import Generate, Probability, Text
+from worker.protocol import Generate, Infill, Probability, Progress, Text
 
 MAX_PROMPTS = 64  # in one request; each waits for a slot of its own
 Pieces = tuple[str | int, ...]
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """What this route takes beside the generation fields."""
+    """What this route takes beside the generation fields. `suffix`: what the completion is to lead up to."""
 
     prompt: Any = None
     echo: bool = False
+    suffix: str = ""
 
 
 def parse(body: dict[str, Any], request_id: str) -> Plan:
@@ -41,11 +42,14 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         Generate(
             id=0,
             request_id=request_id,
-            prompt=Text(pieces),
+            prompt=_prompt(pieces, completion.suffix, fields),
             sampling=fields.sampling,
             stop=fields.stops,
             stream=fields.stream,
             cache_prompt=fields.cache_prompt,
+            return_progress=fields.return_progress and fields.stream,
+            t_max_predict_ms=fields.t_max_predict_ms,
+            n_indent=fields.n_indent,
             n_probs=n_probs,
             post_sampling_probs=fields.post_sampling_probs,
             siblings=fields.siblings,
@@ -67,7 +71,7 @@ def prompts(prompt: Any) -> list[Pieces]:
         return [pieces(prompt, ("prompt",))]
     if not prompt:
         raise bad(("prompt",), "at least one string or token", prompt)
-    several = any(isinstance(item, list) for item in prompt) or all(isinstance(item, str) for item in prompt)
+    several = any(isinstance(item, list | dict) for item in prompt) or all(isinstance(item, str) for item in prompt)
     if not several:
         return [pieces(prompt, ("prompt",))]
     if len(prompt) > MAX_PROMPTS:
@@ -78,7 +82,9 @@ def prompts(prompt: Any) -> list[Pieces]:
 def pieces(value: Any, path: Path) -> Pieces:
     """Text, token ids, or both mixed. Raises BadRequest, Unsupported."""
     if isinstance(value, dict):
-        raise Unsupported("multimodal prompt", path[0] if isinstance(path[0], str) else None)
+        if value.get("multimodal_data"):
+            raise Unsupported("multimodal prompt", path[0] if isinstance(path[0], str) else None)
+        value, path = value.get("prompt_string"), (*path, "prompt_string")
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list):
@@ -114,8 +120,12 @@ class CompletionReply(Reply):
     def _logprobs(self, index: int, probs: Sequence[Probability]) -> dict[str, Any]:
         return logprobs.completion(probs, self.choices[index].offsets, after=self.fields.post_sampling_probs)
 
+    def progress(self, index: int, event: Progress) -> bytes:
+        return chunk(self.head, choices=[self._choice(index, "")], prompt_progress=results.prompt_progress(event))
+
     def last(self, index: int) -> bytes:
-        figures = {"usage": self.usage(), "timings": self.timings()} if self.done else {}
+        ends = {"usage": self.usage(), "timings": self.timings()} if self.done else {}
+        figures = ends | native_object.beside(self) if ends else {}
         return chunk(self.head, choices=[self._choice(index, "")], **figures)
 
     def object(self) -> dict[str, Any]:
@@ -123,10 +133,21 @@ class CompletionReply(Reply):
         if self.asks_probs:
             for index, choice in enumerate(self.choices):
                 choices[index]["logprobs"] = self._logprobs(index, choice.probs)
-        return self.head | {"choices": choices, "usage": self.usage(), "timings": self.timings()}
+        figures = {"usage": self.usage(), "timings": self.timings()}
+        return self.head | {"choices": choices} | figures | native_object.beside(self)
 
     def _choice(self, index: int, text: str) -> dict[str, Any]:
         return {"text": text, "index": index, "logprobs": None, "finish_reason": self.finish_reason(index)}
+
+
+def _prompt(found: Pieces, suffix: str, fields: Fields) -> Text | Infill:
+    """With a suffix the prompt is what stands before a hole."""
+    if not suffix:
+        return Text(found)
+    if not all(isinstance(piece, str) for piece in found):
+        raise BadRequest("prompt: expected text where there is a suffix, got token ids", "prompt")
+    room = fields.sampling.max_tokens
+    return Infill("".join(map(str, found)), suffix, room=-1 if room is None else room)
 
 
 def _opening(prompt: Pieces) -> str:

@@ -38,8 +38,9 @@ def model_props(model: Model, status: ModelStatus, ui: bool) -> dict[str, Any]:
     own = model.sampling.over(facts.sampling) if facts else model.sampling
     params = {name: getattr(own.over(LLAMA_DEFAULTS), name) for name in Sampling.__struct_fields__}
     params["n_predict"] = params["max_tokens"]
+    task = facts.task if facts else model.task
     return _COMMON | {
-        "ui": ui,
+        "ui": ui and task not in ("embed", "rerank"),
         "default_generation_settings": {"params": params, "n_ctx": facts.n_ctx if facts else model.n_ctx},
         "total_slots": facts.slots if facts else model.parallel,
         "model_alias": model.name,

@@ -6,14 +6,16 @@ Both are made from the same Tally, so a streamed answer put together is the unst
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from proxy.dialects import results
+from proxy.dialects.answer import Answer, Indexed
 from proxy.dialects.fields import Fields
 from proxy.dialects.logprobs import Offsets
 from proxy.sse import DONE, record
@@ -33,7 +35,6 @@ from worker.protocol import (
 )
 
 Part = Reasoning | CallStart | CallDelta  # what of a reply is no content
-Indexed = Iterable[tuple[int, Event]]  # events with the number of their choice
 encode = msgspec.json.Encoder().encode
 
 
@@ -51,13 +52,16 @@ class Choice:
     """What is known of one choice; `opening` is text that goes before what the model says. Times are monotonic."""
 
     opening: str = ""
+    prompt: str = ""
     prompt_tokens: int = 0
+    slot: int = -1
     cached: int = 0
     tokens: int = 0
     started_at: float = 0.0
     first_at: float | None = None
     finished: Finished | None = None
     texts: list[str] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)  # of tokens not shown yet, if asked for
     probs: list[Probability] = field(default_factory=list)
     offsets: Offsets = field(default_factory=Offsets)
     reasoning: list[str] = field(default_factory=list)
@@ -79,13 +83,11 @@ class Choice:
         )
 
 
-class Reply(ABC):
+class Reply(Answer):
     """One answer with one choice per request of the call. Children give the shapes."""
 
-    asks_probs = False  # whether choices have logprobs even if no token has
-
     def __init__(self, model: str, fields: Fields, openings: list[str], created: int | None = None) -> None:
-        self.fields = fields
+        self.model, self.fields = model, fields
         self.choices = [Choice(opening) for opening in openings]
         self.head = self.new_head(model, int(time.time()) if created is None else created)
 
@@ -107,10 +109,6 @@ class Reply(ABC):
     def last(self, index: int) -> bytes:
         """The record that ends a choice."""
 
-    @abstractmethod
-    def object(self) -> dict[str, Any]:
-        """The answer as one object."""
-
     def part(self, index: int, event: Part, extra: bytes) -> bytes:
         """The record of reasoning or of a call, where the dialect has them; `extra` as for text."""
         return b""
@@ -128,21 +126,22 @@ class Reply(ABC):
     def records(self, events: Indexed) -> bytes:
         """The records of a batch; texts of one choice that follow each other become one."""
         parts: list[bytes] = []
-        pending, whose = "", -1
+        pending, whose, heard = "", -1, False
         probs: list[Probability] = []
         for index, event in events:
-            if (pending or probs) and (whose != index or not isinstance(event, Delta)):
+            if heard and (whose != index or not isinstance(event, Delta)):
                 parts.append(self._text(whose, pending, probs))
-                pending, probs = "", []
+                pending, probs, heard = "", [], False
             if isinstance(event, Delta):
                 if self._count(index, event):
                     parts.append(self.first(index))
                     pending = self.choices[index].opening
                 pending, whose = pending + event.text, index
                 probs += event.probs or ()
+                heard = heard or bool(pending or probs or event.ids)
             else:
                 parts.append(self._other(index, event))
-        if pending or probs:
+        if heard:
             parts.append(self._text(whose, pending, probs))
         return b"".join(parts)
 
@@ -206,6 +205,8 @@ class Reply(ABC):
         """Counts a delta's tokens; whether it is the first of its choice."""
         choice = self.choices[index]
         choice.tokens += event.tokens
+        if isinstance(event, Delta) and event.ids:
+            choice.ids += event.ids
         if choice.first_at is not None:
             return False
         choice.first_at = time.monotonic()
@@ -215,9 +216,9 @@ class Reply(ABC):
         choice = self.choices[index]
         match event:
             case Accepted():
-                choice.prompt_tokens = event.prompt_tokens
+                choice.prompt_tokens, choice.prompt = event.prompt_tokens, event.prompt
             case Started():
-                choice.cached, choice.started_at = event.cached, time.monotonic()
+                choice.cached, choice.slot, choice.started_at = event.cached, event.slot, time.monotonic()
             case Finished():
                 choice.finished = event
                 choice.cached = event.timings.cache_n
@@ -245,15 +246,27 @@ class Reply(ABC):
 
 @dataclass(frozen=True)
 class Plan:
-    """A request, parsed: what goes to the worker, and how the answer is made."""
+    """A request, parsed: what goes to the worker, and how the answer is made.
+
+    `truncates`: old messages may be left out where the context is too small.
+    """
 
     fields: Fields
     asks: list[Generate]
     openings: list[str]
-    kind: type[Reply]
+    kind: Callable[[str, Fields, list[str]], Answer]
+    truncates: bool = False
+    verbose: bool = False
 
-    def reply(self, model: str) -> Reply:
+    def explained(self) -> Plan:
+        """The same, with the native objects beside the answer."""
+        told = [structs.replace(ask, details=True, return_tokens=not ask.stream) for ask in self.asks]
+        return replace(self, asks=told, verbose=True)
+
+    def reply(self, model: str) -> Answer:
+        """`model` is the name of the one that serves it."""
         reply = self.kind(model, self.fields, self.openings)
+        reply.verbose = self.verbose
         reply.asks_probs = self.asks[0].n_probs >= 0
         return reply
 

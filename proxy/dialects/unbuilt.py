@@ -23,11 +23,8 @@ def _empty(value: Any) -> bool:
 
 
 _OFF: dict[str, Off] = {
-    "suffix": _empty,
-    "return_tokens": _empty,
-    "t_max_predict_ms": _number(lambda value: value < 0),
-    "n_indent": _number(lambda value: value == 0),
     "lora": _empty,
+    "grammar_lazy": _empty,
     "reasoning_budget_tokens": _number(lambda value: value < 0),
     "thinking_budget_tokens": _number(lambda value: value < 0),
 }
@@ -39,6 +36,11 @@ def refuse(body: Mapping[str, Any]) -> None:
     for field, off in _OFF.items():
         if (value := body.get(field)) is not None and not off(value):
             raise Unsupported(field, field)
+
+
+def built(field: str) -> bool:
+    """Whether a field that another dialect's stands for would be honoured."""
+    return field not in _OFF
 
 
 def refuse_tool_choice(choice: Any, tools: list[dict[str, Any]]) -> None:

@@ -15,12 +15,12 @@ from proxy.dialects.reply import encode
 from proxy.feed import Feed, Reader, Record, Sees
 from proxy.routes.models import shown
 from proxy.services import Services
-from proxy.sse import HEAD, EventStream
+from proxy.sse import SSE, EventStream
 
 
 async def events(request: Request) -> Response:
     if request.method == "HEAD":
-        return Response(headers={key.decode(): value.decode() for key, value in HEAD})
+        return Response(headers={key.decode(): value.decode() for key, value in SSE.head})
     key = context.of(request.scope).key
     return Watch(request, services.of(request), (lambda name: True) if key is None else key.sees)
 

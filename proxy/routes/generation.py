@@ -1,4 +1,4 @@
-"""How a parsed request becomes an answer: one object, or a stream. The same for every dialect of the OpenAI family."""
+"""How a parsed request becomes an answer: one object, or a stream. The same for every dialect."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -13,14 +14,16 @@ from starlette.types import Receive, Scope, Send
 from proxy import context, services
 from proxy.calls import Call
 from proxy.connected import Connected
-from proxy.dialects.reply import Plan, Reply
+from proxy.dialects.answer import Answer
+from proxy.dialects.reply import Plan
 from proxy.errors import ApiError
 from proxy.gate import Gate, Wait
 from proxy.links import Ask
 from proxy.routes import inbound
 from proxy.sse import EventStream
-from supervisor.config import Server
-from worker.protocol import MAX_FRAME, Event
+from proxy.truncation import Truncated
+from supervisor.config import Key, Server
+from worker.protocol import MAX_FRAME, Chat, Count, Counted, Event, Generate
 
 Parse = Callable[[dict[str, Any], str], Plan]
 
@@ -29,18 +32,52 @@ async def generate(request: Request, parse: Parse) -> Response:
     """Reads and parses the body, finds the model, and answers."""
     body = await inbound.json_body(request)
     plan = parse(body, context.of(request.scope).request_id)
+    if plan.fields.verbose and context.of(request.scope).admin:
+        plan = plan.explained()
+    return generate_from(request, inbound.gate(request, plan.fields.model), plan)
+
+
+async def count(request: Request, parse: Parse) -> Counted:
+    """The tokens of a chat's prompt, by the body that would generate from it."""
+    body = await inbound.json_body(request)
+    plan = parse(body, context.of(request.scope).request_id)
+    ask = plan.asks[0]
+    assert isinstance(ask.prompt, Chat)
     gate = inbound.gate(request, plan.fields.model)
-    call = new_call(request, gate, plan.asks, plan.fields.stream)
-    server = services.of(request).config.server
+    event = await only_event(request, new_call(request, gate, [Count(0, ask.prompt)], kept=plan.fields.kept))
+    assert isinstance(event, Counted)
+    return event
+
+
+def generate_from(request: Request, gate: Gate, plan: Plan) -> Response:
+    """The answer that a plan asks for."""
+    server, kind = services.of(request).config.server, Truncated if plan.truncates else Call
+    call = new_call(request, gate, plan.asks, plan.fields.stream, plan.fields.kept, kind)
     return Stream(call, plan, server) if plan.fields.stream else Whole(call, plan)
 
 
-def new_call(request: Request, gate: Gate, asks: Sequence[Ask], stream: bool = False) -> Call:
-    """A call for this request; only a stream has a reader that can be slow."""
+def new_call(
+    request: Request,
+    gate: Gate,
+    asks: Sequence[Ask],
+    stream: bool = False,
+    kept: float | None = None,
+    kind: type[Call] = Call,
+) -> Call:
+    """A call for this request; only a stream has a reader that can be slow. `kept`: see Call."""
     who, server = context.of(request.scope), services.of(request).config.server
     limit = server.stream_backlog if stream else MAX_FRAME
-    who.call = Call(gate, asks, Wait(limit, who.cut, inbound.autoload(request), who.admin))
+    wait = Wait(limit, who.cut, inbound.autoload(request), who.admin)
+    if who.key is not None and who.permit is None:
+        who.permit = services.of(request).limits.admit(who.key)
+        asks = [_of_key(ask, who.key) for ask in asks]
+    who.call = kind(gate, asks, wait, kept, who.permit)
     return who.call
+
+
+def _of_key(ask: Ask, key: Key) -> Ask:
+    """The request with what its key has it do where the engine must choose."""
+    return replace(ask, priority=key.priority, owner=key.name) if isinstance(ask, Generate) else ask
 
 
 async def only_event(request: Request, call: Call) -> Event:
@@ -62,6 +99,7 @@ class Whole(Response):
         call, reply = self.call, self.plan.reply(self.call.gate.name)
         async with Connected(receive), aclosing(call.batches()) as batches:
             async for events in batches:
+                reply.load_ms = call.load_ms or 0.0
                 reply.collect((call.index(event), event) for event in events)
         await inbound.answer(reply.object())(scope, receive, send)
 
@@ -74,6 +112,7 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = self.plan.fields.sse_ping_interval
+        answer = self.plan.reply(self.call.gate.name)
         stream = EventStream(
             send,
             ping=self.server.sse_ping_interval if asked is None else max(0, asked),
@@ -81,21 +120,23 @@ class Stream(Response):
             patience=self.server.stream_backlog_timeout,
             note=self.call.note,
             stalled=context.of(scope).cut,
+            framing=answer.framing,
         )
         async with Connected(receive), stream:
             try:
-                await self._write(stream, self.plan.reply(self.call.gate.name))
+                await self._write(stream, answer)
             except ApiError as error:
                 if not stream.opened:
                     raise
-                await stream.fail(error)
+                await stream.close(answer.failure(error))
 
-    async def _write(self, stream: EventStream, reply: Reply) -> None:
+    async def _write(self, stream: EventStream, answer: Answer) -> None:
         call = self.call
         async with aclosing(call.batches()) as batches:
             async for events in batches:
-                data = reply.records([(call.index(event), event) for event in events])
-                if reply.done:
+                answer.load_ms = call.load_ms or 0.0
+                data = answer.records([(call.index(event), event) for event in events])
+                if answer.done:
                     await stream.close(data)
                 elif data:
                     await stream.write(data)

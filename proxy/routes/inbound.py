@@ -17,12 +17,16 @@ _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 async def json_body(request: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises ApiError, ClientGone."""
-    raw = await body.read(request.scope, request.receive, services.of(request).config.server)
-    return await body.parse(raw)
+    server = services.of(request).config.server
+    return await body.parse(await body.read(request.scope, request.receive, server), server)
 
 
 def gate(request: Request, name: object) -> Gate:
-    """The model a request names, as far as its key may see it; noted for the log. Raises ApiError."""
+    """The model a request names, as far as its key may see it; noted for the log. Raises ApiError.
+
+    The one that its path names, below /upstream/, goes before.
+    """
+    name = request.scope["state"].get("upstream", name)
     if name is not None and not isinstance(name, str):
         raise BadRequest(f"model: expected string, got {name!r:.60}", "model")
     who = context.of(request.scope)

@@ -1,4 +1,4 @@
-"""llama.cpp's own text routes. API.md, 7.2."""
+"""llama.cpp's own routes: completion, infill, and text. API.md, 7."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy.dialects import llama
+from proxy.dialects import infill, llama, native_completion
 from proxy.routes import inbound
-from proxy.routes.generation import new_call, only_event
+from proxy.routes.generation import generate, new_call, only_event
 from worker.protocol import Rendered, Tokens
+
+
+async def completion(request: Request) -> Response:
+    return await generate(request, native_completion.parse)
+
+
+async def infilled(request: Request) -> Response:
+    return await generate(request, infill.parse)
 
 
 async def tokenize(request: Request) -> Response:
@@ -37,6 +45,9 @@ async def apply_template(request: Request) -> Response:
 
 
 ROUTES = [
+    Route("/completion", completion, methods=["POST"]),
+    Route("/completions", completion, methods=["POST"]),
+    Route("/infill", infilled, methods=["POST"]),
     Route("/tokenize", tokenize, methods=["POST"]),
     Route("/detokenize", detokenize, methods=["POST"]),
     Route("/apply-template", apply_template, methods=["POST"]),

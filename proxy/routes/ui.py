@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from proxy import services
 from proxy.site import INDEX, File
 
-_GREETING = "llama-supervisor: POST /v1/chat/completions to talk to a model, GET /v1/models for their names.\n"
+_GREETING = "Ollama is running"  # what clients of Ollama look for; others only see that somebody answers
 _NOT_BUILT = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

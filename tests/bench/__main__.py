@@ -1,4 +1,4 @@
-"""`make bench`: every figure of the README's table, in a few minutes. Names choose: `decode`, `deltas`, `system`."""
+"""`make bench`: every figure of the README's table, in a few minutes. Names of PARTS choose some of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator
 # What the root gives its workers; OpenMP reads it when it loads, so it must stand before anything imports it.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from tests.bench import decode, proxy_deltas, system
+from tests.bench import decode, engine, http, proxy_deltas, system, vectors
 from tests.bench.table import Row, machine, markdown
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "decode": decode.rows,
+    "engine": engine.rows,
+    "http": http.rows,
+    "vectors": vectors.rows,
     "deltas": proxy_deltas.rows,
     "system": system.rows,
 }

@@ -115,12 +115,12 @@ def compare(sequences: int, tokens: int = 48, rounds: int = 5) -> tuple[float, f
 
 
 def rows() -> Iterator[Row]:
-    for sequences in (1, 4, 16):
+    for sequences in (1, 4, 16, 32):
         plain, ours = compare(sequences)
         ratio = ours / plain
         detail = f"{plain:.0f} → {ours:.0f} tokens/s, medians of 5 rounds in turn"
         what = f"decode ÷ bare ctypes loop, {sequences} sequence{'s' * (sequences > 1)}"
-        yield Row(what, f"{ratio:.2f}", detail, "≥ 0.95", ratio >= 0.95)
+        yield Row(what, f"{ratio:.2f}", detail, "≥ 0.97", ratio >= 0.97)
 
 
 def main() -> None:

@@ -132,7 +132,7 @@ async def test_switched_off_it_is_a_line_of_text() -> None:
     async with Harness(settings(ui=Ui(enabled=False))) as server:
         response = await server.client.get("/")
         assert response.headers["content-type"].startswith("text/plain")
-        assert response.text.startswith("llama-supervisor: POST /v1/chat/completions")
+        assert response.text == "Ollama is running"
         assert (await server.client.get(HASHED)).status_code == 404
         assert (await server.client.get("/props")).json()["ui"] is False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -273,6 +274,39 @@ def test_wrong_listen(write: Write, listen: str, expected: str) -> None:
 
 def test_several_free_ports_may_be_asked_for(write: Write) -> None:
     assert len(load(write(f'[server]\nlisten = ["127.0.0.1:0", "127.0.0.1:0"]\n{MODEL}')).server.listen) == 2
+
+
+# -- what stands before the app ----------------------------------------------------------------------------------
+
+CERTIFICATES = Path(__file__).parent.parent / "certificates"
+
+
+def test_a_certificate_is_found_beside_the_file_and_belongs_to_its_key(write: Write) -> None:
+    for name in ("cert.pem", "key.pem"):
+        shutil.copy(CERTIFICATES / name, write("").parent / name)
+    file = write(f'[server]\ntls_cert = "cert.pem"\ntls_key = "key.pem"\nroot_path = "/llm/a/"\n{MODEL}')
+    server = load(file).server
+    assert server.tls_cert == str(file.parent / "cert.pem")
+    assert server.root_path == "/llm/a"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('tls_cert = "x.pem"', "[server].tls_key: required (path), but missing; certificate and key go together"),
+        ('tls_cert = "x.pem"\ntls_key = "y.pem"', "[server].tls_cert: expected a file that can be read"),
+        (
+            f'tls_cert = "{CERTIFICATES}/cert.pem"\ntls_key = "{CERTIFICATES}/other.pem"',
+            "[server].tls_cert: expected a PEM certificate of tls_key",
+        ),
+        ('root_path = "llm"', '[server].root_path: expected string like "/llm", of letters, digits and ._~-'),
+        ('root_path = "/../x?"', '[server].root_path: expected string like "/llm"'),
+        ('forwarded_allow_ips = ["proxy"]', "[server].forwarded_allow_ips[0]: expected an address, a network like"),
+        ("max_depth = 1000", "[server].max_depth: expected integer from 8 to 256, got 1000"),
+    ],
+)
+def test_what_stands_before_the_app_is_checked(write: Write, text: str, expected: str) -> None:
+    assert message(write(f"[server]\n{text}\n{MODEL}")).startswith(expected)
 
 
 # -- keys ---------------------------------------------------------------------------------------------------------

@@ -29,6 +29,20 @@ def test_the_ring_holds_exactly_the_last_bytes(chunks: list[bytes]) -> None:
         os.close(fd)
 
 
+@given(st.lists(st.binary(max_size=30_000), max_size=12))
+def test_a_reader_goes_on_where_it_was(chunks: list[bytes]) -> None:
+    fd = ring.create()
+    try:
+        writer, position = ring.Writer(fd), 0
+        for chunk in chunks:
+            writer.write(chunk)
+            fresh, position = ring.since(fd, position)
+            assert fresh == chunk
+        assert ring.since(fd, position + 1)[0] == ring.read(fd)  # a position of another ring's
+    finally:
+        os.close(fd)
+
+
 def test_the_ring_cannot_be_shrunk_under_its_reader() -> None:
     fd = ring.create()
     with pytest.raises(OSError, match="not permitted"):

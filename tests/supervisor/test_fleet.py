@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -76,8 +76,14 @@ class Workers:
 class World:
     """A fleet of models a, b, c, p (pinned) and what surrounds it."""
 
-    def __init__(self, max_models: int = 1, proxies: int = 1, preload: str = "") -> None:
-        models = {n: config.Model(name=n, pin=n == "p", preload=n in preload) for n in "abcp"}
+    def __init__(
+        self, max_models: int = 1, proxies: int = 1, preload: str = "", idle: Mapping[str, float] | None = None
+    ) -> None:
+        """`idle`: idle timeouts by model."""
+        times = idle or {}
+        models = {
+            n: config.Model(name=n, pin=n == "p", preload=n in preload, idle_timeout=times.get(n, 0.0)) for n in "abcp"
+        }
         limits = config.Placement(max_models=max_models)
         settings = config.Config(file="x", models=models, placement=limits, restart=config.Restart(jitter=0.0))
         self.proxies, self.workers, self.timers = Proxies(proxies), Workers(), Timers()

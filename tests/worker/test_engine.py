@@ -17,6 +17,7 @@ from worker.chat.machine import Kind
 from worker.engine import EngineCore
 from worker.failure import EngineError, RequestError
 from worker.main import Llama, LlamaModel
+from worker.parked import Parked
 from worker.protocol import Chat, Delta, Event, Failed, Finished, Probability, Progress, Started, Text
 from worker.protocol import Generate as Request
 from worker.scheduler import Limits
@@ -32,7 +33,8 @@ class Bench:
     def __init__(self, path: str, **keys: object) -> None:
         kind = Llama()
         kind.prepare()
-        settings = Model(name="m", path=path, kv="q8_0", flash_attention="on", **keys)  # type: ignore[arg-type]
+        keys = {"kv": "q8_0", "flash_attention": "on"} | keys
+        settings = Model(name="m", path=path, **keys)  # type: ignore[arg-type]
         loaded = kind.load(Load(settings, 1, -1), lambda _: True)
         assert isinstance(loaded, LlamaModel)
         self.model = loaded
@@ -40,11 +42,11 @@ class Bench:
         self.engine = self.new()
         self._id = 0
 
-    def new(self) -> EngineCore:
+    def new(self, parked: Parked | None = None) -> EngineCore:
         """A fresh engine over the same context, its cache empty."""
         self.model._context.clear()
         self.engine = EngineCore(
-            self.model._context, self.model.facts.sampling, self.model._costs, None, 0.25, self, Vitals()
+            self.model._context, self.model.facts.sampling, self.model._costs, None, 0.25, self, Vitals(), parked
         )
         return self.engine
 
@@ -96,7 +98,7 @@ def tiny_bench() -> Bench:
 def tiny(tiny_bench: Bench) -> Iterator[Bench]:
     tiny_bench.new()
     yield tiny_bench
-    assert all(not slot.busy for slot in tiny_bench.engine.slots.all), "a slot was not given back"
+    assert not tiny_bench.engine.pool.live, "a sequence was not given back"
 
 
 # -- equality -----------------------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ def test_cancel_frees_the_slot_and_says_nothing_more(tiny: Bench, steps: int) ->
     tiny.events.clear()
     tiny.run()
     assert not tiny.events
-    assert len(tiny.engine.slots.idle) == 4
+    assert not tiny.engine.pool.live
 
 
 def test_leaving_cuts_what_runs_past_its_deadline(tiny: Bench) -> None:

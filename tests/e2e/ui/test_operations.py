@@ -188,3 +188,12 @@ def test_no_barrier_on_any_screen(page: Page, screen: str) -> None:
         ]
         assert serious == [], theme
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_servers_own_log_comes_live(page: Page, pages_server: Server) -> None:
+    page.goto(f"{pages_server.url}/#/logs/a")
+    expect(page.get_by_test_id("log")).to_contain_text("loaded")
+    page.goto(f"{pages_server.url}/#/logs/")
+    expect(page.get_by_test_id("log")).to_contain_text("/v1/models")
+    pages_server.http.get("/v1/models/a", headers={"x-request-id": "seen-in-the-log"})
+    expect(page.get_by_test_id("log")).to_contain_text("seen-in-the-log")

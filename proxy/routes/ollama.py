@@ -1,0 +1,154 @@
+"""Ollama's routes. API.md, 9."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy import context, services
+from proxy.connected import Connected
+from proxy.dialects import ollama, ollama_embed, ollama_models, ollama_names
+from proxy.dialects.fields import typed
+from proxy.dialects.keep_alive import Kept
+from proxy.dialects.ollama_models import About
+from proxy.dialects.ollama_reply import loaded
+from proxy.dialects.reply import encode
+from proxy.dialects.results import FINGERPRINT
+from proxy.errors import ApiError, BadRequest
+from proxy.gate import Gate
+from proxy.routes import inbound, vectors
+from proxy.routes.generation import generate_from, new_call
+from proxy.sse import NDJSON
+from supervisor.control import State
+
+_LOADED = {State.READY, State.DRAINING}
+
+
+async def version(request: Request) -> Response:
+    found = services.of(request).config.server.ollama_version
+    return inbound.answer({"version": found, "commit": FINGERPRINT, "build_date": ""})
+
+
+async def tags(request: Request) -> Response:
+    return inbound.answer({"models": [ollama_models.tag(_about(request, gate)) for gate in _seen(request)]})
+
+
+async def ps(request: Request) -> Response:
+    found = [gate for gate in _seen(request) if gate.status.state in _LOADED]
+    found.sort(key=lambda gate: -(gate.expires_at or float("inf")))  # the longest that stays first
+    return inbound.answer({"models": [ollama_models.process(_about(request, gate), gate.expires_at) for gate in found]})
+
+
+async def show(request: Request) -> Response:
+    body = await inbound.json_body(request)
+    gate = _gate(request, body.get("model") or body.get("name"))
+    return inbound.answer(ollama_models.show(_about(request, gate)))
+
+
+async def chat(request: Request) -> Response:
+    return await _generate(request, ollama.chat)
+
+
+async def generate(request: Request) -> Response:
+    return await _generate(request, ollama.generate)
+
+
+async def embed(request: Request) -> Response:
+    return await _embed(request, ollama_embed.parse, ollama_embed.empty)
+
+
+async def embed_old(request: Request) -> Response:
+    return await _embed(request, ollama_embed.parse_old, ollama_embed.empty_old)
+
+
+async def _embed(
+    request: Request,
+    parse: Callable[[dict[str, Any], str], ollama_embed.EmbedPlan | None],
+    empty: Callable[[str], dict[str, Any]],
+) -> Response:
+    body = await inbound.json_body(request)
+    plan = parse(body, context.of(request.scope).request_id)
+    gate, kept = _gate(request, body.get("model")), typed(body, Kept).kept
+    if plan is not None:
+        return await vectors.answer(request, new_call(request, gate, [plan.ask], kept=kept), plan)
+    await _load(request, gate, kept)
+    return inbound.answer(empty(gate.name))
+
+
+async def _generate(request: Request, parse: Callable[[dict[str, Any], str], ollama.Parsed]) -> Response:
+    body = await inbound.json_body(request)
+    parsed = parse(body, context.of(request.scope).request_id)
+    gate = _gate(request, body.get("model"))
+    if parsed.thinks and _about(request, gate).thinks is False:
+        raise BadRequest(f'"{gate.name}" does not support thinking', "think")
+    if parsed.plan is None:
+        return await _only_load(request, parsed, gate)
+    return generate_from(request, gate, parsed.plan)
+
+
+async def _only_load(request: Request, parsed: ollama.Parsed, gate: Gate) -> Response:
+    """Nothing is to be said: the model is loaded; with `keep_alive: 0` unloaded, which is not awaited."""
+    unloads = parsed.fields.kept == 0
+    if unloads:
+        await services.of(request).models.command("unload", gate.name, context.of(request.scope).admin)
+    else:
+        await _load(request, gate, parsed.fields.kept)
+    content = loaded(gate.name, parsed.shape, "unload" if unloads else "load")
+    if not parsed.stream:
+        return inbound.answer(content)
+    return Response(encode(content) + b"\n", media_type=NDJSON.media_type.decode())
+
+
+async def _load(request: Request, gate: Gate, kept: float | None) -> None:
+    """Returns once the model is there."""
+    call = new_call(request, gate, [], kept=kept)
+    async with Connected(request.receive), aclosing(call.batches()) as batches:
+        async for _ in batches:
+            pass
+
+
+def _gate(request: Request, name: object) -> Gate:
+    """The model by its name, with or without the tag `:latest`. Raises ApiError."""
+    try:
+        return inbound.gate(request, name)
+    except ApiError as error:
+        if not isinstance(name, str) or error.code != "model_not_found" or (bare := ollama_names.plain(name)) == name:
+            raise
+        try:
+            return inbound.gate(request, bare)
+        except ApiError:
+            raise error from None  # with the name that the client knows
+
+
+def _seen(request: Request) -> list[Gate]:
+    """The models that the key may see, by name."""
+    who, gates = context.of(request.scope), services.of(request).models.gates
+    return [gate for name, gate in sorted(gates.items()) if who.key is None or who.key.sees(name)]
+
+
+def _about(request: Request, gate: Gate) -> About:
+    found = services.of(request)
+    model = found.config.models[gate.name]
+    try:
+        size = os.stat(model.path).st_size if model.path else 0
+    except OSError:
+        size = 0
+    return About(model, gate.status.facts, found.models.created.get(gate.name, 0), size)
+
+
+ROUTES = [
+    Route("/api/version", version),
+    Route("/api/tags", tags),
+    Route("/api/ps", ps),
+    Route("/api/show", show, methods=["POST"]),
+    Route("/api/chat", chat, methods=["POST"]),
+    Route("/api/generate", generate, methods=["POST"]),
+    Route("/api/embed", embed, methods=["POST"]),
+    Route("/api/embeddings", embed_old, methods=["POST"]),
+]

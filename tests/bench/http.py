@@ -1,0 +1,117 @@
+"""Decode throughput as a streaming client sees it, against the bare loop; and the way back to an unloaded model."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from tests.bench import decode
+from tests.bench.table import Row
+from tests.e2e.server import SMOLLM2, Server
+from worker.protocol import Text
+
+_TOKENS, _ROUNDS = 64, 5
+_COUNTS = (1, 4, 16, 32)
+_RECORD = b"data: {"
+_STORY = " ".join(f"Line {number}: the fox and the hen walked by the old mill." for number in range(260))
+
+
+def rows() -> Iterator[Row]:
+    models = "".join(f"{SMOLLM2.format(name=f's{count}')}n_ctx = 512\nparallel = {count}\n" for count in _COUNTS)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(Path(folder), f"[placement]\nmax_models = 1\n{models}") as server,
+    ):
+        for count in _COUNTS:
+            yield _streamed(server, count)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(Path(folder), SMOLLM2.format(name="a") + "n_ctx = 8192\nparallel = 1\n") as server,
+    ):
+        yield _return(server)
+
+
+def _streamed(server: Server, count: int) -> Row:
+    model = decode.load(count)
+    prompt = model.text.prompt(Text((decode.PROMPT,)))
+    _rate(server.port, count)
+    plain, streamed = [], []
+    for _ in range(_ROUNDS):
+        plain.append(count * _TOKENS / decode.bare(model._context, prompt, count, _TOKENS)[0])
+        streamed.append(_rate(server.port, count))
+    model._context.close()
+    ratio = statistics.median(streamed) / statistics.median(plain)
+    rates = f"{statistics.median(plain):.0f} → {statistics.median(streamed):.0f} tokens/s"
+    what = f"streamed over HTTP ÷ bare ctypes loop, {count} sequence{'s' * (count > 1)}"
+    return Row(what, f"{ratio:.2f}", f"{rates}, medians of {_ROUNDS} rounds in turn", "≥ 0.94", ratio >= 0.94)
+
+
+def _rate(port: int, count: int) -> float:
+    """Tokens per second of `count` streams, from when all have begun to when the first ends.
+
+    The client reads bytes and counts records, one a token, as its own work takes the same cores.
+    """
+    body = json.dumps({
+        "model": f"s{count}", "prompt": decode.PROMPT, "max_tokens": _TOKENS + count + 16, "ignore_eos": True,
+        "temperature": 0, "stream": True, "cache_prompt": False,
+    }).encode()  # fmt: skip
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    seen: dict[socket.socket, int] = {}
+    with selectors.DefaultSelector() as selector:
+        for _ in range(count):
+            sock = socket.create_connection(("127.0.0.1", port))
+            sock.sendall(head + body)
+            selector.register(sock, selectors.EVENT_READ)
+            seen[sock] = 0
+        began, already = 0.0, 0
+        while True:
+            for key, _ in selector.select(120):
+                data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                seen[key.fileobj] += data.count(_RECORD)  # type: ignore[index]
+            if not began and all(seen.values()):
+                began, already = time.perf_counter(), sum(seen.values())
+            if began and max(seen.values()) >= _TOKENS + 8:
+                rate = (sum(seen.values()) - already) / (time.perf_counter() - began)
+                break
+        for sock in seen:
+            sock.close()
+    return rate
+
+
+def _return(server: Server) -> Row:
+    """Back to a conversation of 4,000 tokens after its model was unloaded: with its states kept, and without."""
+    chat = {"model": "a", "messages": [{"role": "user", "content": _STORY}], "max_tokens": 2, "temperature": 0}
+    prompt_n, _ = _first(server, chat)
+    kept, computed = [], []
+    for _ in range(3):
+        for times, reuse in ((kept, True), (computed, False)):
+            server.http.post("/models/unload", json={"model": "a", "wait": True})
+            while server.state("a") != "unloaded":
+                time.sleep(0.01)
+            times.append(_first(server, {**chat, "cache_prompt": reuse})[1])
+    ratio = statistics.median(kept) / statistics.median(computed)
+    seconds = f"{statistics.median(kept):.2f} s, load included; computed anew {statistics.median(computed):.1f} s"
+    what = "back to a conversation after its model was unloaded: first token ÷ computing it again"
+    return Row(what, f"{ratio:.2f}", f"{prompt_n} tokens: {seconds}", "≤ 0.15", ratio <= 0.15)
+
+
+def _first(server: Server, chat: dict[str, object]) -> tuple[int, float]:
+    """Tokens of the prompt, and seconds to the first token."""
+    began = time.perf_counter()
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json={**chat, "stream": True}, timeout=300) as reply:
+        first, tokens = 0.0, 0
+        for line in reply.iter_lines():
+            if '"content":"' in line:
+                first = first or time.perf_counter() - began
+            if '"timings"' in line:
+                timings = json.loads(line[6:])["timings"]
+                tokens = timings["prompt_n"] + timings["cache_n"]
+    return tokens, first

@@ -1,0 +1,31 @@
+"""The end of a load: the first batches prove that the model gives vectors, and give the first cost curve."""
+
+from __future__ import annotations
+
+import time
+
+from worker.cost import CostCurve
+from worker.embed.context import EmbedContext
+from worker.model import refused
+
+_ROWS = (1, 8, 64)
+
+
+def calibrate(context: EmbedContext) -> CostCurve:
+    """Batches of 1, 8 and 64 rows. Raises LoadError if the model cannot compute."""
+    costs = CostCurve()
+    _compute(context, 1)  # pages in a mapped model and starts the threads
+    for rows in _ROWS:
+        rows = min(rows, context.limit, context.n_batch)
+        costs.add(rows, _compute(context, rows))
+    context.clear()
+    return costs
+
+
+def _compute(context: EmbedContext, rows: int) -> float:
+    context.clear()
+    context.fill([[0] * rows])
+    began = time.monotonic()
+    if code := context.compute():
+        raise refused(context.model.log.reason or f"the first batch failed with code {code}: not enough memory?")
+    return time.monotonic() - began
