@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from proxy.feed import Feed
 from proxy.limits import Limits
 from proxy.logs import Logs
 from proxy.models import Models
@@ -25,6 +26,7 @@ class Services:
     config: Config
     models: Models
     views: Views
+    feed: Feed
     heard: float = field(default_factory=time.monotonic)
     stopping: bool = False
     running: Running = field(default_factory=Running)

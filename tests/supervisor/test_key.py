@@ -12,6 +12,7 @@ import pytest
 from supervisor import config, ring
 from supervisor.__main__ import main
 from supervisor.control import ConfigureProxy, KeyUse, Ring
+from supervisor.journal import Journal
 from supervisor.ledger import Ledger
 from supervisor.nursery import Ended
 from supervisor.proxies import Proxies
@@ -50,7 +51,8 @@ class Nursery:
 
 
 class Models:
-    ledger = Ledger()
+    def __init__(self) -> None:
+        self.journal, self.ledger = Journal(), Ledger()
 
     def statuses(self) -> tuple[()]:
         return ()
@@ -62,6 +64,9 @@ class Models:
         pass
 
     def proxy_gone(self, proxy: Any) -> None:
+        pass
+
+    def proxy_died(self, proxy: Any, end: Any) -> None:
         pass
 
 
