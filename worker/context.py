@@ -106,6 +106,7 @@ class Context:
             count += rows
             self._output[count - 1] = end == sequence.size
             last.append(count - 1)
+        assert len(last) <= self.ids + 1, "more outputs than n_outputs_max would abort the process"
         self._batch.n_tokens = count
         return last
 
