@@ -1,7 +1,7 @@
 """What would end the process inside llama.cpp is refused before the call. ENGINE.md, 17.
 
-Each case runs the unchecked call in a child process, so that the day on which llama.cpp no longer aborts is noticed, and
-the checked one here. Grammars are in test_hostile, vectors in test_embed.
+Each case also runs the unchecked call in a child process, so that the day on which llama.cpp no longer aborts is seen.
+Grammars are in test_hostile, vectors in test_embed.
 """
 
 from __future__ import annotations
