@@ -56,7 +56,13 @@ STATUS: dict[str, tuple[int, str]] = {
     "no_slot_available": (503, _UNAVAILABLE),
     "insufficient_memory": (503, _UNAVAILABLE),
 }
-_NEVER_RETRY = {"worker_died", "worker_hung", "unsupported_feature", "model_failed"}  # 1.3, "Retries"
+_NEVER_RETRY = {
+    "worker_died",
+    "worker_hung",
+    "unsupported_feature",
+    "model_failed",
+    "insufficient_memory",
+}  # 1.3, "Retries"
 _RETRY_AFTER = {"queue_full": 1.0, "starting": 1.0, "queue_timeout": 5.0, "model_unloaded": 1.0}  # seconds
 _DEAF = {"shutting_down", "body_timeout"}  # after these the connection is closed
 

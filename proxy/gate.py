@@ -178,7 +178,7 @@ class Gate:
             async with asyncio.timeout(seconds):
                 lease = await future
         except TimeoutError:
-            raise queue_timeout(self.name, seconds) from None
+            raise queue_timeout(self.name, seconds, self.status.blocked_by) from None
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
                 future.result().release()  # admitted and gone in the same turn of the loop

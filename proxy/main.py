@@ -17,6 +17,7 @@ from typing import assert_never
 import uvloop
 
 from proxy.app import create_app
+from proxy.feed import Feed
 from proxy.limits import Limits
 from proxy.models import Models
 from proxy.root import Root
@@ -31,6 +32,7 @@ from supervisor.control import (
     Attach,
     ConfigureProxy,
     ConfigureWorker,
+    Died,
     Drain,
     Figures,
     Finding,
@@ -38,6 +40,7 @@ from supervisor.control import (
     Inquired,
     Inquiry,
     KeyUse,
+    Listed,
     Listening,
     Lost,
     ModelChanged,
@@ -46,11 +49,14 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Remember,
     Reopen,
     Ring,
+    Scan,
     ShutDown,
     Shutdown,
     Stop,
+    Unlisted,
 )
 
 _ORPHANED = 70
@@ -89,6 +95,7 @@ class Proxy:
         self.root.send(Listening())
         log.info("listening %s", logs.facts(sockets=len(self.listeners)))
         await self.stopped.wait()
+        services.feed.close()
         self._server.finish()
         await serving
         services.logs.close()
@@ -102,10 +109,14 @@ class Proxy:
                 self.configure(message)
             case Ping():
                 self.pong(message)
-            case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer():
+            case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer() | Listed() | Unlisted():
                 self.services.result().models.obey(message, fds)
+                if isinstance(message, ModelChanged):
+                    self.services.result().feed.changed(message)
             case Figures() | Inquired() | Inquiry() | Finding():
                 self.services.result().views.obey(message)
+            case Died():
+                self.services.result().feed.died(message)
             case Shutdown():
                 self.shut_down(message.deadline)
             case Stop():
@@ -114,18 +125,20 @@ class Proxy:
                 self.services.result().limits.heard(message)
             case Ring():
                 self.services.result().logs.take(message.source, fds[0])
-            case ConfigureWorker() | Peer() | Neighbours():
-                raise AssertionError(f"a worker's message to a proxy: {message}")
+            case ConfigureWorker() | Peer() | Neighbours() | Scan() | Remember():
+                raise AssertionError(f"not a proxy's message: {message}")
             case _:
                 assert_never(message)
 
     def configure(self, message: ConfigureProxy) -> None:
         logs.set_level(message.config.log.level)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
-        models = Models(message.config, message.models, self.root.send)
+        models = Models(message.config, message.models, self.root.send, message.entries)
         tell = self.root.send if message.config.server.proxies > 1 else None
         limits = Limits(message.config.keys, message.index, tell)
-        self.services.set_result(Services(message.config, models, Views(models, self.root.send), limits=limits))
+        views = Views(models, self.root.send)
+        feed = Feed(message.boot, message.number, message.models, message.deaths)
+        self.services.set_result(Services(message.config, models, views, feed, limits=limits))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())
 

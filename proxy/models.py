@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from proxy.errors import ApiError, BadRequest, Unloaded, WorkerLost
@@ -25,31 +25,41 @@ from supervisor.control import (
     Attach,
     Drain,
     Drained,
+    Entry,
     LinkBroken,
+    Listed,
     Lost,
+    Message,
     ModelChanged,
     ModelCommand,
     ModelStatus,
     Reopen,
+    Rescan,
+    Unlisted,
 )
 from supervisor.log import facts
 
 LOST_GRACE = 1.0  # seconds between a link's end and the root's word on why; then the proxy speaks for itself
 COMMAND_TIMEOUT = 10.0  # seconds for the root to answer a command
+RESCAN_TIMEOUT = 20.0  # seconds that a list waits for a scan; what comes later is in the next one
 
 log = logging.getLogger("proxy.models")
-Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer
+Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer | Listed | Unlisted
 
 
 class Models:
     """The mirror of the root's view, and the only place where requests and the root's orders meet."""
 
-    def __init__(self, config: Config, statuses: Iterable[ModelStatus], report: Report) -> None:
+    def __init__(
+        self, config: Config, statuses: Iterable[ModelStatus], report: Report, entries: Iterable[Entry] = ()
+    ) -> None:
+        """`entries` is the catalog; what the configuration names is in it in any case."""
         self.config = config
         self.gates = {status.name: Gate(config, status, report) for status in statuses}
-        self.created = {name: _modified(model.path) for name, model in config.models.items()}
+        self.entries = {name: Entry(model) for name, model in config.models.items()}
+        self.entries |= {entry.model.name: entry for entry in entries}
         self._report = report
-        self._names = config.names
+        self._names = _names(self.entries)
         self._tickets = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,40 +72,57 @@ class Models:
     def in_flight(self) -> int:
         return sum(gate.in_flight for gate in self.gates.values())
 
-    def resolve(self, name: str, key: Key | None) -> Gate:
-        """The gate of a model by id or alias; absent or empty: the default or the only one. None sees every model."""
+    def resolve(self, name: str, key: Key | None, *, fallback: bool = False) -> Gate:
+        """The gate of a model by id or alias; absent or empty: the default or the only one. None sees every model.
+
+        `fallback`: a name that no model has means the fallback model, if there is one.
+        """
         if not name:
             name = self.config.admission.default_model or (next(iter(self.gates)) if len(self.gates) == 1 else "")
         if not name:
             raise BadRequest("model: required, as several models are configured", "model", "missing_model")
-        gate = self.gates.get(self._names.get(name, name))
-        if gate is None or (key is not None and not key.sees(gate.name)):
-            raise ApiError("model_not_found", f'model "{name[:200]}" not found', param="model")
-        return gate
+        for known in (name, self.config.admission.fallback_model if fallback else ""):
+            gate = self.gates.get(self._names.get(known, known))
+            if gate is not None and (key is None or key.sees(gate.name)):
+                return gate
+        raise ApiError("model_not_found", f'model "{name[:200]}" not found', param="model")
 
     async def command(self, verb: str, model: str, admin: bool) -> Answer:
         """Has the root "load" or "unload" a model; returns once it has decided. Raises ApiError."""
         ticket = next(self._tickets)
-        self._answers[ticket] = asyncio.get_running_loop().create_future()
-        self._report(ModelCommand(ticket, verb, model, admin))
         try:
-            async with asyncio.timeout(COMMAND_TIMEOUT):
-                answer = await self._answers[ticket]
+            answer = await self._asked(ticket, ModelCommand(ticket, verb, model, admin), COMMAND_TIMEOUT)
         except TimeoutError:
             raise ApiError("starting", f"the root did not answer within {COMMAND_TIMEOUT:g} s") from None
-        finally:
-            del self._answers[ticket]
         if answer.error:
             raise ApiError(answer.error, answer.message or answer.error, model=model)
         return answer
+
+    async def rescan(self) -> bool:
+        """Has the root look for models again; whether that was done in time."""
+        ticket = next(self._tickets)
+        try:
+            await self._asked(ticket, Rescan(ticket), RESCAN_TIMEOUT)
+        except TimeoutError:
+            return False
+        return True
 
     # -- for the root's messages --------------------------------------------------------------------------------------
 
     def obey(self, order: Order, fds: list[int]) -> None:
         """Carries out one message of the root."""
-        if isinstance(order, Answer):
-            self._answer(order)
-            return
+        match order:
+            case Answer():
+                self._answer(order)
+            case Listed():
+                self._list(order)
+            case Unlisted():
+                self._unlist(order.model)
+            case _:
+                self._obey(order, fds)
+
+    def _obey(self, order: ModelChanged | Attach | Drain | Reopen | Lost, fds: list[int]) -> None:
+        """One that is about one model."""
         gate = self.gates.get(order.status.name if isinstance(order, ModelChanged) else order.model)
         if gate is None:
             log.error("a message about an unknown model %s", facts(message=order))
@@ -128,6 +155,31 @@ class Models:
             await self._emptied.wait()
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _asked(self, ticket: int, message: Message, within: float) -> Answer:
+        """Raises TimeoutError."""
+        self._answers[ticket] = asyncio.get_running_loop().create_future()
+        self._report(message)
+        try:
+            async with asyncio.timeout(within):
+                return await self._answers[ticket]
+        finally:
+            del self._answers[ticket]
+
+    def _list(self, order: Listed) -> None:
+        for status in order.statuses:
+            if status.name not in self.gates:
+                self.gates[status.name] = Gate(self.config, status, self._report)
+                if self._stopping:
+                    self.gates[status.name].refuse(shutting_down)
+        self.entries |= {entry.model.name: entry for entry in order.entries}
+        self._names = _names(self.entries)
+
+    def _unlist(self, name: str) -> None:
+        self.entries.pop(name, None)
+        self._names = _names(self.entries)
+        if (gate := self.gates.pop(name, None)) is not None:
+            gate.refuse(lambda: ApiError("model_not_found", f'model "{name}" is there no more', param="model"))
 
     def _answer(self, answer: Answer) -> None:
         future = self._answers.get(answer.ticket)
@@ -221,12 +273,10 @@ def _loss(gate: Gate, generation: int, cause: str, message: str) -> ApiError:
     return WorkerLost(gate.name, cause, message, signal)
 
 
-def _modified(path: str) -> int:
-    """A file's modification time as Unix seconds, 0 if there is none."""
-    try:
-        return int(os.stat(path).st_mtime) if path else 0
-    except OSError:
-        return 0
+def _names(entries: Mapping[str, Entry]) -> dict[str, str]:
+    """Every id and alias → the id of its model. An id counts before an alias."""
+    aliases = {alias: name for name, entry in entries.items() for alias in entry.model.aliases}
+    return aliases | {name: name for name in entries}
 
 
 def shutting_down() -> ApiError:

@@ -15,7 +15,9 @@ def failure(status: ModelStatus, hold: float, fresh: bool, admin: bool) -> ApiEr
     A back-off that ends within `hold` seconds is worth the wait.
     """
     rest = None if status.retry_at is None else max(0.0, status.retry_at - time.time())
-    if status.state is State.FAILED:
+    if status.state is State.FAILED and status.cause == "insufficient_memory":
+        code, way_out = status.cause, "a smaller n_ctx or parallel, or a larger [placement] memory, may help"
+    elif status.state is State.FAILED:
         code, way_out = "model_failed", "POST /models/load by an admin tries it again"
     elif status.state is State.BACKOFF and (rest or 0.0) > hold:
         code, way_out = ("model_load_failed" if fresh else "model_backoff"), f"it is tried again in {rest or 0:.0f} s"
@@ -36,8 +38,10 @@ def failure(status: ModelStatus, hold: float, fresh: bool, admin: bool) -> ApiEr
     return LoadFailed(code, text, retry_after=None if status.state is State.FAILED else rest, **known)
 
 
-def queue_timeout(model: str, seconds: float) -> ApiError:
-    return ApiError("queue_timeout", f"{model} was not ready within {seconds:g} s", model=model)
+def queue_timeout(model: str, seconds: float, blocked_by: tuple[str, ...] = ()) -> ApiError:
+    """`blocked_by`: the models that would have had to go."""
+    why = f": it waited for room, which {', '.join(blocked_by)} take" if blocked_by else ""
+    return ApiError("queue_timeout", f"{model} was not ready within {seconds:g} s{why}", model=model)
 
 
 def unloaded(model: str, reason: str) -> ApiError:

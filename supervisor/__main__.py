@@ -51,12 +51,10 @@ def new_key(words: Sequence[str]) -> int:
 
 def check(settings: config.Config) -> int:
     """Says what the file amounts to."""
-    print(f"{settings.file}: correct")
-    for model in settings.models.values():
-        names = ", ".join((model.name, *model.aliases))
-        print(f"  {names}: {model.path or model.worker}, {model.parallel} × {model.n_ctx or 'full'} tokens of context")
-    if not settings.keys and any(not _loopback(listen) for listen in settings.server.listen):
-        print("  warning: [server].listen reaches beyond this machine, but there are no [[keys]]: anyone may use it")
+    from supervisor.check import report
+
+    for line in report(settings):
+        print(line)
     return 0
 
 
@@ -79,11 +77,6 @@ def run(settings: config.Config) -> int:
         return Tree(settings, sockets, own).run()
     finally:
         listeners.close_all(sockets)
-
-
-def _loopback(listen: str) -> bool:
-    kind, host, _ = config.parse_listen(listen)
-    return kind == "unix" or host in ("localhost", "::1") or host.startswith("127.")
 
 
 if __name__ == "__main__":

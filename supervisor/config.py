@@ -29,6 +29,13 @@ Name = Annotated[
 RootPath = Annotated[
     str, Meta(pattern=r"^(/[A-Za-z0-9._~-]+)*/?\Z", description='like "/llm", of letters, digits and ._~-')
 ]
+Repository = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*(?::[A-Za-z0-9][A-Za-z0-9._-]*)?)?\Z",
+        description='like "user/repo" or "user/repo:Q4_K_M"',
+    ),
+]
 Entry = Annotated[str, Meta(pattern=r"^[\w.]+:\w+\Z", description='like "package.module:function"')]
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([\w.-]*)):([0-9]{1,5})")
@@ -118,6 +125,7 @@ class Server(Table):
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
     allowed_hosts: tuple[str, ...] = ()
     sse_ping_interval: PositiveDuration = 15.0
+    events_ping_interval: PositiveDuration = 15.0
     stream_hold: Duration = 20.0
     stream_backlog: Size = 2**20
     stream_backlog_timeout: PositiveDuration = 30.0
@@ -157,6 +165,7 @@ class Admission(Table):
 
     autoload: bool = True
     default_model: str = ""
+    fallback_model: str = ""
     max_queue: Annotated[int, Meta(ge=1)] = 256
     max_wait: Duration = 10.0
     queue_timeout: Duration = 600.0
@@ -168,6 +177,7 @@ class Placement(Table):
     """[placement]: what may be in memory at once."""
 
     max_models: Annotated[int, Meta(ge=0)] = 4
+    memory: Literal["auto"] | dict[str, Size] = "auto"
 
 
 class Parking(Table):
@@ -229,16 +239,39 @@ class Ui(Table):
     path: str = ""
 
 
-class Model(Table):
-    """A model: [defaults] and [models.NAME], merged."""
+class Sources(Table):
+    """[sources]: where models come from beside [models.NAME]. `presets`: an INI file as llama-server reads it."""
 
-    name: str = ""
+    models_dir: str = ""
+    presets: str = ""
+    hf_cache: bool = False
+
+
+class StateFolder(Table):
+    """[state]: where facts that outlive the server are kept. "": $XDG_STATE_HOME/llama-supervisor."""
+
+    dir: str = ""
+
+
+class Model(Table):
+    """A model: [defaults] and [models.NAME], merged. `name` is its id; `title` is the key `name`, for people."""
+
+    name: str = msgspec.field(default="", name="id")
+    title: str = msgspec.field(default="", name="name")
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    hidden: bool = False
     package: str = ""
     file: str = ""
     path: str = ""
+    hf: Repository = ""
+    mmproj: str = ""
     aliases: tuple[Name, ...] = ()
     preload: bool = False
     pin: bool = False
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    group: str = ""
+    min_resident: Duration = 0.0
     idle_timeout: Duration = 0.0
     n_ctx: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 4096
     parallel: Annotated[int, Meta(ge=1, le=200)] = 4
@@ -272,16 +305,23 @@ class Sections(Table):
     parking: Parking = Parking()
     liveness: Liveness = Liveness()
     restart: Restart = Restart()
+    sources: Sources = Sources()
+    state: StateFolder = StateFolder()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
     ui: Ui = Ui()
 
 
 class Config(Sections, kw_only=True):
-    """Everything the file says, checked; configfile.load reads it."""
+    """Everything the file says, checked; configfile.load reads it. `models`: those it and its presets name.
+
+    `defaults`: what a model has that only [sources] found. `warnings`: what is odd, but no error.
+    """
 
     file: str
     models: dict[str, Model]
+    defaults: Model = msgspec.field(default_factory=Model)
+    warnings: tuple[str, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:

@@ -17,11 +17,13 @@ from typing import Any
 import msgspec
 
 from supervisor import schema
-from supervisor.config import Config, ConfigError, Model, Name, Parking, Sections, Server, Ui, parse_listen
+from supervisor.budget import device
+from supervisor.config import Config, ConfigError, Model, Name, Parking, Sections, Server, Sources, Ui, parse_listen
 from supervisor.modelfile import below, locate
+from supervisor.presetfile import preset_models
 from supervisor.schema import Invalid, Missing, convert, near
+from supervisor.textfile import EXAMPLE, read_text
 
-_EXAMPLE = "conf/models.example.toml shows what it may contain"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -32,7 +34,7 @@ class _File(Sections):
 
 
 _SECTIONS = (*_File.__struct_fields__, "models")
-_NOT_SHARED = ("name", "package", "file", "path", "aliases")
+_NOT_SHARED = ("id", "name", "description", "package", "file", "path", "hf", "mmproj", "aliases")
 
 
 def load(file: str | os.PathLike[str]) -> Config:
@@ -46,17 +48,9 @@ def load(file: str | os.PathLike[str]) -> Config:
 
 def read(path: Path) -> dict[str, Any]:
     """The file's tables as they stand. Raises ConfigError."""
+    text = read_text(path)
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; {_EXAMPLE}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        return tomllib.loads(data.decode().removeprefix("\ufeff"))
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}: not UTF-8: byte 0x{data[error.start]:02x} in line {line}") from None
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     except RecursionError:
@@ -69,16 +63,25 @@ def build(tree: Mapping[str, Any], path: Path) -> Config:
         if key not in _SECTIONS:
             raise _unknown_section(key, value)
     parts = _sections(tree)
-    models = {model.name: model for model in _models(tree, path.parent)}
-    _no_duplicate_aliases(models)
-    known = {name: getattr(parts, name) for name in parts.__struct_fields__ if name not in ("server", "defaults", "ui")}
+    known = {name: getattr(parts, name) for name in parts.__struct_fields__}
+    known["server"], known["ui"] = _server(parts.server, path.parent), _ui(parts.ui, path.parent)
     known["parking"] = _parking(parts.parking, path.parent)
-    server, ui = _server(parts.server, path.parent), _ui(parts.ui, path.parent)
-    config = Config(file=str(path), models=models, server=server, ui=ui, **known)
-    default = config.admission.default_model
-    if default and default not in config.names:
-        raise Invalid(("admission", "default_model"), "a model's name", default, near(default, list(config.names)))
+    known["sources"] = sources = _sources(parts.sources, path.parent)
+    known["defaults"] = _defaults(parts.defaults, path.parent)
+    models = {model.name: model for model in _models(tree, path.parent, required=sources == Sources())}
+    _no_duplicate_aliases(models)
+    added, warnings = preset_models(sources, tree.get("defaults", {}), models)
+    config = Config(file=str(path), models={**models, **added}, warnings=tuple(warnings), **known)
+    if not sources.models_dir and not sources.hf_cache:  # else the names are not known yet
+        _known_models(config)
     return config
+
+
+def _known_models(config: Config) -> None:
+    for key in ("default_model", "fallback_model"):
+        name = getattr(config.admission, key)
+        if name and name not in config.names:
+            raise Invalid(("admission", key), "a model's name", name, near(name, list(config.names)))
 
 
 def _unknown_section(key: str, value: object) -> Invalid:
@@ -105,9 +108,18 @@ def _sections(tree: Mapping[str, Any]) -> _File:
     _distinct("keys", "sha256", [key.sha256 for key in parts.keys])
     if parts.liveness.pong_timeout <= parts.liveness.ping_interval:
         raise Invalid(("liveness", "pong_timeout"), "more than ping_interval", parts.liveness.pong_timeout)
+    if not isinstance(parts.placement.memory, str):
+        _distinct_devices(parts.placement.memory)
     if parts.restart.backoff_max < parts.restart.backoff:
         raise Invalid(("restart", "backoff_max"), "at least backoff", parts.restart.backoff_max)
     return parts
+
+
+def _distinct_devices(memory: Mapping[str, int]) -> None:
+    names = {name: device(name) for name in memory}
+    for name, same in names.items():
+        if list(names.values()).count(same) > 1:
+            raise Invalid(("placement", "memory", name), "each device once", memory[name], f"{same} stands twice")
 
 
 def _distinct(table: str, field: str, values: list[str]) -> None:
@@ -171,12 +183,29 @@ def _ui(ui: Ui, base: Path) -> Ui:
     return msgspec.structs.replace(ui, path=path)
 
 
-def _models(tree: Mapping[str, Any], base: Path) -> Iterator[Model]:
+def _sources(sources: Sources, base: Path) -> Sources:
+    """With absolute paths that lead to something."""
+    found = {"models_dir": "", "presets": ""}
+    for key, exists, what in (("models_dir", os.path.isdir, "folder"), ("presets", os.path.isfile, "file")):
+        if text := getattr(sources, key):
+            found[key] = below(base, text)
+            if not exists(found[key]):
+                raise Invalid(("sources", key), f"an existing {what}", text, f"there is none at {found[key]}")
+    return msgspec.structs.replace(sources, **found)
+
+
+def _defaults(defaults: Model, base: Path) -> Model:
+    """With an absolute path of the template. That it exists is checked with the models that use it."""
+    template = below(base, defaults.chat_template) if defaults.chat_template else ""
+    return msgspec.structs.replace(defaults, chat_template=template)
+
+
+def _models(tree: Mapping[str, Any], base: Path, required: bool) -> Iterator[Model]:
     tables = tree.get("models", {})
     if not isinstance(tables, Mapping):
         raise Invalid(("models",), "tables [models.NAME]", tables)
-    if not tables:
-        raise Missing(("models",), "at least one table [models.NAME]", _EXAMPLE)
+    if not tables and required:
+        raise Missing(("models",), "at least one table [models.NAME]", EXAMPLE)
     defaults = tree.get("defaults", {})
     for key in _NOT_SHARED:
         if key in defaults:
@@ -186,8 +215,8 @@ def _models(tree: Mapping[str, Any], base: Path) -> Iterator[Model]:
         convert(name, Name, path=where)
         if not isinstance(table, Mapping):
             raise _not_a_model(where, name, table)
-        if "name" in table:
-            raise Invalid((*where, "name"), "no such key", table["name"], "the name is the one in [models.NAME]")
+        if "id" in table:
+            raise Invalid((*where, "id"), "a known key", table["id"], "the name in [models.NAME] is the model's id")
         convert(table, Model, path=where)  # by itself, so that an error in [defaults.sampling] is not laid on it
         sampling = {**defaults.get("sampling", {}), **table.get("sampling", {})}
         model = convert({**defaults, **table, "sampling": sampling}, Model, path=where)

@@ -11,10 +11,11 @@ import os
 import socket
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from supervisor.card import Card
 from supervisor.config import Config, Model, Parking, Sampling
 from supervisor.figures import Series
 
@@ -52,6 +53,13 @@ class Phase(StrEnum):
     STOPPING = "stopping"
 
 
+class Footprint(msgspec.Struct, frozen=True):
+    """Memory that a loaded model takes, measured. Bytes by device, "ram", "gpu:0", …, and what of them is KV cache."""
+
+    devices: dict[str, int] = {}
+    kv: int = 0
+
+
 class Facts(Message, frozen=True):
     """What a loaded model says of itself. Sizes in bytes; `load_ms` is the time from configuration to ready.
 
@@ -78,6 +86,26 @@ class Facts(Message, frozen=True):
     task: str = "generate"
     pooling: str = ""
     infill: bool = False
+    memory: Footprint = Footprint()
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A model as the catalog has it. `source`: preset, models_dir or cache; `memory`: what its last load took.
+
+    `estimated`: bytes that it should take, by device; `pending`: where its file is, is not known yet.
+    """
+
+    model: Model
+    source: str = "preset"
+    card: Card | None = None
+    estimated: dict[str, int] = {}
+    memory: Footprint | None = None
+    pending: bool = False
+
+    @property
+    def needs(self) -> dict[str, int]:
+        """Bytes by device: what was measured, else what is estimated."""
+        return self.memory.devices if self.memory else self.estimated
 
 
 class ModelStatus(Message, frozen=True):
@@ -101,6 +129,27 @@ class ModelStatus(Message, frozen=True):
     log_tail: tuple[str, ...] = ()
     facts: Facts | None = None
     idle_timeout: float = -1.0  # seconds after its last use in which it goes by itself; negative: never
+    blocked_by: tuple[str, ...] = ()  # it is wanted, and these would have to go
+
+
+class Death(Message, frozen=True):
+    """A child's end that nobody asked for. `at` is Unix time; `model` is "" for a proxy; `action` is what follows."""
+
+    role: str
+    at: float
+    cause: str
+    message: str
+    exit_code: int
+    signal: str = ""
+    model: str = ""
+    generation: int = 0
+    pid: int = 0
+    uptime_s: float = 0.0
+    phase: str = ""
+    requests_lost: int = 0
+    log_tail: tuple[str, ...] = ()
+    action: Literal["restart", "failed", "none"] = "restart"
+    retry_in_s: float | None = None
 
 
 # -- root → any child ---------------------------------------------------------------------------------------------
@@ -122,17 +171,45 @@ class Stop(Message, frozen=True):
 
 
 class ConfigureProxy(Message, frozen=True):
-    """The first message to a proxy: the configuration and every model's state."""
+    """The first message to a proxy: the configuration, every model and its state, and the last deaths.
+
+    `boot` names this root, `number` what it told last; the numbers of ModelChanged and Died go on from there.
+    """
 
     index: int
     config: Config
     models: tuple[ModelStatus, ...]
+    entries: tuple[Entry, ...] = ()
+    boot: str = ""
+    number: int = 0
+    deaths: tuple[Death, ...] = ()
+
+
+class Listed(Message, frozen=True):
+    """These models are in the catalog now, or are known better; the status of one that is new comes along."""
+
+    entries: tuple[Entry, ...]
+    statuses: tuple[ModelStatus, ...] = ()
+
+
+class Unlisted(Message, frozen=True):
+    """This model is in the catalog no more."""
+
+    model: str
 
 
 class ModelChanged(Message, frozen=True):
     """A model moved, or progressed."""
 
     status: ModelStatus
+    number: int = 0
+
+
+class Died(Message, frozen=True):
+    """A child died; what becomes of its model is told next."""
+
+    death: Death
+    number: int = 0
 
 
 class Attach(Message, frozen=True):
@@ -292,6 +369,12 @@ class AskFigures(Message, frozen=True):
     ticket: int
 
 
+class Rescan(Message, frozen=True):
+    """Look for models again; answered by Answer with the same ticket once that is done."""
+
+    ticket: int
+
+
 class Inquiry(Message, frozen=True):
     """A question to all other proxies, which the root passes on; `origin` is the asking one's number, as it sets it."""
 
@@ -340,6 +423,78 @@ class Neighbours(Message, frozen=True):
     count: int
 
 
+# -- root ↔ scan --------------------------------------------------------------------------------------------------
+
+
+class Sought(msgspec.Struct, frozen=True):
+    """A model that the configuration names: by `path`, or by `hf`, "user/repo:QUANT"."""
+
+    model: str
+    path: str = ""
+    mmproj: str = ""
+    hf: str = ""
+
+
+class Scan(Message, frozen=True):
+    """Look for models and read their headers; answered by Scanned with the same number, the last one `done`.
+
+    `folder`: models_dir or "", watched from then on; `caches`: whether to list what is in them; `state`: the state
+    folder; `skip`: folders that did not answer before.
+    """
+
+    number: int
+    sought: tuple[Sought, ...] = ()
+    folder: str = ""
+    caches: bool = False
+    state: str = ""
+    skip: tuple[str, ...] = ()
+
+
+class Remember(Message, frozen=True):
+    """Keep in the state folder how much memory a load took."""
+
+    state: str
+    key: str
+    footprint: Footprint
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A model's files and facts. `source`: preset for one that was sought, models_dir, cache."""
+
+    model: str
+    path: str
+    mmproj: str
+    source: str
+    card: Card
+
+
+class Scanned(Message, frozen=True):
+    """A part of the result. `problems` are sentences for the log."""
+
+    number: int
+    found: tuple[Found, ...] = ()
+    problems: tuple[str, ...] = ()
+    done: bool = False
+
+
+class Known(Message, frozen=True):
+    """Before the first Scanned: what the state folder remembers, and the memory of each GPU in bytes."""
+
+    memory: dict[str, Footprint]
+    gpus: tuple[int, ...]
+
+
+class FolderChanged(Message, frozen=True):
+    """Something in models_dir is not as it was."""
+
+
+class Stuck(Message, frozen=True):
+    """`path` does not answer, and so nothing in `folder` will be asked; the child is of no more use."""
+
+    path: str
+    folder: str
+
+
 # -- child → root -------------------------------------------------------------------------------------------------
 
 
@@ -376,12 +531,14 @@ class LoadFailed(Message, frozen=True):
 
 
 FromRoot = (
-    Ping | Stop | ConfigureProxy | ModelChanged | Attach | Drain | Reopen | Lost | Answer | Shutdown
+    Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
     | ConfigureWorker | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
+    | Listed | Unlisted | Scan | Remember
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
     | Pong | Ready | LoadFailed | KeyUse | Report | AskFigures | Inquiry | Finding
+    | Rescan | Scanned | Known | FolderChanged | Stuck
 )  # fmt: skip
 
 In = TypeVar("In")

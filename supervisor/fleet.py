@@ -11,21 +11,38 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
-from supervisor import census, commands, config, lifecycle, oom, placement, process
+from supervisor import (
+    budget,
+    catalog,
+    census,
+    commands,
+    config,
+    journal,
+    lifecycle,
+    machine,
+    oom,
+    placement,
+    process,
+    roster,
+)
 from supervisor.control import (
     Activity,
+    Answer,
     Attach,
     Busy,
     Drained,
+    Entry,
     Facts,
+    Footprint,
     KeepAlive,
     LinkBroken,
+    Listed,
     LoadFailed,
     Lost,
-    ModelChanged,
     ModelCommand,
     ModelStatus,
     State,
+    Unlisted,
     Unwant,
     Want,
 )
@@ -46,10 +63,14 @@ from supervisor.wants import Wants
 from supervisor.workers import Workers
 
 log = logging.getLogger("root")
+_AT_REST = (State.UNLOADED, State.BACKOFF, State.FAILED)
 
 
 class Fleet:
-    """All configured models. `proxies` and `workers` act for it; it is what they report to."""
+    """All models of the catalog. `proxies` and `workers` act for it; it is what they report to.
+
+    `measured` is told what a load took; `rescan` looks for models again, and calls back at the end of it.
+    """
 
     def __init__(
         self,
@@ -63,23 +84,31 @@ class Fleet:
         self._clock = clock
         self._policy = lifecycle.Policy(settings.restart)
         now = self._clock()
-        self._models = {name: Model(name, since=now) for name in settings.models}
+        self._entries = catalog.entries(settings, catalog.Findings())[0]
+        self._models = {name: Model(name, since=now) for name in self._entries}
+        self._leaving: dict[str, Entry] = {}  # in the catalog no more, but not gone yet
+        self._retired: dict[str, int] = {}  # the generations of those that went: a link's is never used twice
+        self.journal = journal.Journal()
         self._wants, self._traffic = Wants(), Traffic()
-        self._idle = Idle(settings.models, settings.admission.keep_alive_max)
+        self._idle = Idle(lambda name: self._entry(name).model, settings.admission.keep_alive_max)
         self._drains = Drains(proxies, self._traffic, timers, clock, self._drained)
         self._suspended: set[str] = set()
         self._tails: dict[str, tuple[str, ...]] = {}
+        self._blocked: dict[str, tuple[str, ...]] = {}
+        self._ram, self._gpus = machine.ram(), tuple[int, ...]()
         self._oom_kills = oom.kills()
         self._dirty = True
         self.closing = False
         self.ledger = Ledger()
+        self.measured: Callable[[Entry, Footprint], None] = lambda entry, footprint: None
+        self.rescan: Callable[[Callable[[], None]], None] = lambda done: done()
 
     # -- the tree's side ---------------------------------------------------------------------------------------
 
     def preload(self) -> None:
         """Orders the models that are to be loaded from the start."""
-        for name, model in self._config.models.items():
-            if model.preload:
+        for name, entry in self._entries.items():
+            if entry.model.preload:
                 self._new_want(name).background = True
 
     def settle(self) -> None:
@@ -88,6 +117,7 @@ class Fleet:
             self._dirty = False
             self._place()
             self._retire()
+        self._remove_the_gone()
         states = [model.state for model in self._models.values()]
         if State.LOADING not in states:
             self._workers.keep_standby()
@@ -110,10 +140,37 @@ class Fleet:
                     pass
 
     def reconfigure(self, settings: config.Config) -> None:
-        """Takes over limits; the set of models is the same."""
+        """Takes over limits; `adopt` is told of the models."""
         self._config = settings
         self._policy = lifecycle.Policy(settings.restart)
-        self._dirty = True
+        self._try_refused_again()
+
+    def adopt(self, entries: dict[str, Entry], gpus: tuple[int, ...] = ()) -> None:
+        """Another catalog: models come, change and go. One that runs drains first. `gpus`: bytes of each."""
+        if self.closing:
+            return
+        self._gpus = gpus
+        change = roster.change(self._entries, entries)
+        self._leaving |= {name: self._entries[name] for name in change.gone}
+        self._entries = dict(entries)
+        for name in change.added:
+            self._add(name)
+        told = [*change.added, *change.changed]
+        if told:
+            statuses = tuple(self._status(self._models[name]) for name in change.added)
+            self._proxies.broadcast(Listed(tuple(entries[name] for name in told), statuses))
+        for name in change.reload:
+            self._begin_anew(name)
+        for name in change.repaired:
+            if self._models[name].state is State.FAILED:
+                self.apply(name, lifecycle.Cleared())
+        for name in change.gone:
+            self._leave(name)
+        self._remove_the_gone()  # now: who asked for the scan is answered next
+        self._try_refused_again()
+
+    def entries(self) -> tuple[Entry, ...]:
+        return (*self._entries.values(), *self._leaving.values())
 
     def summary(self) -> str:
         """One line for the service manager."""
@@ -153,7 +210,7 @@ class Fleet:
 
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None:
         if message.model not in self._models:
-            log.error("a proxy names no model of ours %s", facts(role=proxy.role, model=message.model))
+            self._unknown(proxy, message)
             return
         match message:
             case Want(model):
@@ -169,6 +226,7 @@ class Fleet:
                     self._drains.answered(model, proxy)
             case Busy(model, generation):
                 if generation == self._models[model].generation:
+                    self._traffic.used(model, self._clock())  # its Activity is on the way
                     self._withdraw(model)
             case LinkBroken(model, generation, reason):
                 self._link_broken(model, generation, proxy, reason)
@@ -178,6 +236,17 @@ class Fleet:
             case _:
                 assert_never(message)
 
+    def _unknown(self, proxy: Ward, message: ProxyMessage) -> None:
+        if isinstance(message, ModelCommand):
+            text = f'model "{message.model}" is there no more'
+            self._proxies.send(proxy, Answer(message.ticket, "model_not_found", text))
+        elif message.model not in self._retired:  # else it was on its way when the model went
+            log.error("a proxy names no model of ours %s", facts(role=proxy.role, model=message.model))
+
+    def look_again(self, proxy: Ward, ticket: int) -> None:
+        """A proxy is answered once there was another scan."""
+        self.rescan(lambda: self._proxies.send(proxy, Answer(ticket)))
+
     def proxy_gone(self, proxy: Ward) -> None:
         """It died, or has finished: it wants nothing, has nothing in flight, and counts as drained."""
         for name in self._wants.of_proxy(proxy):
@@ -185,6 +254,10 @@ class Fleet:
         self._traffic.unlink(proxy, self._clock())
         self._drains.proxy_gone(proxy)
         self._dirty = True
+
+    def proxy_died(self, proxy: Ward, end: Ended) -> None:
+        """The other proxies are told."""
+        self._proxies.broadcast(self.journal.died(journal.of_proxy(proxy.role, end, time.time())))
 
     # -- what workers do (Lives) -------------------------------------------------------------------------------
 
@@ -196,6 +269,8 @@ class Fleet:
                 self._traffic.report(model, proxy, 1, now)
         self._wants.drop(model)
         self.apply(model, lifecycle.Loaded(facts))
+        if entry := self._entries.get(model):
+            self.measured(entry, facts.memory)
 
     def worker_refused(self, model: str, refusal: LoadFailed) -> None:
         self.apply(model, lifecycle.Refused(refusal.cause, refusal.message, refusal.permanent))
@@ -218,7 +293,7 @@ class Fleet:
         self._tails[model] = end.log_tail
         kills = oom.kills()
         taken, self._oom_kills = kills > self._oom_kills and end.code == -9, kills
-        self.apply(model, lifecycle.Exited(end.code, taken))
+        self.apply(model, lifecycle.Exited(end.code, taken), end)
         if self._models[model].state is State.FAILED:
             self._wants.drop(model)
 
@@ -230,7 +305,12 @@ class Fleet:
     def _place(self) -> None:
         now = self._clock()
         limits = self._config.placement.max_models, self._config.admission.max_wait
-        plan = placement.plan(map(self._resident, self._models.values()), self._wants.in_order(), *limits, now)
+        residents = map(self._resident, self._models.values())
+        plan = placement.plan(residents, self._wants.in_order(), *limits, now, self._budgets)
+        for name, why in plan.refuse.items():
+            self._wants.drop(name)
+            self.apply(name, lifecycle.Impossible(why))
+        self._explain(plan.blocked)
         for name in plan.reopen:
             self._withdraw(name)
         for name in plan.load:
@@ -263,26 +343,103 @@ class Fleet:
         self._wants.drop(name)
         self.apply(name, lifecycle.Elapsed())
 
+    def _explain(self, blocked: dict[str, list[str]]) -> None:
+        """Says of each model that waits for others which these are, when that changes."""
+        before, self._blocked = self._blocked, {name: tuple(others) for name, others in blocked.items()}
+        for name in {*before, *self._blocked}:
+            others = self._blocked.get(name, ())
+            if others != before.get(name, ()) and name in self._models:
+                if others:
+                    log.info("waits for room %s", facts(model=name, in_memory=",".join(others)))
+                self.publish(name)
+
+    def _try_refused_again(self) -> None:
+        """There may be other limits, or other needs, now."""
+        for name, model in list(self._models.items()):
+            refused = model.state is State.FAILED and model.cause == "insufficient_memory"
+            if refused and not placement.too_large(self._resident(model), self._budgets):
+                self.apply(name, lifecycle.Cleared())
+        self._dirty = True
+
+    @property
+    def _budgets(self) -> dict[str, int]:
+        return budget.budgets(self._config.placement, self._ram, self._gpus)
+
     def _resident(self, model: Model) -> placement.Resident:
-        name = model.name
+        name, entry = model.name, self._entry(model.name)
         return placement.Resident(
             name,
             model.state,
             in_flight=self._traffic.in_flight(name),
             last_used=self._traffic.last_used(name),
-            pinned=self._config.models[name].pin,
-            placeable=model.placeable(self._clock()),
+            pinned=entry.model.pin,
+            placeable=model.placeable(self._clock()) and not entry.pending,
             evicting=self._drains.evicting(name),
             stuck=model.stuck,
+            needs=entry.needs,
+            priority=entry.model.priority,
+            group=entry.model.group,
+            settling=model.state is State.READY and self._clock() < model.since + entry.model.min_resident,
         )
 
     def _computes(self, model: Model) -> bool:
         on_cpu = model.facts is None or model.facts.on_cpu
         return on_cpu and model.state in (State.READY, State.DRAINING) and model.name not in self._suspended
 
+    # -- the catalog -------------------------------------------------------------------------------------------
+
+    def _entry(self, name: str) -> Entry:
+        return self._entries.get(name) or self._leaving[name]
+
+    def _add(self, name: str) -> None:
+        if self._leaving.pop(name, None) is None:
+            self._models[name] = Model(name, since=self._clock(), generation=self._retired.pop(name, 0))
+        if self._entries[name].model.preload:
+            self._new_want(name).background = True
+
+    def _begin_anew(self, name: str) -> None:
+        """What it is loaded with has changed: the next load takes the new settings."""
+        match self._models[name].state:
+            case State.READY:
+                self.drain(name, "reload")
+            case State.LOADING:
+                self.apply(name, lifecycle.Cancelled("reload"))
+            case State.FAILED | State.BACKOFF:
+                self.apply(name, lifecycle.Cleared())
+            case _:
+                pass
+
+    def _leave(self, name: str) -> None:
+        """In the catalog no more: it drains, and is forgotten once it has ended."""
+        self.forget(name)
+        match self._models[name].state:
+            case State.READY:
+                self.drain(name, "removed")
+            case State.LOADING:
+                self.apply(name, lifecycle.Cancelled("removed"))
+            case _:
+                pass
+
+    def _remove_the_gone(self) -> None:
+        models = [self._models[name] for name in self._leaving]
+        for model in models:
+            if model.state in _AT_REST and not model.stuck:  # one that is stuck has a process that will end
+                self._remove(model)
+
+    def _remove(self, model: Model) -> None:
+        name = model.name
+        del self._leaving[name], self._models[name]
+        self._retired[name] = model.generation
+        self._wants.drop(name)
+        self._tails.pop(name, None)
+        for timer in ("retry", "want", "resident", "idle"):
+            self._timers.cancel((timer, name))
+        self._proxies.broadcast(Unlisted(name))
+
     # -- acting ------------------------------------------------------------------------------------------------
 
-    def apply(self, name: str, event: lifecycle.Event) -> None:
+    def apply(self, name: str, event: lifecycle.Event, end: Ended | None = None) -> None:
+        """Feeds a model's machine, tells what became of it, and acts. `end`: how its process ended."""
         before = self._models[name]
         after, actions = lifecycle.step(before, event, self._clock(), self._policy)
         self._models[name] = after
@@ -291,6 +448,8 @@ class Fleet:
         self._dirty = True
         if after.state is not before.state:
             self._moved(before, after)
+        if end is not None:
+            self._died(before, after, end)
         self.publish(name)
         for action in actions:
             self._perform(after, action)
@@ -326,12 +485,20 @@ class Fleet:
         if after.state in (State.UNLOADED, State.BACKOFF, State.FAILED):
             self._suspended.discard(name)
             self._idle.forget(name)
+        if after.state is State.READY:
+            self._timers.set(("resident", name), now + self._entry(name).model.min_resident, self._mark)
         if after.state is State.BACKOFF:
             self._timers.set(("retry", name), after.retry_at or now, lambda: self._retry(name))
 
     def _start_worker(self, name: str, generation: int) -> None:
+        entry = self._entry(name)
+        if entry.card is not None and entry.card.cause == "file_missing":
+            self.apply(name, lifecycle.Refused(entry.card.cause, entry.card.problem, permanent=True))
+            self.apply(name, lifecycle.Exited(lifecycle.EX_CONFIG))
+            self._wants.drop(name)
+            return
         try:
-            self._workers.load(self._config.models[name], generation)
+            self._workers.load(entry.model, generation)
         except process.StartFailed as error:
             log.error("%s", error)
             self.apply(name, lifecycle.Exited(1, message=str(error)))
@@ -350,15 +517,27 @@ class Fleet:
         self._traffic.linked[model.name].add(proxy)
 
     def publish(self, name: str) -> None:
-        self._proxies.broadcast(ModelChanged(self._status(self._models[name])))
+        self._proxies.broadcast(self.journal.changed(self._status(self._models[name])))
+
+    def _died(self, before: Model, after: Model, end: Ended) -> None:
+        lost = self._traffic.in_flight(after.name)
+        if death := journal.of_worker(before, after, end, lost, self._clock(), time.time()):
+            self._proxies.broadcast(self.journal.died(death))
 
     def _status(self, model: Model) -> ModelStatus:
         ward = self._workers.of.get(model.name)
         progress = ward.vitals.last.progress if ward and model.state is State.LOADING else 0.0
         tail = ward.child.log_tail() if ward and model.state is State.FAILED else self._tails.get(model.name, ())
         pid = ward.child.pid if ward else None
-        observed = Observed(pid, progress, model.name in self._suspended, tail, self._idle.timeout(model.name))
-        return status(model, observed, self._clock(), time.time())
+        seen = Observed(
+            pid,
+            progress,
+            suspended=model.name in self._suspended,
+            log_tail=tail,
+            idle_timeout=self._idle.timeout(model.name),
+            blocked_by=self._blocked.get(model.name, ()),
+        )
+        return status(model, seen, self._clock(), time.time())
 
     # -- wants -------------------------------------------------------------------------------------------------
 

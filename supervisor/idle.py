@@ -5,7 +5,7 @@ API.md, 1.8: what a client says (`keep_alive`, `ttl`) holds until the model is u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from supervisor.config import Model
 
@@ -13,10 +13,10 @@ FOR_EVER = -1.0
 
 
 class Idle:
-    """Times in seconds; `longest` is the most that a client may ask for, 0 = no limit."""
+    """Times in seconds; `longest` is the most that a client may ask for, 0 = no limit. `settings` knows each model."""
 
-    def __init__(self, models: Mapping[str, Model], longest: float) -> None:
-        self._models, self._longest = models, longest
+    def __init__(self, settings: Callable[[str], Model], longest: float) -> None:
+        self._settings, self._longest = settings, longest
         self._said: dict[str, float] = {}
 
     def say(self, model: str, seconds: float) -> bool:
@@ -33,7 +33,7 @@ class Idle:
 
     def timeout(self, model: str) -> float:
         """How long it may idle; FOR_EVER: as long as its place is not needed."""
-        settings = self._models[model]
+        settings = self._settings(model)
         if settings.pin:
             return FOR_EVER
         if (said := self._said.get(model)) is not None:

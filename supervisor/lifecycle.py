@@ -21,12 +21,12 @@ from supervisor.control import Facts, State
 EX_CONFIG = 78
 
 TRANSITIONS: dict[State, set[State]] = {
-    State.UNLOADED: {State.LOADING},
+    State.UNLOADED: {State.LOADING, State.FAILED},
     State.LOADING: {State.READY, State.STOPPING, State.BACKOFF, State.FAILED},
     State.READY: {State.DRAINING, State.STOPPING, State.BACKOFF, State.FAILED},
     State.DRAINING: {State.READY, State.STOPPING, State.BACKOFF, State.FAILED},
     State.STOPPING: {State.UNLOADED, State.BACKOFF, State.FAILED},
-    State.BACKOFF: {State.UNLOADED, State.LOADING},
+    State.BACKOFF: {State.UNLOADED, State.LOADING, State.FAILED},
     State.FAILED: {State.UNLOADED},
 }
 
@@ -67,6 +67,13 @@ class Model:
 @dataclass(frozen=True, slots=True)
 class Place:
     """Placement has room: load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Impossible:
+    """Placement will never have room: no load is tried."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,7 @@ class Cleared:
 
 Event = (
     Place
+    | Impossible
     | Loaded
     | Refused
     | DrainBegun
@@ -212,6 +220,8 @@ def step(model: Model, event: Event, now: float, policy: Policy) -> Step:
     match event:
         case Place() if model.placeable(now):
             return _load(model, now)
+        case Impossible(message) if model.state in (State.UNLOADED, State.BACKOFF):
+            return move(model, State.FAILED, now, cause="insufficient_memory", message=message), []
         case Loaded(facts) if model.state is State.LOADING:
             kept = {"facts": facts, "refusals": 0, "cause": "", "message": "", "exit_code": None, "signal": ""}
             return move(model, State.READY, now, **kept), [AttachLinks()]
@@ -238,7 +248,17 @@ def step(model: Model, event: Event, now: float, policy: Policy) -> Step:
             return move(model, State.UNLOADED, now), []
         case Cleared() if model.state in (State.FAILED, State.BACKOFF) and not model.stuck:
             return move(model, State.UNLOADED, now, history=restart.History(), refusals=0, retry_at=None), []
-        case Place() | Loaded() | Refused() | DrainBegun() | Reopened() | DrainedOut() | Cancelled() | Hung():
+        case (
+            Place()
+            | Impossible()
+            | Loaded()
+            | Refused()
+            | DrainBegun()
+            | Reopened()
+            | DrainedOut()
+            | Cancelled()
+            | Hung()
+        ):
             return model, []
         case Unkillable() | Elapsed() | Cleared():
             return model, []

@@ -12,18 +12,23 @@ from supervisor import schema
 from supervisor.config import Model
 from supervisor.schema import Invalid, Missing
 
+_KEEP_ONE = "keep one of the two"
+
 
 def locate(model: Model, base: Path, where: schema.Path, *, own_template: bool) -> Model:
-    """The model with absolute, existing `path` and `chat_template`; `base` is the folder of the configuration file.
+    """The model with absolute, existing `path`, `mmproj` and `chat_template`; `base` is the configuration's folder.
 
-    Raises Invalid at `where`, or in [defaults] for a template that is not the table's own.
+    The file of an `hf` model is found later, in the caches. Raises Invalid at `where`, or in [defaults] for a template
+    that is not the table's own.
     """
-    found = {"path": "", "chat_template": ""}
-    if model.chat_template:
-        template = (*where, "chat_template") if own_template else ("defaults", "chat_template")
-        found["chat_template"] = _existing(below(base, model.chat_template), template, model.chat_template)
-    if model.path and model.package:
-        raise Invalid((*where, "package"), 'either "path" or "package"', model.package, "keep one of the two")
+    found = {"path": "", "chat_template": "", "mmproj": ""}
+    for key in ("chat_template", "mmproj"):
+        if text := getattr(model, key):
+            place = (*where, key) if own_template or key == "mmproj" else ("defaults", key)
+            found[key] = _existing(below(base, text), place, text)
+    named = [key for key in ("path", "package", "hf") if getattr(model, key)]
+    if len(named) > 1:
+        raise Invalid((*where, named[1]), f'either "{named[0]}" or "{named[1]}"', getattr(model, named[1]), _KEEP_ONE)
     if (
         model.file and not model.package and model.worker == Model().worker
     ):  # to another worker, `file` is its own affair
@@ -35,8 +40,8 @@ def locate(model: Model, base: Path, where: schema.Path, *, own_template: bool) 
             raise Missing((*where, "file"), f'the name of a file inside the package "{model.package}"')
         folder = _package_folder(model.package, (*where, "package"))
         found["path"] = _existing(below(folder, model.file), (*where, "file"), model.file)
-    elif model.worker == Model().worker:  # another worker may need no file
-        raise Missing((*where, "path"), '"path" of a GGUF file, or "package" and "file"')
+    elif not model.hf and model.worker == Model().worker:  # another worker may need no file
+        raise Missing((*where, "path"), '"path" of a GGUF file, or "package" and "file", or "hf"')
     return msgspec.structs.replace(model, **found)
 
 

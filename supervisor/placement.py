@@ -1,19 +1,27 @@
-"""Pure: which wanted model is loaded now, and which idle one must go for it. No model that works is ever taken."""
+"""Pure: which wanted model is loaded now, and which idle ones must go for it. No model that works is ever taken.
+
+A model fits where there is a place (`max_models`), memory on each device (`budgets`), and no other of its group.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from supervisor.control import State
 
 _HOLDS = {State.LOADING, State.READY, State.DRAINING, State.STOPPING}
 _LEAVING = {State.DRAINING, State.STOPPING}
+_NOBODY: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model as placement sees it. `last_used`: when its last request ended; `placeable`: it may be loaded now."""
+    """A model as placement sees it. `last_used`: when its last request ended; `placeable`: it may be loaded now.
+
+    `needs`: bytes by device; `group`: only one model of it is in memory at a time, "" = none.
+    """
 
     name: str
     state: State
@@ -23,6 +31,10 @@ class Resident:
     placeable: bool = False
     evicting: bool = False  # draining for the sake of another, so that the drain can be withdrawn
     stuck: bool = False  # failed, but its process cannot be killed: the place stays taken
+    needs: Mapping[str, int] = field(default_factory=dict)
+    priority: int = 0  # one of a lower priority makes it go in no case
+    group: str = ""
+    settling: bool = False  # loaded so short a time ago that it stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +48,37 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do now. `evict`: drain if idle; `close`: drain a busy model, whose requests all run to their end."""
+    """What to do now. `evict`: drain if idle; `close`: drain a busy model, whose requests all run to their end.
+
+    `refuse`: wants that can never be met, and why; `blocked`: those that wait for models which cannot go now.
+    """
 
     load: list[str] = field(default_factory=list)
     evict: list[str] = field(default_factory=list)
     close: list[str] = field(default_factory=list)
     reopen: list[str] = field(default_factory=list)
+    refuse: dict[str, str] = field(default_factory=dict)
+    blocked: dict[str, list[str]] = field(default_factory=dict)
 
 
-def plan(residents: Iterable[Resident], wants: Sequence[Wanted], max_models: int, max_wait: float, now: float) -> Plan:
-    """First come, first served: each want takes a free place, or one that is being vacated, or evicts an idle model.
+def plan(
+    residents: Iterable[Resident],
+    wants: Sequence[Wanted],
+    max_models: int,
+    max_wait: float,
+    now: float,
+    budgets: Mapping[str, int] = _NOBODY,
+) -> Plan:
+    """First come, first served: each want takes free room, or room that is being vacated, or evicts idle models.
 
-    A want older than `max_wait` seconds closes admission to the least recently used busy model, so that steady traffic
-    on one model cannot starve another. `max_models` 0 = no limit.
+    A want older than `max_wait` seconds closes admission to the least recently used busy models, so that steady traffic
+    on one model cannot starve another. One that waits keeps later ones from what it waits for. `max_models` 0 = no
+    limit; a device without a budget has none either.
     """
     models = {resident.name: resident for resident in residents}
-    held = sum(model.state in _HOLDS or model.stuck for model in models.values())
-    free = len(wants) if max_models == 0 else max(0, max_models - held)
-    leaving = [model for model in models.values() if model.state in _LEAVING]
-    vacating = max(0, len(leaving) - max(0, held - max_models))
+    held = [model for model in models.values() if model.state in _HOLDS or model.stuck]
+    today = _Room(max_models, budgets, held)
+    later = _Room(max_models, budgets, [model for model in held if model.state not in _LEAVING])
     idle, busy = _victims(models.values(), {want.name for want in wants})
     result = Plan()
     for want in wants:
@@ -63,30 +87,108 @@ def plan(residents: Iterable[Resident], wants: Sequence[Wanted], max_models: int
             continue  # kept, if the one it goes for leaves; see below
         if not model.placeable and model.state not in _LEAVING:
             continue  # in back-off a model holds no reservation
-        if free:
-            free -= 1
-            if model.placeable:
+        if why := too_large(model, budgets):
+            result.refuse[want.name] = why
+            continue
+        if later.fits(model):
+            if today.fits(model) and model.placeable:
                 result.load.append(want.name)
-        elif vacating:
-            vacating -= 1
-        elif want.evicts and idle:
-            result.evict.append(idle.pop(0).name)
-        elif want.evicts and busy and now - want.since >= max_wait:
-            result.close.append(busy.pop(0).name)
-    result.reopen.extend(_withdrawn(leaving, wants, len(leaving) if max_models == 0 else vacating))
+                today.take(model)
+        elif not want.evicts:
+            continue
+        elif chosen := _chosen(model, idle, later):
+            result.evict.extend(_named(chosen, idle))
+        elif now - want.since >= max_wait and (chosen := _chosen(model, [*idle, *busy], later)):
+            result.evict.extend(_named(chosen, idle))
+            result.close.extend(_named(chosen, busy))
+        else:
+            result.blocked[want.name] = sorted(later.names)
+        later.take(model)
+    result.reopen.extend(_withdrawn(models.values(), wants, later))
     return result
 
 
-def _withdrawn(leaving: list[Resident], wants: Sequence[Wanted], surplus: int) -> list[str]:
+def too_large(model: Resident, budgets: Mapping[str, int]) -> str:
+    """Why it fits in no case, "" if it may."""
+    over = [(name, need, budgets[name]) for name, need in model.needs.items() if need > budgets.get(name, need)]
+    return "; ".join(f"it needs {_size(need)} of {name}, of which there are {_size(most)}" for name, need, most in over)
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**30:.2f} GiB"
+
+
+class _Room:
+    """What is taken, and whether one more fits."""
+
+    def __init__(self, max_models: int, budgets: Mapping[str, int], held: Iterable[Resident]) -> None:
+        self._max_models, self._budgets = max_models, budgets
+        self.names: set[str] = set()
+        self._used: Counter[str] = Counter()
+        self._groups: Counter[str] = Counter()
+        for model in held:
+            self.take(model)
+
+    def fits(self, model: Resident) -> bool:
+        return (
+            (self._max_models == 0 or len(self.names) < self._max_models)
+            and not (model.group and self._groups[model.group])
+            and all(self._used[name] + need <= self._budgets.get(name, 2**63) for name, need in model.needs.items())
+        )
+
+    def take(self, model: Resident) -> None:
+        self.names.add(model.name)
+        self._used.update(model.needs)
+        self._groups[model.group] += 1
+
+    def free(self, model: Resident) -> None:
+        self.names.discard(model.name)
+        self._used.subtract(model.needs)
+        self._groups[model.group] -= 1
+
+
+def _chosen(model: Resident, victims: Sequence[Resident], room: _Room) -> list[Resident]:
+    """Those of the victims, first come first taken, that have to go so that the model fits; the room is without them.
+
+    [] if all of them are too few.
+    """
+    taken: list[Resident] = []
+    for victim in victims:
+        if not room.fits(model) and victim.priority <= model.priority:
+            room.free(victim)
+            taken.append(victim)
+    enough, needed = room.fits(model), list[Resident]()
+    for victim in reversed(taken):
+        room.take(victim)
+        if enough and not room.fits(model):  # else it was taken early, and a later one was enough
+            room.free(victim)
+            needed.append(victim)
+    return needed[::-1]
+
+
+def _named(victims: list[Resident], among: list[Resident]) -> list[str]:
+    """Takes them from the candidates."""
+    gone = [victim for victim in victims if victim in among]
+    for victim in gone:
+        among.remove(victim)
+    return [victim.name for victim in gone]
+
+
+def _withdrawn(models: Iterable[Resident], wants: Sequence[Wanted], room: _Room) -> list[str]:
     """Drains that no longer serve anybody; first those of models that are wanted themselves."""
     wanted = {want.name for want in wants}
-    names = [model.name for model in leaving if model.evicting and model.state is State.DRAINING]
-    names.sort(key=lambda name: name not in wanted)
-    return names[:surplus]
+    leaving = [model for model in models if model.evicting and model.state is State.DRAINING]
+    leaving.sort(key=lambda model: model.name not in wanted)
+    found: list[str] = []
+    for model in leaving:
+        if room.fits(model):
+            room.take(model)
+            found.append(model.name)
+    return found
 
 
 def _victims(models: Iterable[Resident], wanted: set[str]) -> tuple[list[Resident], list[Resident]]:
-    """Ready models that may go, least recently used first: those idle, those busy."""
-    ready = [m for m in models if m.state is State.READY and not m.pinned and m.name not in wanted]
-    ready.sort(key=lambda model: (model.last_used, model.name))
+    """Ready models that may go, the least important and least recently used first: those idle, those busy."""
+    ready = [m for m in models if m.state is State.READY and not m.pinned and not m.settling and m.name not in wanted]
+    ready.sort(key=lambda model: (model.priority, model.last_used, model.name))
     return [m for m in ready if not m.in_flight], [m for m in ready if m.in_flight]

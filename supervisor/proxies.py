@@ -17,12 +17,15 @@ from supervisor.control import (
     Busy,
     ConfigureProxy,
     Drained,
+    Entry,
     Figures,
     Finding,
+    FolderChanged,
     Inquired,
     Inquiry,
     KeepAlive,
     KeyUse,
+    Known,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -32,14 +35,18 @@ from supervisor.control import (
     Pong,
     Ready,
     Report,
+    Rescan,
     Ring,
+    Scanned,
     ShutDown,
     Shutdown,
+    Stuck,
     ToRoot,
     Unwant,
     Want,
 )
 from supervisor.figures import Series
+from supervisor.journal import Journal
 from supervisor.ledger import Ledger
 from supervisor.liveness import Verdict
 from supervisor.log import facts
@@ -58,16 +65,23 @@ class Models(Protocol):
     """What the proxies need of the models: their state, and somebody who listens."""
 
     ledger: Ledger
+    journal: Journal
 
     def statuses(self) -> tuple[ModelStatus, ...]: ...
 
     def figures(self) -> list[Series]: ...
 
+    def entries(self) -> tuple[Entry, ...]: ...
+
     def attach_all(self, proxy: Ward) -> None: ...
+
+    def look_again(self, proxy: Ward, ticket: int) -> None: ...
 
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None: ...
 
     def proxy_gone(self, proxy: Ward) -> None: ...
+
+    def proxy_died(self, proxy: Ward, end: Ended) -> None: ...
 
 
 class Proxies:
@@ -141,7 +155,9 @@ class Proxies:
             return
         self.show_ring(ward.role, ward.child.ring)
         self.running[index] = ward
-        self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses()))
+        told = self.models.journal
+        known = self.models.statuses(), self.models.entries(), told.boot, told.number, told.deaths
+        self._nursery.send(ward, ConfigureProxy(index, self._config, *known))
         for source, fd in self._rings.items():
             self._nursery.send(ward, Ring(source), [fd])
         self._tell_key_uses(ward)
@@ -182,8 +198,10 @@ class Proxies:
             case Finding(origin=origin):
                 if (asker := self.running.get(origin)) is not None:
                     self.send(asker, message)
-            case Ready() | LoadFailed():
-                log.error("a worker's message from a proxy %s", facts(role=ward.role))
+            case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck():
+                log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
+            case Rescan(ticket):
+                self.models.look_again(ward, ticket)
             case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:
@@ -216,6 +234,7 @@ class Proxies:
         self.models.proxy_gone(ward)
         self.models.ledger.ended(ward)
         if not self._shutting_down:
+            self.models.proxy_died(ward, end)
             lived = time.monotonic() - served if served else 0.0
             self._again(index, lived, end.log_tail[-1] if end.log_tail else f"exit code {end.code}")
 

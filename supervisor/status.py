@@ -19,6 +19,7 @@ class Observed:
     suspended: bool
     log_tail: tuple[str, ...]
     idle_timeout: float = -1.0
+    blocked_by: tuple[str, ...] = ()
 
 
 def status(model: Model, observed: Observed, now: float, wall: float) -> ModelStatus:
@@ -43,6 +44,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         log_tail=observed.log_tail if failed else (),
         facts=model.facts,
         idle_timeout=observed.idle_timeout,
+        blocked_by=observed.blocked_by,
     )
 
 

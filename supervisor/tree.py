@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from supervisor import config, configfile, listeners, log, title
 from supervisor.fleet import Fleet
+from supervisor.library import Library
 from supervisor.log import facts
 from supervisor.notify import Notifier
 from supervisor.nursery import Nursery
@@ -21,7 +22,8 @@ from supervisor.workers import Workers
 
 logger = logging.getLogger("root")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_RELOADABLE = {"placement", "liveness", "restart", "shutdown"}  # those that only the root reads
+# What no proxy has a copy of: it learns of models from the catalog.
+_RELOADABLE = {"placement", "liveness", "restart", "shutdown", "models", "defaults", "sources", "state", "warnings"}
 _STARTUP_DEADLINE = 120.0
 
 
@@ -43,6 +45,8 @@ class Tree:
             self._proxies.show_ring("root", ring)
         self._fleet = Fleet(settings, self._timers, self._proxies, self._workers)
         self._workers.lives = self._fleet
+        self._library = Library(self._nursery, self._timers, settings, self._fleet.adopt)
+        self._fleet.measured, self._fleet.rescan = self._library.remember, self._library.rescan
         self._ready = self._stopping = False
         self._exit: int | None = None
         self._terminal_gone = not os.isatty(0)
@@ -81,9 +85,15 @@ class Tree:
     def _serving(self) -> None:
         if not self._ready:
             self._ready = True
+            self._library.rescan()  # not before: a proxy that starts needs the cores
             places = ", ".join(listeners.shown(sock) for sock in self._sockets)
             logger.info("serving %s", facts(at=places, models=len(self._config.models)))
+            self._warn()
             self._notifier.send(READY=1)
+
+    def _warn(self) -> None:
+        for text in self._config.warnings:
+            logger.warning("configuration: %s", text)
 
     def _tell_status(self) -> None:
         text = self._fleet.summary()
@@ -141,6 +151,7 @@ class Tree:
         total = limits.drain_timeout + limits.stop_timeout + limits.term_timeout + limits.kill_timeout
         self._notifier.send(STOPPING=1, EXTEND_TIMEOUT_USEC=int(total * 1e6))
         self._workers.close()
+        self._library.close()
         self._proxies.shut_down(limits.drain_timeout)
         self._fleet.shut_down(limits.drain_timeout)
 
@@ -179,5 +190,7 @@ class Tree:
         self._nursery.reconfigure(fresh)
         self._workers.reconfigure(fresh)
         self._fleet.reconfigure(fresh)
+        self._library.reconfigure(fresh)
         logger.info("reloaded %s", facts(changed=",".join(changed) or "nothing"))
+        self._warn()
         self._notifier.send(READY=1, STATUS=self._status)

@@ -20,9 +20,11 @@ from supervisor.control import (
     Drained,
     Facts,
     Finding,
+    FolderChanged,
     Inquiry,
     KeepAlive,
     KeyUse,
+    Known,
     LinkBroken,
     Listening,
     LoadFailed,
@@ -33,7 +35,10 @@ from supervisor.control import (
     Pong,
     Ready,
     Report,
+    Rescan,
+    Scanned,
     ShutDown,
+    Stuck,
     ToRoot,
     Unwant,
     Want,
@@ -139,7 +144,7 @@ class Workers:
 
     def _entry(self) -> str:
         """The worker program that most models use."""
-        entries = [model.worker for model in self._config.models.values()]
+        entries = [model.worker for model in (*self._config.models.values(), self._config.defaults)]
         return max(entries, key=entries.count)
 
     def _take_standby(self, entry: str) -> Ward | None:
@@ -177,7 +182,9 @@ class Workers:
             case Report(series):
                 if model is not None:
                     self.lives.ledger.report(ward, series, (model,))
-            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding():
+            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Rescan():
+                self._out_of_place(ward, message)
+            case Known() | Scanned() | FolderChanged() | Stuck():
                 self._out_of_place(ward, message)
             case _:
                 assert_never(message)
@@ -204,7 +211,7 @@ class Workers:
             self.lives.worker_unkillable(model)
 
     def _out_of_place(self, ward: Ward, message: Message) -> None:
-        log.error("a proxy's message from a worker %s", facts(role=ward.role, message=type(message).__name__))
+        log.error("not a worker's message %s", facts(role=ward.role, message=type(message).__name__))
 
 
 def _resolved(parking: config.Parking) -> config.Parking:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from typing import NoReturn
 
 from supervisor.boot import Child
 
@@ -43,3 +44,15 @@ def slow_import(child: Child) -> int:
     child.control.send(b"slow")
     time.sleep(60)
     return 0
+
+
+def stuck_scan(child: Child) -> int:
+    """A scan child whose disk does not answer."""
+    from supervisor.control import Channel, FromRoot
+    from supervisor.scan import Scanner
+
+    def hang(path: str) -> NoReturn:
+        while True:
+            time.sleep(60)
+
+    return Scanner(Channel(child.control, FromRoot), hang, timeout=0.2).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import psutil
@@ -15,6 +16,10 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 MARK = "LSV_TEST_RUN"
 os.environ[MARK] = str(os.getpid())
 os.environ["SPT_NOENV"] = "1"
+
+# What a server keeps must not be found by the next test run, nor be left in the home of whoever runs the tests.
+_state = tempfile.TemporaryDirectory(prefix="lsv-state-")
+os.environ["XDG_STATE_HOME"] = _state.name
 
 GRACE = 2.0
 

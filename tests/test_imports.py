@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervisor", "worker", "proxy")
-SHARED = {f"supervisor.{name}" for name in ("boot", "control", "config", "schema", "log", "ring", "title", "figures")}
+_SHARED = ("boot", "control", "config", "schema", "log", "ring", "title", "figures", "card")
+SHARED = {f"supervisor.{name}" for name in _SHARED}
 ROOT_MAY_USE = {*sys.stdlib_module_names, "supervisor", "msgspec", "setproctitle"}
 CTL = "supervisor.ctl"  # a client, which runs in a process of its own
 CTL_MAY_USE = {*sys.stdlib_module_names, "supervisor", "msgspec", "prometheus_client", "rich"}

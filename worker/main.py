@@ -109,6 +109,8 @@ def _embedding(
 
 def _facts(model: NativeModel, template: ChatTemplate, began: float) -> Facts:
     """What a model says of itself, whatever it is loaded for."""
+    from worker.footprint import footprint
+
     vocabulary = model.vocabulary
     return Facts(
         architecture=model.meta("general.architecture") or "",
@@ -125,6 +127,7 @@ def _facts(model: NativeModel, template: ChatTemplate, began: float) -> Facts:
         eos_token=vocabulary.text_of(vocabulary.eos),
         load_ms=(time.monotonic() - began) * 1000,
         on_cpu=model.on_cpu,
+        memory=footprint(model.log.sizes),
         infill=vocabulary.fim.complete,
     )
 

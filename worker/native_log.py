@@ -19,10 +19,14 @@ _KEPT = 20
 
 
 class NativeLog:
-    """Receives every line of llama.cpp; `errors` holds the first ones of level error since `clear`."""
+    """Receives every line of llama.cpp; `errors` holds the first ones of level error since `clear`.
+
+    `sizes` holds all lines about the size of buffers, of which a process allocates those of one model.
+    """
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self.sizes: list[str] = []
         self._level = 0
         self._line = ""
         self._callback = binding.LogCallback(self._receive)  # kept: the library holds only the address
@@ -47,6 +51,8 @@ class NativeLog:
         line, self._line = self._line.strip(), ""
         if self._level == binding.LOG_ERROR and len(self.errors) < _KEPT:
             self.errors.append(line)
+        if " buffer size" in line:
+            self.sizes.append(line)
         if line:
             quiet = self._level == binding.LOG_INFO or any(text in line for text in _EXPECTED)
             level = logging.INFO if quiet else _LEVELS[self._level]

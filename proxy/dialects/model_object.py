@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from supervisor.card import Card
 from supervisor.config import Model
-from supervisor.control import Facts, ModelStatus, State
+from supervisor.control import Entry, Facts, ModelStatus, State
 
-_VALUES = {
+VALUES = {
     State.UNLOADED: "unloaded",
     State.LOADING: "loading",
     State.READY: "loaded",
@@ -20,31 +21,38 @@ _VALUES = {
 _ENDED_BADLY = (State.BACKOFF, State.FAILED)
 
 
-def model_object(
-    model: Model, status: ModelStatus, created: int, in_flight: int, queued: int, admin: bool
-) -> dict[str, Any]:
-    """`created` is the file's modification time; `in_flight` and `queued` count this process's requests."""
+def model_object(entry: Entry, status: ModelStatus, in_flight: int, queued: int, admin: bool) -> dict[str, Any]:
+    """`in_flight` and `queued` count this process's requests. Facts are the loaded model's, else the file's."""
+    model, card, facts = entry.model, entry.card or Card(), status.facts
     running = status.state in (State.LOADING, State.READY, State.DRAINING)
+    context = _context(model, card, facts)
+    named = {"name": model.title or card.name, "description": model.description}
     return {
         "id": model.name,
         "object": "model",
         "owned_by": "llamacpp",
-        "created": created,
+        "created": card.modified,
+        **{key: text for key, text in named.items() if text},
         "aliases": list(model.aliases),
+        "tags": list(model.tags),
         "path": model.path if admin else os.path.basename(model.path),
-        "status": _status(status, queued, admin),
-        "context_length": model.n_ctx,
-        "max_model_len": model.n_ctx,
-        "capabilities": _capabilities(model, status.facts),
-        "meta": _meta(status.facts),
+        "source": entry.source,
+        "can_remove": False,
+        "status": _status(entry, status, queued, admin),
+        "architecture": _architecture(card),
+        "capabilities": _capabilities(card, facts),
+        "context_length": context,
+        "max_model_len": context,
+        "meta": _meta(card, facts, context),
+        "memory": _memory(entry, facts),
         "runtime": _runtime(model, status, in_flight, admin) if running else None,
     }
 
 
-def _status(status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
+def _status(entry: Entry, status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "value": _VALUES[status.state],
-        "args": [],
+        "value": VALUES[status.state],
+        "args": ["--mmproj", os.path.basename(entry.model.mmproj)] if entry.model.mmproj else [],
         "state": str(status.state),
         "since": status.since,
         "queued": queued,
@@ -53,9 +61,13 @@ def _status(status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
     if status.state in _ENDED_BADLY:
         found |= {"failed": True, "exit_code": status.exit_code}
     if status.state is State.LOADING:
-        stages = ["text_model"]
-        found["progress"] = {"stages": stages, "current": stages[0], "value": status.progress}
+        found["progress"] = progress(status)
     told = {"retry_at": status.retry_at, "message": status.message, "signal": status.signal, "cause": status.cause}
+    if entry.card and entry.card.cause and status.state is State.UNLOADED and not status.cause:
+        told |= {"message": entry.card.problem, "cause": entry.card.cause}
+    if status.blocked_by and status.state in (State.UNLOADED, State.BACKOFF):
+        told["message"] = told["message"] or f"it waits for room, which {', '.join(status.blocked_by)} take"
+        found["blocked_by"] = list(status.blocked_by)
     found |= {key: value for key, value in told.items() if value}
     if status.stop_reason:
         found["stop_reason"] = status.stop_reason
@@ -66,20 +78,64 @@ def _status(status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
     return found
 
 
-def _capabilities(model: Model, facts: Facts | None) -> dict[str, bool]:
-    """What is known: the worker's word once it has loaded, before that what the configuration says."""
-    task = facts.task if facts else model.task
-    if task == "auto":
-        return {}
-    found = {"embedding": task == "embed", "reranker": task == "rerank"}
-    return found | ({"infill": facts.infill} if facts else {})
+def _context(model: Model, card: Card, facts: Facts | None) -> int:
+    """Tokens of one request, as they are or will be."""
+    if facts:
+        return facts.n_ctx
+    longest = card.n_ctx_train or model.n_ctx
+    return min(model.n_ctx or longest, longest)
+def progress(status: ModelStatus) -> dict[str, Any]:
+    """How far a load is."""
+    stages = ["text_model"]
+    return {"stages": stages, "current": stages[0], "value": status.progress}
 
 
-def _meta(facts: Facts | None) -> dict[str, Any] | None:
-    if facts is None:
+def _architecture(card: Card) -> dict[str, list[str]]:
+    able = card.capabilities
+    senses = [*(["image"] if able.vision else []), *(["audio"] if able.audio else [])]
+    return {"input_modalities": ["text", *senses], "output_modalities": ["embeddings" if able.embedding else "text"]}
+
+
+def _capabilities(card: Card, facts: Facts | None) -> dict[str, bool]:
+    """Those of the header; what the loaded model's template was seen to do counts more."""
+    found = {name: getattr(card.capabilities, name) for name in card.capabilities.__struct_fields__}
+    if facts and "supports_tools" in facts.template_caps:
+        found["function_calling"] = facts.template_caps["supports_tools"]
+    if facts:
+        found |= {"embedding": facts.task == "embed", "reranker": facts.task == "rerank", "infill": facts.infill}
+    return found
+
+
+_OF_LLAMA = ("n_ctx_train", "n_vocab", "n_embd", "n_params", "size", "vocab_type")
+
+
+def _meta(card: Card, facts: Facts | None, context: int) -> dict[str, Any] | None:
+    known = facts or (card if card.architecture else None)
+    if known is None:
         return None
-    names = ("n_ctx", "n_ctx_train", "n_vocab", "n_embd", "n_params", "size", "vocab_type")
-    return {name: getattr(facts, name) for name in names} | {"arch": facts.architecture, "ftype": facts.description}
+    return {name: getattr(known, name) for name in _OF_LLAMA} | {
+        "n_ctx": context,
+        "arch": known.architecture,
+        "ftype": facts.description if facts else card.quantization,
+        "quantization": card.quantization,
+        "files": card.files,
+        "file_size": card.file_size,
+    }
+
+
+def _memory(entry: Entry, facts: Facts | None) -> dict[str, int | None]:
+    """Bytes: as they should be, and as they are, or were at the last load."""
+    measured = facts.memory if facts and facts.memory.devices else entry.memory
+    found: dict[str, int | None] = {
+        "estimated": sum(entry.estimated.values()) or None,
+        "vram": None,
+        "ram": None,
+        "kv": None,
+    }
+    if measured:
+        ram = measured.devices.get("ram", 0)
+        found |= {"vram": sum(measured.devices.values()) - ram, "ram": ram, "kv": measured.kv}
+    return found
 
 
 def _runtime(model: Model, status: ModelStatus, in_flight: int, admin: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.dialects.ollama_names import shown
+from supervisor.card import Card
 from supervisor.config import LLAMA_DEFAULTS, Model, Sampling
 from supervisor.control import Facts
 
@@ -19,24 +20,35 @@ _NEVER = datetime.timedelta(days=290 * 365)
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a model; `facts` None until it was loaded once. `modified` in Unix seconds, `size` in bytes."""
+    """What is known of a model; `facts` None until it was loaded once, `card` what its file's header says."""
 
     model: Model
     facts: Facts | None
-    modified: int
-    size: int
+    card: Card
+
+    @property
+    def modified(self) -> int:
+        """Unix time."""
+        return self.card.modified
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return self.card.file_size
 
     @property
     def thinks(self) -> bool | None:
         """Whether its template knows of thinking; None while that is not known."""
-        return any(mark in self.facts.chat_template for mark in _THOUGHTS) if self.facts else None
+        if self.facts:
+            return any(mark in self.facts.chat_template for mark in _THOUGHTS)
+        return self.card.capabilities.reasoning if self.card.architecture else None
 
     @property
     def capabilities(self) -> list[str]:
-        found = ["completion"]
-        if self.facts is not None and self.facts.template_caps.get("supports_tools"):
-            found.append("tools")
-        return [*found, "thinking"] if self.thinks else found
+        able = self.card.capabilities
+        tools = self.facts.template_caps.get("supports_tools") if self.facts else able.function_calling
+        has = {"embedding": able.embedding, "completion": not able.embedding, "tools": tools, "insert": able.infill}
+        return [name for name, there in (has | {"vision": able.vision, "thinking": self.thinks}).items() if there]
 
 
 def tag(about: About) -> dict[str, Any]:
@@ -63,7 +75,7 @@ def show(about: About) -> dict[str, Any]:
         "parameters": _parameters(about.model.sampling.over(facts.sampling) if facts else about.model.sampling),
         "template": facts.chat_template if facts else "",
         "details": _details(about),
-        "model_info": _info(facts) if facts else {},
+        "model_info": _info(facts or about.card),
         "capabilities": about.capabilities,
         "modified_at": moment(about.modified),
     }
@@ -81,20 +93,22 @@ def _head(about: About) -> dict[str, Any]:
 
 
 def _details(about: About) -> dict[str, Any]:
-    facts = about.facts or Facts()
-    match = _QUANTIZATION.search(facts.description)
+    known = about.facts or about.card
+    match = _QUANTIZATION.search(about.facts.description if about.facts else "")
     return {
         "parent_model": "",
         "format": "gguf",
-        "family": facts.architecture,
-        "families": [facts.architecture] if facts.architecture else [],
-        "parameter_size": _count(facts.n_params),
-        "quantization_level": match[1] if match else "",
+        "family": known.architecture,
+        "families": [known.architecture] if known.architecture else [],
+        "parameter_size": _count(known.n_params),
+        "quantization_level": about.card.quantization or (match[1] if match else ""),
     }
 
 
-def _info(facts: Facts) -> dict[str, Any]:
+def _info(facts: Facts | Card) -> dict[str, Any]:
     arch = facts.architecture
+    if not arch:
+        return {}
     return {
         "general.architecture": arch,
         "general.parameter_count": facts.n_params,

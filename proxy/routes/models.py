@@ -16,20 +16,26 @@ from proxy.errors import ApiError, BadRequest, Unsupported
 from proxy.gate import Gate
 from proxy.refusals import queue_timeout
 from proxy.routes import inbound
-from supervisor.control import State
+from supervisor.control import ModelStatus, State
 
 _UNLOADED = {State.UNLOADED, State.FAILED}
 
 
 async def models(request: Request) -> Response:
     who, known = context.of(request.scope), services.of(request).models
+    late = _asks_for_reload(request) and who.admin and not await known.rescan()
     seen = [gate for name, gate in sorted(known.gates.items()) if who.key is None or who.key.sees(name)]
-    found = [_object(request, gate) for gate in seen]
-    return inbound.answer({"object": "list", "data": found, "server": "llama-supervisor"})
+    found = [_object(request, gate) for gate in seen if not known.entries[gate.name].model.hidden]
+    more = {"reload_error": "the scan takes longer; the list will fill in"} if late else {}
+    return inbound.answer({"object": "list", "data": found, "server": "llama-supervisor", **more})
+
+
+def _asks_for_reload(request: Request) -> bool:
+    return request.query_params.get("reload", "").lower() in ("1", "true")
 
 
 async def model(request: Request) -> Response:
-    return inbound.answer(_object(request, inbound.gate(request, request.path_params["id"])))
+    return inbound.answer(_object(request, inbound.gate(request, request.path_params["id"], fallback=False)))
 
 
 async def load(request: Request) -> Response:
@@ -49,7 +55,7 @@ async def unload(request: Request) -> Response:
 
 async def _command(request: Request, body: dict[str, Any], verb: str, goal: set[State]) -> Response:
     """`{"success": true}` once the root has decided; with `wait`, once the model is there, or gone."""
-    gate = inbound.gate(request, body.get("model"))
+    gate = inbound.gate(request, body.get("model"), fallback=False)
     found = services.of(request)
     seconds = _wait(body.get("wait"), found.config.admission.queue_timeout)
     answer = await found.models.command(verb, gate.name, context.of(request.scope).admin)
@@ -74,13 +80,17 @@ def _wait(value: object, longest: float) -> float:
 
 
 def _object(request: Request, gate: Gate) -> dict[str, Any]:
+    return shown(request, gate.status)
+
+
+def shown(request: Request, status: ModelStatus) -> dict[str, Any]:
+    """A model in this state, as the one who asks may see it."""
     found = services.of(request)
-    configured = found.config.models.get(gate.name)
-    if configured is None:
-        raise ApiError("model_not_found", f'model "{gate.name}" not found', param="model")
-    created = found.models.created.get(gate.name, 0)
+    entry, gate = found.models.entries.get(status.name), found.models.gates.get(status.name)
+    if entry is None or gate is None:
+        raise ApiError("model_not_found", f'model "{status.name}" not found', param="model")
     admin = context.of(request.scope).admin
-    return model_object(configured, gate.status, created, gate.in_flight, gate.queued, admin)
+    return model_object(entry, status, gate.in_flight, gate.queued, admin)
 
 
 ROUTES = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
@@ -25,6 +24,7 @@ from proxy.gate import Gate
 from proxy.routes import inbound, vectors
 from proxy.routes.generation import generate_from, new_call
 from proxy.sse import NDJSON
+from supervisor.card import Card
 from supervisor.control import State
 
 _LOADED = {State.READY, State.DRAINING}
@@ -133,13 +133,8 @@ def _seen(request: Request) -> list[Gate]:
 
 
 def _about(request: Request, gate: Gate) -> About:
-    found = services.of(request)
-    model = found.config.models[gate.name]
-    try:
-        size = os.stat(model.path).st_size if model.path else 0
-    except OSError:
-        size = 0
-    return About(model, gate.status.facts, found.models.created.get(gate.name, 0), size)
+    entry = services.of(request).models.entries[gate.name]
+    return About(entry.model, gate.status.facts, entry.card or Card())
 
 
 ROUTES = [

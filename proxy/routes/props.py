@@ -16,9 +16,9 @@ async def props(request: Request) -> Response:
     name = request.query_params.get("model")
     if not name:
         return inbound.answer(server_props(found.config, found.site.served))
-    gate = inbound.gate(request, name)
-    slots = found.config.server.slots
-    return inbound.answer(model_props(found.config.models[gate.name], gate.status, found.site.served, slots))
+    gate = inbound.gate(request, name, fallback=False)
+    model, slots = found.models.entries[gate.name].model, found.config.server.slots
+    return inbound.answer(model_props(model, gate.status, found.site.served, slots))
 
 
 ROUTES = [Route("/props", props)]

@@ -228,7 +228,7 @@ def test_a_reload_takes_limits_over_and_refuses_the_rest(tmp_path: Path) -> None
         stream = Stream(server, "a", SLOW).begun()
         for toml, word in [
             ("nonsense =", "not TOML"),
-            (ECHO + PAIR + "[models.c]\n", "restart of the server"),
+            (ECHO + PAIR + "[ui]\nenabled = false\n", "restart of the server"),
             ("[placement]\nmax_models = 9\n" + ECHO + PAIR, "reloaded changed=placement"),
         ]:
             server.write(toml)

@@ -181,6 +181,13 @@ def test_file_that_is_no_configuration(write: Write, text: str | bytes, expected
         ('[restart]\nbackoff = "31s"\n', "[restart].backoff_max: expected at least backoff, got 30.0"),
         ("[restart]\njitter = nan\n", "[restart].jitter: expected number from 0 to 0.9, got NaN"),
         ('[log]\nlevel = "warn"\n', '[log].level: expected "debug" or "info" or "warning" or "error", got "warn"'),
+        ("[placement]\nmemory = 'all'\n", '[placement].memory: expected "auto" or table, got "all"'),
+        ("[placement]\nmemory = { ram = 'much' }\n", '[placement].memory.ram: expected size like "64MiB"'),
+        ("[placement]\nmemory = { rom = 1 }\n", '[placement].memory.rom: expected a device, "ram" or like "cuda:0"'),
+        (
+            "[placement]\nmemory = { 'gpu:0' = 1, 'cuda:0' = 1 }\n",
+            "[placement].memory.gpu:0: expected each device once",
+        ),
         ("[placement]\nmax_models = -1\n", "[placement].max_models: expected integer ≥ 0, got -1"),
         ("[admission]\nqueue_timeout = '600h'\n", "[admission].queue_timeout: expected duration like"),
         (
@@ -369,7 +376,7 @@ def test_text_in_place_of_a_hash_is_not_shown_as_it_may_be_the_key(write: Write)
         ("[models.'-a']\npath = 'a.gguf'", "[models.-a]: expected string of letters"),
         ("[models.'']\npath = 'a.gguf'", '[models.""]: expected string of letters'),
         (f"[models.{'a' * 201}]\npath = 'a.gguf'", f"[models.{'a' * 201}]: expected string of letters"),
-        ("[models.a]\nname = 'b'\npath = 'a.gguf'", "[models.a].name: expected no such key"),
+        ("[models.a]\nid = 'b'\npath = 'a.gguf'", "[models.a].id: expected a known key"),
         (f"{MODEL}n_ctxx = 8192", '[models.a].n_ctxx: expected a known key, got 8192; did you mean "n_ctx"?'),
         (f"{MODEL}n_ctx = '8k'", '[models.a].n_ctx: expected integer from 0 to 2147483647, got "8k"'),
         (f"{MODEL}parallel = 0", "[models.a].parallel: expected integer from 1 to 200, got 0"),
@@ -394,7 +401,7 @@ def test_text_in_place_of_a_hash_is_not_shown_as_it_may_be_the_key(write: Write)
             f"{MODEL}aliases = ['x']\n[models.b]\npath = 'b.gguf'\naliases = ['x']",
             '[models.b].aliases[0]: expected a name of its own, got "x"; [models.a] has it already',
         ),
-        ("[models.a]", '[models.a].path: required ("path" of a GGUF file, or "package" and "file"), but missing'),
+        ("[models.a]", '[models.a].path: required ("path" of a GGUF file, or "package" and "file", or "hf"), but'),
         ("[models.a]\nfile = 'a.gguf'", '[models.a].package: required (the installed package that has "file"), but'),
         (f"{MODEL}file = 'a.gguf'", "[models.a].package: required"),
         (f"{MODEL}package = 'x'", '[models.a].package: expected either "path" or "package", got "x"; keep one'),
@@ -502,14 +509,14 @@ TABLES = sorted(tables(example(everything=True)))
 
 
 def test_the_example_has_every_table() -> None:
-    assert set(example(everything=True)) == {*Config.__struct_fields__, "defaults"} - {"file"}
-    assert set(TABLES) == {*Config.__struct_fields__, "sampling"} - {"file"}
+    assert set(example(everything=True)) == {*Config.__struct_fields__} - {"file", "warnings"}
+    assert set(TABLES) == {*Config.__struct_fields__, "sampling"} - {"file", "warnings", "defaults"}
 
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_example_names_exactly_the_keys_there_are(table: str) -> None:
     struct, keys = tables(example(everything=True))[table]
-    assert set(keys) == set(struct.__struct_fields__) - ({"name"} if table == "models" else set())
+    assert set(keys) == set(struct.__struct_encode_fields__) - ({"id"} if table == "models" else set())
 
 
 @pytest.mark.parametrize("table", sorted(set(TABLES) - {"sampling", "keys", "models"}))
@@ -522,8 +529,8 @@ def test_the_example_gives_each_key_its_default(table: str) -> None:
 def test_the_example_gives_each_key_of_a_model_its_default() -> None:
     model = load(CONF / "models.example.toml").models["smollm2"]
     own = ("name", "package", "file", "path")
-    given_keys = {*example(everything=False)["defaults"], "aliases"}
-    assert given_keys == set(Model.__struct_fields__) - set(own)
+    given_keys = {*example(everything=False)["defaults"], "aliases", "name", "description"}
+    assert given_keys == set(Model.__struct_encode_fields__) - {"id", "package", "file", "path", "hf", "mmproj"}
     assert msgspec.structs.replace(model, **dict.fromkeys(own, "")) == Model()
 
 
@@ -541,3 +548,84 @@ def test_a_folder_of_another_interface_is_found_from_the_file(write: Write, tmp_
     assert "[ui].path: expected a folder with an index.html" in message(file)
     (tmp_path / "pages" / "index.html").touch()
     assert load(file).ui.path == str(tmp_path / "pages")
+
+
+# -- sources of models --------------------------------------------------------------------------------------------
+
+
+def test_a_models_dir_alone_is_enough(write: Write, tmp_path: Path) -> None:
+    config = load(write('[sources]\nmodels_dir = "."\n[admission]\ndefault_model = "found-later"\n'))
+    assert (config.models, config.sources.models_dir) == ({}, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[sources]\nmodels_dir = 'none'", '[sources].models_dir: expected an existing folder, got "none"'),
+        ("[sources]\npresets = 'none'", '[sources].presets: expected an existing file, got "none"'),
+        ("[sources]\n", "[models]: required"),
+        ("[models.a]\nhf = 'nonsense'", '[models.a].hf: expected string like "user/repo" or "user/repo:Q4_K_M"'),
+        ("[models.a]\nhf = 'a/b'\npath = 'a.gguf'", '[models.a].hf: expected either "path" or "hf", got "a/b"'),
+        ("[models.a]\npath = 'a.gguf'\nmmproj = 'x'", '[models.a].mmproj: expected an existing file, got "x"'),
+        (
+            f"{MODEL}[admission]\nfallback_model = 'aa'",
+            '[admission].fallback_model: expected a model\'s name, got "aa"',
+        ),
+    ],
+)
+def test_wrong_sources(write: Write, text: str, expected: str) -> None:
+    assert message(write(text)).startswith(expected)
+
+
+def test_a_repository_needs_no_file(write: Write) -> None:
+    model = load(write('[models.a]\nhf = "user/repo:Q4_K_M"\nname = "A model"\ntags = ["x"]\nhidden = true')).models[
+        "a"
+    ]
+    assert (model.hf, model.path, model.title, model.tags, model.hidden) == (
+        "user/repo:Q4_K_M",
+        "",
+        "A model",
+        ("x",),
+        True,
+    )
+
+
+def test_presets_stand_beside_the_models_which_count(write: Write, tmp_path: Path) -> None:
+    ini = "version = 1\n[*]\nctx-size = 100\n[a]\nmodel = b.gguf\n[i]\nmodel = b.gguf\nalias = x, a, i2\nwhat = 1\n"
+    (tmp_path / "p.ini").write_text(ini + "[user/repo:Q8_0]\n[j]\nalias = x\n")
+    config = load(write(f'{MODEL}aliases = ["x"]\n[sources]\npresets = "p.ini"\n[defaults]\nthreads = 3\n'))
+    assert config.models["a"].path == str(tmp_path / "a.gguf")
+    found = config.models["i"]
+    assert (found.path, found.n_ctx, found.threads) == (str(tmp_path / "b.gguf"), 100, 3)
+    assert found.aliases == ("i2",)
+    assert config.models["user/repo:Q8_0"].hf == "user/repo:Q8_0"
+    assert (config.models["j"].path, config.models["j"].hf) == ("", "")
+    file = tmp_path / "p.ini"
+    assert [warning.removeprefix(f"{file}: ") for warning in config.warnings] == [
+        "[i].what: not known here, ignored",
+        "[a]: the configuration has a model of this name, which counts",
+        "[i].alias: x is taken already",
+        "[i].alias: a is taken already",
+        "[j].alias: x is taken already",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ini", "expected"),
+    [
+        ("[a]\nctx-size = lots", '[a].ctx-size: expected integer, got "lots"'),
+        ("[a]\ntop-p = 7", "[a].sampling.top_p: expected number from 0 to 1, got 7.0"),
+        ("[a]\nmmap = perhaps", '[a].mmap: expected true or false, got "perhaps"'),
+        ("[a]\nload-mode = x", "[a].load-mode: expected none or auto or"),
+        ("[$]\n", "[$].name: expected string of letters"),
+        ("[a]\nnonsense", "no INI file: "),
+        ("[a\n", "no INI file: "),
+        ("[a]\nhf = x", "[a].hf: expected string like"),
+        ("\xff", "not UTF-8: byte 0xff in line 1"),
+    ],
+)
+def test_a_wrong_preset_is_named_with_its_place(write: Write, tmp_path: Path, ini: str, expected: str) -> None:
+    (tmp_path / "p.ini").write_bytes(ini.encode("latin-1"))
+    with pytest.raises(ConfigError) as caught:
+        load(write('[sources]\npresets = "p.ini"\n'))
+    assert str(caught.value).removeprefix(f"{tmp_path}/p.ini: ").startswith(expected)

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor import config
+from supervisor.card import Card
 from supervisor.control import (
     Activity,
     Answer,
@@ -15,8 +17,11 @@ from supervisor.control import (
     Busy,
     Drain,
     Drained,
+    Entry,
     Facts,
+    Footprint,
     LinkBroken,
+    Listed,
     LoadFailed,
     Lost,
     Message,
@@ -24,6 +29,7 @@ from supervisor.control import (
     ModelCommand,
     Reopen,
     State,
+    Unlisted,
     Unwant,
     Want,
 )
@@ -391,3 +397,222 @@ def test_shutdown_waits_for_the_proxies_then_stops_every_model() -> None:
     world.ended("a")
     world.ended("b", -9)
     assert world.workers.loads == ["a", "b"]
+
+
+# -- another catalog ----------------------------------------------------------------------------------------------
+
+
+def catalog(world: World, *gone: str, **changes: Any) -> None:
+    """Adopts the present catalog without `gone`, with new or changed entries by name."""
+    entries = {entry.model.name: entry for entry in world.fleet.entries() if entry.model.name not in gone}
+    world.fleet.adopt({**entries, **changes})
+    world.fleet.settle()
+
+
+def test_a_model_that_comes_is_told_and_can_be_loaded() -> None:
+    world = World()
+    catalog(world, new=Entry(config.Model(name="new")))
+    told = world.last(Listed)
+    assert [entry.model.name for entry in told.entries] == [status.name for status in told.statuses] == ["new"]
+    world.say(Want("new"))
+    assert world.workers.loads == ["new"]
+
+
+def test_a_model_that_goes_drains_first_and_is_then_forgotten() -> None:
+    world = World()
+    world.load("a")
+    catalog(world, "a")
+    assert (world.state("a"), world.last(Unlisted)) == (State.DRAINING, None)
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert world.last(Unlisted) == Unlisted("a")
+    world.say(Want("a"))
+    catalog(world, a=Entry(config.Model(name="a")))
+    world.say(Want("a"))
+    world.ready("a")
+    assert world.last(Attach) == Attach("a", 2)  # no generation of a name is used twice
+
+
+def test_one_that_comes_back_while_it_drains_stays() -> None:
+    world = World()
+    world.load("a")
+    catalog(world, "a")
+    catalog(world, a=Entry(config.Model(name="a")))
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert (world.state("a"), world.last(Unlisted)) == (State.UNLOADED, None)
+
+
+def test_one_that_loads_is_called_off_and_one_that_rests_goes_at_once() -> None:
+    world = World()
+    world.say(Want("a"))
+    catalog(world, "a", "b")
+    assert world.workers.stops == [("a", "cancel")]
+    assert world.last(Unlisted) == Unlisted("b")
+    assert world.last(Lost).cause == "unloaded"
+    world.ended("a", -9)
+    assert world.last(Unlisted) == Unlisted("a")
+
+
+def test_late_words_and_timers_about_a_model_that_is_gone_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(max_models=2)
+    world.load("a")
+    world.ended("a", -9)
+    assert world.state("a") is State.BACKOFF
+    catalog(world, "a")
+    assert world.last(Unlisted) == Unlisted("a")
+    world.elapse(100.0)
+    for message in (Unwant("a"), Activity("a", 1, 0), Drained("a", 1)):
+        world.say(message)
+    assert "names no model" not in caplog.text
+    world.say(ModelCommand(5, "load", "a"))
+    assert world.last(Answer).error == "model_not_found"
+
+
+def test_a_process_that_cannot_be_killed_is_not_forgotten() -> None:
+    world = World()
+    world.load("a")
+    world.fleet.worker_judged("a", Verdict.HUNG, "silent")
+    world.fleet.worker_unkillable("a")
+    catalog(world, "a")
+    assert world.last(Unlisted) is None
+    world.ended("a", -9)
+    assert world.last(Unlisted) == Unlisted("a")
+
+
+def test_who_asks_for_a_scan_is_told_of_what_is_gone_before_the_answer() -> None:
+    world = World()
+    entries = {entry.model.name: entry for entry in world.fleet.entries() if entry.model.name != "a"}
+    world.fleet.adopt(entries)
+    assert world.last(Unlisted) == Unlisted("a")
+
+
+def test_other_settings_reload_a_model_and_other_words_do_not() -> None:
+    world = World()
+    world.load("a")
+    catalog(world, a=Entry(config.Model(name="a", title="A", tags=("x",))))
+    assert (world.state("a"), world.last(Listed).entries[0].model.title) == (State.READY, "A")
+    catalog(world, a=Entry(config.Model(name="a", n_ctx=1)))
+    assert (world.state("a"), world.fleet.model("a").stop_reason) == (State.DRAINING, "reload")
+
+
+def test_a_file_that_is_missing_fails_without_a_process_and_is_tried_again_when_it_is_there() -> None:
+    world = World()
+    missing = Card(cause="file_missing", problem="not there")
+    catalog(world, a=Entry(config.Model(name="a"), card=missing))
+    world.say(Want("a"))
+    failed = world.fleet.model("a")
+    assert (failed.state, failed.cause, failed.message) == (State.FAILED, "file_missing", "not there")
+    assert world.workers.loads == []
+    catalog(world, a=Entry(config.Model(name="a", path="/x"), card=Card(modified=5)))
+    assert world.state("a") is State.UNLOADED
+
+
+def test_a_want_waits_until_it_is_known_where_the_file_is() -> None:
+    world = World()
+    catalog(world, a=Entry(config.Model(name="a", hf="u/r"), pending=True))
+    world.say(Want("a"))
+    assert world.workers.loads == []
+    catalog(world, a=Entry(config.Model(name="a", hf="u/r", path="/x"), card=Card(modified=5)))
+    assert world.workers.loads == ["a"]
+
+
+def test_what_a_load_took_is_passed_on() -> None:
+    world, measured = World(), list[tuple[str, Footprint]]()
+    world.fleet.measured = lambda entry, footprint: measured.append((entry.model.name, footprint))
+    world.say(Want("a"))
+    world.fleet.worker_ready("a", Facts(memory=Footprint({"ram": 7})))
+    assert measured == [("a", Footprint({"ram": 7}))]
+
+
+def test_a_proxy_is_answered_after_the_scan() -> None:
+    world, waiting = World(), list[Any]()
+    world.fleet.rescan = waiting.append
+    world.fleet.look_again(world.proxy, 9)  # type: ignore[arg-type]
+    assert world.last(Answer) is None
+    waiting[0]()
+    assert world.last(Answer) == Answer(9)
+
+
+# -- memory and time ----------------------------------------------------------------------------------------------
+
+
+def limited(world: World, ram: int, **needs: int) -> None:
+    """Gives models these needs of RAM, and the server so much of it."""
+    limits = config.Placement(max_models=0, memory={"ram": ram})
+    world.fleet.reconfigure(replace(world.fleet._config, placement=limits))
+    catalog(world, **{name: Entry(config.Model(name=name), estimated={"ram": need}) for name, need in needs.items()})
+
+
+def test_memory_decides_who_goes() -> None:
+    world = World()
+    limited(world, 10, a=4, b=6, c=3)
+    world.load("a")
+    world.load("b")
+    world.say(Want("c"))
+    assert (world.state("a"), world.state("b")) == (State.DRAINING, State.READY)
+
+
+def test_what_can_never_fit_fails_with_the_numbers_until_it_can() -> None:
+    world = World()
+    limited(world, 2**30, a=2**31)
+    world.say(Want("a"))
+    refused = world.fleet.model("a")
+    assert (refused.state, refused.cause) == (State.FAILED, "insufficient_memory")
+    assert refused.message == "it needs 2.00 GiB of ram, of which there are 1.00 GiB"
+    catalog(world, b=Entry(config.Model(name="b", title="x")))
+    assert world.state("a") is State.FAILED
+    limited(world, 2**32)
+    assert world.state("a") is State.UNLOADED
+    world.say(Want("a"))
+    assert world.workers.loads == ["a"]
+
+
+def test_who_waits_for_room_says_for_whom() -> None:
+    world = World()
+    limited(world, 10, a=8, b=8)
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    assert world.last(ModelChanged).status.blocked_by == ("a",)
+    world.say(Activity("a", 1, 0))
+    told = [m.status for m in world.proxy.heard if isinstance(m, ModelChanged) and m.status.name == "b"]
+    assert told[-1].blocked_by == ()
+    assert world.state("a") is State.DRAINING
+
+
+def test_a_model_loaded_just_now_stays_for_its_time() -> None:
+    world = World()
+    catalog(world, a=Entry(config.Model(name="a", min_resident=30.0)))
+    world.load("a")
+    world.say(Want("b"))
+    world.elapse(29.0)
+    assert world.state("a") is State.READY
+    world.elapse(1.1)
+    assert world.state("a") is State.DRAINING
+
+
+def test_a_model_that_nobody_uses_is_unloaded_after_its_time() -> None:
+    world = World(max_models=0)
+    catalog(world, a=Entry(config.Model(name="a", idle_timeout=60.0)))
+    world.load("a")
+    world.elapse(50.0)
+    world.say(Activity("a", 1, 1))
+    world.elapse(100.0)
+    assert world.state("a") is State.READY
+    world.say(Activity("a", 1, 0))
+    world.elapse(59.0)
+    assert world.state("a") is State.READY
+    world.elapse(1.1)
+    assert (world.state("a"), world.fleet.model("a").stop_reason) == (State.DRAINING, "idle")
+    assert world.last(Drain).if_idle
+    world.say(Busy("a", 1))
+    assert world.state("a") is State.READY
+
+
+def test_a_pinned_model_is_never_idle() -> None:
+    world = World(max_models=0)
+    catalog(world, p=Entry(config.Model(name="p", pin=True, idle_timeout=60.0)))
+    world.load("p")
+    world.elapse(600.0)
+    assert world.state("p") is State.READY

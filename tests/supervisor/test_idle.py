@@ -28,7 +28,7 @@ from tests.supervisor.test_fleet import World
 def test_the_latest_word_counts_within_the_limit(
     model: Model, longest: float, said: list[float], timeout: float
 ) -> None:
-    idle = Idle({"m": model}, longest)
+    idle = Idle(lambda _: model, longest)
     for seconds in said:
         idle.say("m", seconds)
     assert idle.timeout("m") == timeout
@@ -38,7 +38,7 @@ def test_the_latest_word_counts_within_the_limit(
 
 
 def test_only_a_change_is_news() -> None:
-    idle = Idle({"m": Model(idle_timeout=60.0)}, 0.0)
+    idle = Idle(lambda _: Model(idle_timeout=60.0), 0.0)
     assert [idle.say("m", seconds) for seconds in (60.0, 5.0, 5.0, -1.0, -9.0)] == [False, True, False, True, False]
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from hypothesis import given
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.control import State
@@ -13,7 +16,7 @@ def unloaded(name: str) -> Resident:
     return Resident(name, U, placeable=True)
 
 
-def ready(name: str, last_used: float = 0.0, in_flight: int = 0, **more: bool) -> Resident:
+def ready(name: str, last_used: float = 0.0, in_flight: int = 0, **more: Any) -> Resident:
     return Resident(name, R, in_flight, last_used, **more)
 
 
@@ -33,7 +36,7 @@ def test_the_least_recently_used_idle_model_goes() -> None:
 
 def test_busy_loading_and_pinned_models_stay() -> None:
     models = [ready("a", in_flight=2), Resident("b", L), ready("c", pinned=True), unloaded("d")]
-    assert plan(models, [Wanted("d", 0)], 3, 10, 9.9) == Plan()
+    assert plan(models, [Wanted("d", 0)], 3, 10, 9.9) == Plan(blocked={"d": ["a", "b", "c"]})
 
 
 def test_after_max_wait_a_busy_model_is_closed_but_never_a_pinned_one() -> None:
@@ -48,9 +51,9 @@ def test_a_place_that_is_being_vacated_is_not_vacated_twice() -> None:
 
 def test_first_come_first_served() -> None:
     models = [Resident("a", S), unloaded("b"), unloaded("c"), ready("x", in_flight=1)]
-    assert plan(models, [Wanted("b", 0), Wanted("c", 1)], 2, 10, 1) == Plan()
+    assert plan(models, [Wanted("b", 0), Wanted("c", 1)], 2, 10, 1) == Plan(blocked={"c": ["b", "x"]})
     models[0] = unloaded("a")
-    assert plan(models, [Wanted("b", 0), Wanted("c", 1)], 2, 10, 1) == Plan(load=["b"])
+    assert plan(models, [Wanted("b", 0), Wanted("c", 1)], 2, 10, 1) == Plan(load=["b"], blocked={"c": ["b", "x"]})
 
 
 def test_a_drain_that_nobody_needs_any_more_is_withdrawn() -> None:
@@ -76,7 +79,89 @@ def test_a_restart_evicts_nobody() -> None:
 
 def test_an_unkillable_process_keeps_its_place() -> None:
     models = [Resident("x", State.FAILED, stuck=True), unloaded("b")]
-    assert plan(models, [Wanted("b", 0)], 1, 10, 0) == Plan()
+    assert plan(models, [Wanted("b", 0)], 1, 10, 0) == Plan(blocked={"b": ["x"]})
+
+
+# -- memory, groups, priorities ------------------------------------------------------------------------------------
+
+
+def sized(name: str, ram: int, gpu: int = 0, last_used: float = -1.0, **more: Any) -> Resident:
+    """Ready and idle if it was used, else unloaded."""
+    state = R if last_used >= 0 else U
+    needs = {"ram": ram, **({"gpu:0": gpu} if gpu else {})}
+    return Resident(name, state, last_used=max(0.0, last_used), placeable=state is U, needs=needs, **more)
+
+
+BUDGETS = {"ram": 10, "gpu:0": 8}
+
+
+def made(models: list[Resident], *wants: str, now: float = 0.0) -> Plan:
+    return plan(models, [Wanted(name, 0) for name in wants], 0, 10, now, BUDGETS)
+
+
+def test_memory_that_suffices_is_taken_and_no_more() -> None:
+    models = [sized("a", 4), sized("b", 6), sized("c", 1)]
+    assert made(models, "a", "b", "c") == Plan(load=["a", "b"], blocked={"c": ["a", "b"]})
+
+
+def test_a_later_want_does_not_take_what_an_earlier_one_waits_for() -> None:
+    models = [sized("busy", 5, last_used=1, in_flight=1), sized("big", 8), sized("small", 4)]
+    assert made(models, "big", "small").load == []
+    assert made(models, "small", "big").load == ["small"]
+
+
+def test_as_many_idle_models_go_as_are_needed_and_those_least_recently_used() -> None:
+    models = [sized("a", 3, last_used=1), sized("b", 3, last_used=2), sized("c", 3, last_used=3), sized("d", 6)]
+    assert made(models, "d") == Plan(evict=["a", "b"])
+
+
+def test_a_model_that_was_too_small_to_help_stays() -> None:
+    models = [sized("small", 1, last_used=1), sized("large", 9, last_used=2), sized("d", 9)]
+    assert made(models, "d") == Plan(evict=["large"])
+
+
+def test_each_device_has_its_own_budget() -> None:
+    models = [sized("gpu", 1, 8, last_used=2), sized("ram", 8, last_used=1), sized("d", 1, 4)]
+    assert made(models, "d") == Plan(evict=["gpu"])
+
+
+def test_nobody_goes_when_it_would_not_help() -> None:
+    models = [sized("a", 3, last_used=1), sized("p", 5, last_used=1, pinned=True), sized("d", 8)]
+    assert made(models, "d", now=99) == Plan(blocked={"d": ["a", "p"]})
+
+
+def test_what_can_never_fit_is_refused_with_the_numbers_and_blocks_nobody() -> None:
+    big = Resident("big", U, placeable=True, needs={"ram": 3 * 2**30})
+    result = plan([big, sized("a", 4)], [Wanted("big", 0), Wanted("a", 1)], 0, 10, 0, {"ram": 2**30})
+    assert result == Plan(load=["a"], refuse={"big": "it needs 3.00 GiB of ram, of which there are 1.00 GiB"})
+
+
+def test_of_a_group_one_is_in_memory() -> None:
+    models = [sized("a", 1, last_used=1, group="g"), sized("b", 1, group="g"), sized("x", 1, last_used=0)]
+    assert made(models, "b") == Plan(evict=["a"])
+    models[0] = sized("a", 1, last_used=1, in_flight=1, group="g")
+    assert made(models, "b") == Plan(blocked={"b": ["a", "x"]})
+    assert made(models, "b", now=10) == Plan(close=["a"])
+
+
+def test_the_less_important_goes_first_and_the_more_important_not_at_all() -> None:
+    models = [sized("low", 5, last_used=9, priority=-1), sized("mid", 5, last_used=1), sized("d", 5)]
+    assert made(models, "d") == Plan(evict=["low"])
+    models = [sized("high", 10, last_used=1, priority=1), sized("d", 5)]
+    assert made(models, "d", now=99) == Plan(blocked={"d": ["high"]})
+    models[1] = sized("d", 5, priority=1)
+    assert made(models, "d") == Plan(evict=["high"])
+
+
+def test_one_that_was_loaded_just_now_stays() -> None:
+    assert made([sized("a", 10, last_used=1, settling=True), sized("d", 5)], "d", now=99).evict == []
+
+
+def test_room_that_is_being_vacated_is_waited_for() -> None:
+    leaving = Resident("a", D, evicting=True, needs={"ram": 10})
+    assert made([leaving, sized("d", 9), sized("idle", 1, last_used=1)], "d") == Plan()
+    assert made([leaving, sized("idle", 1, last_used=1)]) == Plan()
+    assert made([leaving]) == Plan(reopen=["a"])
 
 
 names = st.sampled_from("abcdef")
@@ -90,21 +175,73 @@ residents = st.builds(
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    needs=st.fixed_dictionaries({}, optional={"ram": st.integers(0, 6), "gpu:0": st.integers(0, 6)}),
+    priority=st.integers(-1, 1),
+    group=st.sampled_from(["", "", "g", "h"]),
+    settling=st.booleans(),
 )
+budgets = st.fixed_dictionaries({}, optional={"ram": st.integers(0, 12), "gpu:0": st.integers(0, 12)})
 
 
-@given(st.lists(residents, max_size=6, unique_by=lambda r: r.name), st.data(), st.integers(0, 4), st.floats(0, 50))
-def test_no_plan_breaks_the_rules(models: list[Resident], data: st.DataObject, limit: int, now: float) -> None:
+@settings(deadline=None)
+@given(
+    st.lists(residents, max_size=6, unique_by=lambda r: r.name),
+    st.data(),
+    st.integers(0, 4),
+    st.floats(0, 50),
+    budgets,
+)
+def test_no_plan_breaks_the_rules(
+    models: list[Resident], data: st.DataObject, limit: int, now: float, budget: dict[str, int]
+) -> None:
     idle = [m.name for m in models if m.state in (U, D, S, State.BACKOFF)]
     chosen = data.draw(st.permutations(idle).map(lambda all_: all_[: data.draw(st.integers(0, len(all_)))]))
-    made = plan(models, [Wanted(name, 0.0) for name in chosen], limit, 10, now)
+    result = plan(models, [Wanted(name, 0.0) for name in chosen], limit, 10, now, budget)
     by_name = {m.name: m for m in models}
-    held = sum(m.state in (L, R, D, S) or m.stuck for m in models)
-    assert limit == 0 or held + len(made.load) <= max(limit, held)
-    assert all(by_name[name].placeable and name in chosen for name in made.load)
-    assert all(by_name[n].state is R and not by_name[n].pinned and not by_name[n].in_flight for n in made.evict)
-    assert all(by_name[n].state is R and not by_name[n].pinned and now >= 10 for n in made.close)
-    assert len(made.evict) + len(made.close) <= len(chosen)
-    assert all(by_name[n].evicting and by_name[n].state is D for n in made.reopen)
-    if not chosen and (limit == 0 or held <= limit):
-        assert {m.name for m in models if m.evicting and m.state is D} == set(made.reopen)
+    before = [m for m in models if m.state in (L, R, D, S) or m.stuck]
+    loads = [by_name[name] for name in result.load]
+    assert limit == 0 or len(before) + len(loads) <= max(limit, len(before))
+    if loads:
+        for device, most in budget.items():
+            used = sum(m.needs.get(device, 0) for m in [*before, *loads])
+            assert used <= max(most, sum(m.needs.get(device, 0) for m in before))
+    for load in loads:
+        assert not load.group or sum(m.group == load.group for m in [*before, *loads]) == 1
+        assert load.placeable
+        assert load.name in chosen
+    important = max((by_name[name].priority for name in chosen), default=0)
+    for victim in (by_name[name] for name in (*result.evict, *result.close)):
+        assert victim.state is R
+        assert not victim.pinned
+        assert not victim.settling
+        assert victim.priority <= important
+    assert not any(by_name[name].in_flight for name in result.evict)
+    assert not result.close or now >= 10
+    assert all(by_name[name].evicting and by_name[name].state is D for name in result.reopen)
+    listed = [*result.load, *result.evict, *result.close, *result.reopen, *result.refuse]
+    assert len(listed) == len(set(listed))
+
+
+@settings(deadline=None)
+@given(st.lists(residents, max_size=6, unique_by=lambda r: r.name), st.data(), st.integers(0, 4), budgets)
+def test_a_plan_that_was_carried_out_asks_for_nobody_else(
+    models: list[Resident], data: st.DataObject, limit: int, budget: dict[str, int]
+) -> None:
+    """Victims that drain, and loads that have begun, make no further victim: the plan is stable."""
+    wants = [Wanted(m.name, 0.0) for m in models if m.state is U and m.placeable]
+    first = plan(models, wants, limit, 10, 0.0, budget)
+    after = [_carried_out(m, first) for m in models]
+    rest = [want for want in wants if want.name not in (*first.load, *first.refuse)]
+    second = plan(after, rest, limit, 10, 0.0, budget)
+    assert (second.load, second.evict, second.close) == ([], [], [])
+    assert not set(second.reopen) & set(first.evict)
+
+
+def _carried_out(model: Resident, done: Plan) -> Resident:
+    if model.name in done.load:
+        return replace(model, state=L, placeable=False)
+    if model.name in done.evict:
+        return replace(model, state=D, evicting=True)
+    if model.name in done.reopen:
+        return replace(model, state=R, evicting=False)
+    return model

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
@@ -236,6 +236,7 @@ def test_arbitrary_trees_raise_nothing_but_invalid(tree: object, kind: Any, stri
     assert sound
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from([Server, Key, Model, Sampling]), st.booleans())
 def test_configuration_tables_raise_nothing_but_invalid(data: st.DataObject, kind: Any, strict: bool) -> None:
     tree = data.draw(near_misses(kind))

@@ -1,0 +1,45 @@
+"""Pure: what becomes of the models that run, when the catalog is another one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from supervisor.config import Model
+from supervisor.control import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Names. `reload`: what it is loaded with has changed; `repaired`: its file is another one now."""
+
+    added: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    reload: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+
+def change(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Change:
+    """From one catalog to the next. A model that is `added` or `changed` has to be told to the proxies."""
+    both = [(name, before[name], entry) for name, entry in after.items() if name in before]
+    return Change(
+        added=[name for name in after if name not in before],
+        changed=[name for name, old, new in both if old is not new and old != new],
+        reload=[name for name, old, new in both if _loaded_with(old.model) != _loaded_with(new.model)],
+        repaired=[name for name, old, new in both if _file(old) != _file(new) and old.card is not None],
+        gone=[name for name in before if name not in after],
+    )
+
+
+def _loaded_with(model: Model) -> Model:
+    """Without what a worker does not care for."""
+    shown = {"title": "", "description": "", "tags": (), "hidden": False, "aliases": (), "preload": False, "pin": False}
+    return msgspec.structs.replace(model, **shown)
+
+
+def _file(entry: Entry) -> tuple[str, int, int]:
+    card = entry.card
+    return (entry.model.path, card.modified, card.file_size) if card else (entry.model.path, 0, 0)
