@@ -6,6 +6,8 @@ import argparse
 import os
 import select
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 from supervisor.ctl import root
 from supervisor.ctl.client import Client
@@ -13,7 +15,7 @@ from supervisor.ctl.commands import Parsers
 from supervisor.ctl.errors import CtlError, Refused
 from supervisor.ctl.output import Output
 
-_CHANGES = {
+_CHANGES = {  # a model that is in two of them is told of by the later one
     "added": "new",
     "removed": "gone",
     "changed": "changed",
@@ -45,10 +47,15 @@ def reload(client: Client, out: Output, words: argparse.Namespace) -> int:
         error = refused.error | {"message": "this server has no POST /admin/reload; SIGHUP to its root does the same"}
         raise Refused(refused.status, error) from None
     out.object(answer)
-    said = [f"{name}: {what}" for field, what in _CHANGES.items() for name in answer.get(field) or ()]
-    for line in said or ["reloaded; no model has changed"]:
+    for line in _said(answer) or ["reloaded; no model has changed"]:
         out.say(line)
     return 0
+
+
+def _said(answer: Mapping[str, Any]) -> list[str]:
+    """A line for each model that is not as it was."""
+    what = {name: text for field, text in _CHANGES.items() for name in answer.get(field) or ()}
+    return [f"{name}: {text}" for name, text in what.items()]
 
 
 def stop(client: Client, out: Output, words: argparse.Namespace) -> int:

@@ -139,12 +139,13 @@ def _headline(client: Client, now: Overview, before: Overview | None) -> str:
 def _details(found: Overview, out: Output) -> None:
     """What a table of one model has no room for."""
     (model,) = found.models
-    meta, runtime = model.get("meta") or {}, model.get("runtime") or {}
+    meta, runtime, memory = (model.get(part) or {} for part in ("meta", "runtime", "memory"))
     lines = {
         "aliases": ", ".join(model.get("aliases") or ()),
         "file": model.get("path"),
-        "is": " ".join(str(meta[name]) for name in ("arch", "ftype") if meta.get(name)),
+        "is": meta.get("ftype") or meta.get("arch"),
         "context": shown.count(model.get("context_length") or None),
+        "needs": shown.size(memory["estimated"]) if memory.get("estimated") else "",
         "loaded in": shown.span(runtime["load_ms"] / 1000) if runtime.get("load_ms") else "",
         "pid": runtime.get("pid"),
     }

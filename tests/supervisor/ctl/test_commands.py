@@ -25,12 +25,13 @@ def run(capsys: Capture, routes: dict[str, Route], *words: str) -> tuple[Ran, St
 
 
 def test_reload_says_what_has_changed(capsys: Capture) -> None:
-    answer = {"success": True, "added": ["a"], "removed": ["b"], "changed": ["c"], "restarting": ["d"]}
+    answer = {"success": True, "added": ["a"], "removed": ["b"], "changed": ["c", "d"], "restarting": ["d"]}
     routes: dict[str, Route] = {"POST /admin/reload": lambda asked: asked.answer(answer)}
     ran, _ = run(capsys, routes, "reload")
     assert ran.code == 0
     assert ran.out.splitlines()[:3] == ["a: new", "b: gone", "c: changed"]
     assert ran.out.splitlines()[3].startswith("d: changed while loaded")
+    assert len(ran.out.splitlines()) == 4
     ran, _ = run(capsys, routes, "reload", "--json")
     assert ran.json == answer
 
