@@ -263,18 +263,17 @@ def test_logs_of_one_process_and_of_all(ctl: Ctl) -> None:
 
 def test_logs_are_followed_until_interrupted(server: Server, ctl: Ctl) -> None:
     ctl("load", "slow", "--wait")
+    before = ctl("status", "slow", "--json").json["runtime"]["generation"]
     ctl("unload", "slow", "--wait")
-    with subprocess.Popen(command(server, "logs", "-f", "slow"), stdout=subprocess.PIPE, cwd=ROOT) as process:
-        try:
-            assert process.stdout is not None
-            assert b"loaded" in process.stdout.readline()  # what was there: from now on it follows
-            ctl("load", "slow", "--wait")
-            while b"generation=" not in (line := process.stdout.readline()):
-                assert line
-            process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 130
-        finally:
-            process.kill()
+    terminal = Terminal(server, "logs", "-f", "slow", width=200)
+    try:
+        assert terminal.shows(f"generation={before}")  # what was there: from now on it follows
+        ctl("load", "slow", "--wait")
+        assert terminal.shows(f"generation={before + 1}")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130
+    finally:
+        terminal.process.kill()
 
 
 # -- other ways in ----------------------------------------------------------------------------------------------------
@@ -328,7 +327,7 @@ def test_stop_lets_streams_finish_and_waits_for_the_end(tmp_path: Path, capsys: 
         stream = Stream(server, "counting", LONG, max_tokens=50).begun()
         ran = Ctl(capsys, "--url", socket if way == "unix" else server.url)("stop")
         assert (ran.code, ran.out) == (0, "stopped\n")
-        assert server.process.wait(5) == 0
+        assert server.process.poll() == 0
         assert (stream.join().done, stream.error) == (True, None)
         assert Ctl(capsys, "--url", server.url)("stop").code == 69
 
@@ -337,5 +336,6 @@ def test_stop_now_waits_for_no_stream(tmp_path: Path, capsys: Capture) -> None:
     with Server(tmp_path, TOML) as server:
         stream = Stream(server, "counting", LONG, max_tokens=5000).begun()
         assert Ctl(capsys, "--url", server.url, "--json")("stop", "--now").json["pid"] == server.process.pid
-        assert server.process.wait(5) == 0
+        assert server.process.poll() == 0
         assert stream.join().error is not None
+        assert server.log.read_text().count("received SIGTERM") == 2

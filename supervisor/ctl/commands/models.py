@@ -84,7 +84,7 @@ def _command(
             return client.post(path, body), 0.0
         body["wait"] = words.timeout if words.timeout is not None else True
         with out.progress() as progress:
-            task = progress.add_task(model, total=1.0, detail=f"{verb}ing")
+            task = progress.add_task(model, total=1.0, detail="")
             answer = meanwhile(
                 lambda: client.post(path, body, patience=None), lambda: _look(client, model, progress, task), _LOOK
             )

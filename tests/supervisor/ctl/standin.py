@@ -56,7 +56,9 @@ Route = Callable[[Asked], None]
 class StandIn:
     """`with StandIn({"GET /models": route}) as server:`; all that was asked is in `asked`. Unknown routes are 404."""
 
-    def __init__(self, routes: dict[str, Route], certificate: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, routes: dict[str, Route], certificate: tuple[str, str] | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.asked: list[Asked] = []
         outer = self
 
@@ -75,7 +77,7 @@ class StandIn:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer((host, 0), Handler)
         self._server.daemon_threads = False
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -104,6 +104,15 @@ def test_https_is_believed_with_a_certificate_that_is_trusted(capsys: Capture, t
         assert (ran.code, "TLS" in ran.err) == (69, True)
 
 
+def test_the_certificate_of_a_configuration_is_believed_under_any_name(capsys: Capture, tmp_path: Path) -> None:
+    with StandIn({"GET /requests": none_run}, (PEM, KEY), "127.0.0.2") as server:  # not a name in the certificate
+        there = f"127.0.0.2:{server.port}"
+        assert Ctl(capsys, "--url", f"https://{there}", "--cacert", PEM)("requests").code == 69
+        file = tmp_path / "models.toml"
+        file.write_text(f'[server]\nlisten = ["{there}"]\ntls_cert = "{PEM}"\ntls_key = "{KEY}"\n')
+        assert Ctl(capsys, "--config", str(file))("requests").code == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [(), ("statsu",), ("load",), ("unload",), ("unload", "a", "--all"), ("logs", "-n", "x"), ("logs", "-f", "-n", "3"),

@@ -80,6 +80,12 @@ def test_rm_of_what_cannot_be_deleted_or_is_unknown(capsys: Capture) -> None:
     assert (ran.code, ran.err) == (77, "ctl: it is in the configuration\n")
 
 
+def test_unload_by_force_says_so_to_the_server(capsys: Capture) -> None:
+    routes: dict[str, Route] = {"POST /models/unload": lambda asked: asked.answer({"success": True})}
+    ran, server = run(capsys, routes, "unload", "a", "--force")
+    assert (ran.code, ran.out, server.asked[0].body) == (0, "a: unloading\n", {"model": "a", "force": True})
+
+
 # -- pull -------------------------------------------------------------------------------------------------------------
 
 
@@ -176,8 +182,10 @@ def test_an_end_that_nobody_saw_is_found_by_looking(capsys: Capture) -> None:
 
 
 def test_events_that_always_end_at_once_are_given_up(capsys: Capture) -> None:
-    ran, _ = run(capsys, Hub(*[[] for _ in range(20)], value="downloading").routes, "pull", NAME)
+    hub = Hub(*[[] for _ in range(20)], value="downloading")
+    ran, _ = run(capsys, hub.routes, "pull", NAME)
     assert (ran.code, "may go on in the server" in ran.err) == (69, True)
+    assert len(hub.ids) == 6
 
 
 def test_pull_need_not_wait(capsys: Capture) -> None:
