@@ -8,13 +8,10 @@ from __future__ import annotations
 import queue
 import time
 
-import numpy as np
-from msgspec.structs import replace
-
 from supervisor.config import Sampling
 from supervisor.control import Phase
 from worker import cores, decoding
-from worker.admission import Admission, Arrival, keys
+from worker.admission import Admission, Arrival, Begun, keys
 from worker.context import Context, Logits
 from worker.cost import CostCurve
 from worker.crew import Crew
@@ -22,11 +19,11 @@ from worker.failure import RequestError
 from worker.parked import Parked
 from worker.parking import Parking
 from worker.protocol import Event, Failed
+from worker.replies import Replies, bequeath
 from worker.reply import Reply
-from worker.sampling import RANDOM_SEED, Sampler
 from worker.scheduler import Limits, plan
 from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
-from worker.sequences import Pool, Sequence
+from worker.sequences import Pool
 from worker.turns import Turn
 
 _PROTECTED = 3  # times a reply may be interrupted, as long as another can be
@@ -53,10 +50,10 @@ class EngineCore:
         self.parking = Parking(self.pool, context.memory, parked)
         self.waiting = Admission(self.pool, self.parking, context.parallel)
         self.running: list[Reply] = []  # first come first; without choices that wait for their leader
-        self._vocabulary = context.model.vocabulary
-        self._defaults, self._costs, self._turn, self._outbox = defaults, costs, turn, outbox
+        self._replies = Replies(context, self.pool, defaults)
+        self._costs, self._turn, self._outbox = costs, turn, outbox
         self._limits = Limits(context.n_batch, context.n_ubatch, budget)
-        self._crew = Crew(self._vocabulary.size, cores.physical())
+        self._crew = Crew(context.model.vocabulary.size, cores.physical())
         self._decoder = decoding.Decoder(context, self.pool)
         self._events: dict[int, list[Event]] = {}
         self.leave_at = float("inf")  # monotonic seconds: what runs then is cut off
@@ -128,52 +125,20 @@ class EngineCore:
     def _admit(self) -> None:
         while (begun := self.waiting.next(self.running)) is not None:
             if isinstance(begun.work, Arrival):
-                self.vitals.meters.begun(begun.work.job.arrived, begun.cached)
-                reply = self._begin(begun.work.job, begun.sequence, begun.cached)
-                for index in range(1, len(begun.work.job.keys)):
-                    reply.siblings.append(self._begin_sibling(reply, index))
+                reply = self._begin(begun.work.job, begun)
             else:
                 reply = begun.work
                 reply.sequence = begun.sequence
             reply.stops = list(begun.stops)
             self.running.append(reply)
 
-    def _begin(self, job: Job, sequence: Sequence, cached: int) -> Reply:
-        parameters = job.request.sampling.over(self._defaults)
-        guide = job.guides[0] if job.guides else None
-        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, guide)
-        limit = -1 if parameters.max_tokens is None else parameters.max_tokens
-        reply = Reply(job, sequence, cached, sampler, limit, self._vocabulary)
-        sampler.remember(np.asarray(job.prompt, np.int32))
-        self.vitals.places.enter(reply)
-        self._post(reply, [reply.started()])
-        return reply
-
-    def _begin_sibling(self, leader: Reply, index: int) -> Reply:
-        """A choice that waits until the leader's prompt is in the cache; the prompt counts as the leader's."""
-        sequence = self.pool.reserve()
-        assert sequence is not None, "choices of one request begin together"
-        seed = (leader.sampler.seed + index) % RANDOM_SEED
-        sampling = replace(leader.job.request.sampling, seed=seed)
-        request = replace(leader.job.request, sampling=sampling, return_progress=False, siblings=())
-        reply = self._begin(leader.job.sibling(index, request), sequence, 0)
-        reply.sampler.remember(np.asarray(leader.job.prompt, np.int32))
-        return reply
-
-    def _fork(self, leader: Reply) -> list[Reply]:
-        """The prompt is computed: the siblings go on from it, each with its own draw from the same logits."""
-        siblings, leader.siblings = leader.siblings, []
-        for reply in siblings:
-            self.pool.share(leader.sequence, reply.sequence)
-        self.running += siblings
-        return siblings
-
-    def _bequeath(self, leader: Reply) -> Reply:
-        """The leader goes before its prompt is computed: the first sibling takes over its sequence."""
-        heir, *rest = leader.siblings
-        heir.siblings, leader.siblings = rest, []
-        heir.sequence, leader.sequence = leader.sequence, heir.sequence
-        return heir
+    def _begin(self, job: Job, begun: Begun) -> Reply:
+        self.vitals.meters.begun(job.arrived, begun.cached)
+        replies = self._replies.make(job, begun.sequence, begun.cached)
+        for reply in replies:
+            self.vitals.places.enter(reply)
+            self._post(reply, [reply.started()])
+        return replies[0]
 
     def _compute(self) -> None:
         """Plans, decodes and samples one batch."""
@@ -199,7 +164,9 @@ class EngineCore:
             self._post(reply, reply.progressed(count, seconds))
             if not reply.sequence.missing:
                 self._resume(reply)
-                ready += [(each, index) for each in (*self._fork(reply), reply)]
+                siblings = self._replies.part(reply)
+                self.running += siblings
+                ready += [(each, index) for each in (*siblings, reply)]
         self._sample(ready)
         self.vitals.meters.stepped(len(decoding_now), len(prompts), sum(prompts), rows, seconds, decoded)
         self.running = [reply for reply in self.running if not reply.reason]
@@ -332,33 +299,35 @@ class EngineCore:
         self.running.remove(reply)
 
     def _drop(self, key: Key) -> None:
-        interrupted = self.waiting.drop(key)
-        if interrupted is not None:
-            self._release(interrupted)
-        for at, reply in enumerate(self.running):
-            for sibling in reply.siblings:
-                if sibling.job.key == key:
-                    self._release(sibling)
-            reply.siblings = [sibling for sibling in reply.siblings if sibling.job.key != key]
-            if reply.job.key == key:
-                if reply.siblings:
-                    self.running[at] = self._bequeath(reply)
-                self._release(reply)
-        self.running = [reply for reply in self.running if reply.job.key != key]
+        self.waiting.drop(key)
+        for leader in [*self.running, *self.waiting.replies]:
+            for sibling in [each for each in leader.siblings if each.job.key == key]:
+                leader.siblings.remove(sibling)
+                self._release(sibling)
+            if leader.job.key == key:
+                self._replace(leader, bequeath(leader) if leader.siblings else None)
+                self._release(leader)
+
+    def _replace(self, leader: Reply, heir: Reply | None) -> None:
+        """Its place, among those that run or that wait, is another's or nobody's."""
+        if leader not in self.running:
+            self.waiting.replace(leader, heir)
+        elif heir is None:
+            self.running.remove(leader)
+        else:
+            self.running[self.running.index(leader)] = heir
 
     def _cut(self) -> None:
         """Leaving: who waits goes now, who runs may finish until the deadline."""
-        gone = []
-        for work in self.waiting.clear():
-            gone += keys(work)
-            if isinstance(work, Reply):
-                self._release(work)
+        gone = self.waiting.clear()
         if time.monotonic() >= self.leave_at:
-            for reply in [each for leader in self.running for each in (leader, *leader.siblings)]:
-                gone.append(reply.job.key)
-                self._release(reply)
+            gone += self.running
             self.running.clear()
-        for link, id in gone:
+        ends = [key for work in gone for key in keys(work)]
+        for leader in [work for work in gone if isinstance(work, Reply)]:
+            for reply in (leader, *leader.siblings):
+                self._release(reply)
+        for link, id in ends:
             failed = Failed(id, "model_unloaded", "the model is being unloaded")
             self._events.setdefault(link, []).append(failed)
 
