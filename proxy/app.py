@@ -24,7 +24,10 @@ from proxy.base_path import BasePath
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
 from proxy.routes import (
+    admin,
     anthropic,
+    control,
+    events,
     health,
     keys,
     llama,
@@ -43,8 +46,9 @@ from proxy.services import Services
 from proxy.upstream import PREFIX, Upstream
 from proxy.watch import Watch
 
-_API = (
-    health, models, props, slots, metrics, requests, openai, llama, vectors, anthropic, ollama, llama_swap, keys, ui,
+_API = (  # events before models: "sse" is no model's name
+    health, events, models, props, slots, metrics, requests, openai, control, llama, vectors, anthropic, ollama,
+    llama_swap, keys, admin, ui,
 )  # fmt: skip
 ROUTES = [route for part in _API for route in part.ROUTES]
 

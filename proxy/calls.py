@@ -81,6 +81,11 @@ class Call:
                 finally:
                     self._lease = None
 
+    def end_reasoning(self) -> None:
+        """Tells the worker so; nothing if it does not run yet."""
+        if self._lease is not None:
+            self._lease.stream.end_reasoning()
+
     def index(self, event: Event) -> int:
         """Which of the requests an event belongs to, from 0."""
         assert self._lease is not None

@@ -27,6 +27,7 @@ from worker.protocol import (
     Delta,
     Detokenize,
     Embed,
+    EndReasoning,
     Event,
     Failed,
     Finished,
@@ -269,6 +270,11 @@ class Stream:
             self.link.forget(number)
             self.link.send(Cancel(number))
         self._open.clear()
+
+    def end_reasoning(self) -> None:
+        """Of every request that has not ended."""
+        for number in self._open:
+            self.link.send(EndReasoning(number))
 
     def _finish(self, number: int) -> None:
         self._open.discard(number)

@@ -17,6 +17,7 @@ from typing import assert_never
 import uvloop
 
 from proxy.app import create_app
+from proxy.feed import Feed
 from proxy.limits import Limits
 from proxy.models import Models
 from proxy.root import Root
@@ -31,6 +32,7 @@ from supervisor.control import (
     Attach,
     ConfigureProxy,
     ConfigureWorker,
+    Died,
     Drain,
     Figures,
     Finding,
@@ -93,6 +95,7 @@ class Proxy:
         self.root.send(Listening())
         log.info("listening %s", logs.facts(sockets=len(self.listeners)))
         await self.stopped.wait()
+        services.feed.close()
         self._server.finish()
         await serving
         services.logs.close()
@@ -108,8 +111,12 @@ class Proxy:
                 self.pong(message)
             case ModelChanged() | Attach() | Drain() | Reopen() | Lost() | Answer() | Listed() | Unlisted():
                 self.services.result().models.obey(message, fds)
+                if isinstance(message, ModelChanged):
+                    self.services.result().feed.changed(message)
             case Figures() | Inquired() | Inquiry() | Finding():
                 self.services.result().views.obey(message)
+            case Died():
+                self.services.result().feed.died(message)
             case Shutdown():
                 self.shut_down(message.deadline)
             case Stop():
@@ -129,7 +136,9 @@ class Proxy:
         models = Models(message.config, message.models, self.root.send, message.entries)
         tell = self.root.send if message.config.server.proxies > 1 else None
         limits = Limits(message.config.keys, message.index, tell)
-        self.services.set_result(Services(message.config, models, Views(models, self.root.send), limits=limits))
+        views = Views(models, self.root.send)
+        feed = Feed(message.boot, message.number, message.models, message.deaths)
+        self.services.set_result(Services(message.config, models, views, feed, limits=limits))
         if lease := message.config.liveness.lease:
             self._watch(lease, time.monotonic())
 

@@ -127,6 +127,7 @@ class Server(Table):
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
     allowed_hosts: tuple[str, ...] = ()
     sse_ping_interval: PositiveDuration = 15.0
+    events_ping_interval: PositiveDuration = 15.0
     stream_hold: Duration = 20.0
     stream_backlog: Size = 2**20
     stream_backlog_timeout: PositiveDuration = 30.0

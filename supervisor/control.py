@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -132,6 +132,26 @@ class ModelStatus(Message, frozen=True):
     blocked_by: tuple[str, ...] = ()  # it is wanted, and these would have to go
 
 
+class Death(Message, frozen=True):
+    """A child's end that nobody asked for. `at` is Unix time; `model` is "" for a proxy; `action` is what follows."""
+
+    role: str
+    at: float
+    cause: str
+    message: str
+    exit_code: int
+    signal: str = ""
+    model: str = ""
+    generation: int = 0
+    pid: int = 0
+    uptime_s: float = 0.0
+    phase: str = ""
+    requests_lost: int = 0
+    log_tail: tuple[str, ...] = ()
+    action: Literal["restart", "failed", "none"] = "restart"
+    retry_in_s: float | None = None
+
+
 # -- root → any child ---------------------------------------------------------------------------------------------
 
 
@@ -151,12 +171,18 @@ class Stop(Message, frozen=True):
 
 
 class ConfigureProxy(Message, frozen=True):
-    """The first message to a proxy: the configuration, every model and its state."""
+    """The first message to a proxy: the configuration, every model and its state, and the last deaths.
+
+    `boot` names this root, `number` what it told last; the numbers of ModelChanged and Died go on from there.
+    """
 
     index: int
     config: Config
     models: tuple[ModelStatus, ...]
     entries: tuple[Entry, ...] = ()
+    boot: str = ""
+    number: int = 0
+    deaths: tuple[Death, ...] = ()
 
 
 class Listed(Message, frozen=True):
@@ -176,6 +202,14 @@ class ModelChanged(Message, frozen=True):
     """A model moved, or progressed."""
 
     status: ModelStatus
+    number: int = 0
+
+
+class Died(Message, frozen=True):
+    """A child died; what becomes of its model is told next."""
+
+    death: Death
+    number: int = 0
 
 
 class Attach(Message, frozen=True):
@@ -497,7 +531,7 @@ class LoadFailed(Message, frozen=True):
 
 
 FromRoot = (
-    Ping | Stop | ConfigureProxy | ModelChanged | Attach | Drain | Reopen | Lost | Answer | Shutdown
+    Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
     | ConfigureWorker | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
     | Listed | Unlisted | Scan | Remember
 )  # fmt: skip

@@ -11,7 +11,20 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
-from supervisor import budget, catalog, census, commands, config, lifecycle, machine, oom, placement, process, roster
+from supervisor import (
+    budget,
+    catalog,
+    census,
+    commands,
+    config,
+    journal,
+    lifecycle,
+    machine,
+    oom,
+    placement,
+    process,
+    roster,
+)
 from supervisor.control import (
     Activity,
     Answer,
@@ -26,7 +39,6 @@ from supervisor.control import (
     Listed,
     LoadFailed,
     Lost,
-    ModelChanged,
     ModelCommand,
     ModelStatus,
     State,
@@ -76,6 +88,7 @@ class Fleet:
         self._models = {name: Model(name, since=now) for name in self._entries}
         self._leaving: dict[str, Entry] = {}  # in the catalog no more, but not gone yet
         self._retired: dict[str, int] = {}  # the generations of those that went: a link's is never used twice
+        self.journal = journal.Journal()
         self._wants, self._traffic = Wants(), Traffic()
         self._idle = Idle(lambda name: self._entry(name).model, settings.admission.keep_alive_max)
         self._drains = Drains(proxies, self._traffic, timers, clock, self._drained)
@@ -242,6 +255,10 @@ class Fleet:
         self._drains.proxy_gone(proxy)
         self._dirty = True
 
+    def proxy_died(self, proxy: Ward, end: Ended) -> None:
+        """The other proxies are told."""
+        self._proxies.broadcast(self.journal.died(journal.of_proxy(proxy.role, end, time.time())))
+
     # -- what workers do (Lives) -------------------------------------------------------------------------------
 
     def worker_ready(self, model: str, facts: Facts) -> None:
@@ -278,7 +295,7 @@ class Fleet:
         self._tails[model] = end.log_tail
         kills = oom.kills()
         taken, self._oom_kills = kills > self._oom_kills and end.code == -9, kills
-        self.apply(model, lifecycle.Exited(end.code, taken))
+        self.apply(model, lifecycle.Exited(end.code, taken), end)
         if self._models[model].state is State.FAILED:
             self._wants.drop(model)
 
@@ -423,7 +440,8 @@ class Fleet:
 
     # -- acting ------------------------------------------------------------------------------------------------
 
-    def apply(self, name: str, event: lifecycle.Event) -> None:
+    def apply(self, name: str, event: lifecycle.Event, end: Ended | None = None) -> None:
+        """Feeds a model's machine, tells what became of it, and acts. `end`: how its process ended."""
         before = self._models[name]
         after, actions = lifecycle.step(before, event, self._clock(), self._policy)
         self._models[name] = after
@@ -432,6 +450,8 @@ class Fleet:
         self._dirty = True
         if after.state is not before.state:
             self._moved(before, after)
+        if end is not None:
+            self._died(before, after, end)
         self.publish(name)
         for action in actions:
             self._perform(after, action)
@@ -499,7 +519,12 @@ class Fleet:
         self._traffic.linked[model.name].add(proxy)
 
     def publish(self, name: str) -> None:
-        self._proxies.broadcast(ModelChanged(self._status(self._models[name])))
+        self._proxies.broadcast(self.journal.changed(self._status(self._models[name])))
+
+    def _died(self, before: Model, after: Model, end: Ended) -> None:
+        lost = self._traffic.in_flight(after.name)
+        if death := journal.of_worker(before, after, end, lost, self._clock(), time.time()):
+            self._proxies.broadcast(self.journal.died(death))
 
     def _status(self, model: Model) -> ModelStatus:
         ward = self._workers.of.get(model.name)

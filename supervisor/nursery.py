@@ -32,11 +32,14 @@ _MESSAGES_AT_ONCE = 64  # per child and turn of the loop, so that a chatty child
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A child's end. `log_tail` and `stack` were read before its memory was given back."""
+    """A child's end. `log_tail` and `stack` were read before its memory was given back; `lived` is in seconds."""
 
     code: int
     log_tail: tuple[str, ...]
     stack: str
+    pid: int = 0
+    lived: float = 0.0
+    phase: str = ""
 
 
 class Owner(Protocol):
@@ -182,9 +185,10 @@ class Nursery:
         self._selector.unregister(ward.child.pidfd)
         self._timers.cancel(ward)
         self.wards.discard(ward)
-        end = Ended(code, ward.child.log_tail(), ward.child.stack_dump())
-        level = logging.INFO if code == 0 or ward.stopping else logging.WARNING
         lived = time.monotonic() - ward.born
+        logs = ward.child.log_tail(), ward.child.stack_dump()
+        end = Ended(code, *logs, ward.child.pid, lived, str(ward.vitals.last.phase))
+        level = logging.INFO if code == 0 or ward.stopping else logging.WARNING
         named = {"role": ward.role, "pid": ward.child.pid, "code": code, "signal": signal_name(code)}
         log.log(level, "ended %s", facts(**named, lived=f"{lived:.1f}s"))
         if end.stack:

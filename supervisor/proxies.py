@@ -46,6 +46,7 @@ from supervisor.control import (
     Want,
 )
 from supervisor.figures import Series
+from supervisor.journal import Journal
 from supervisor.ledger import Ledger
 from supervisor.liveness import Verdict
 from supervisor.log import facts
@@ -65,6 +66,7 @@ class Models(Protocol):
     """What the proxies need of the models: their state, and somebody who listens."""
 
     ledger: Ledger
+    journal: Journal
 
     def statuses(self) -> tuple[ModelStatus, ...]: ...
 
@@ -79,6 +81,8 @@ class Models(Protocol):
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None: ...
 
     def proxy_gone(self, proxy: Ward) -> None: ...
+
+    def proxy_died(self, proxy: Ward, end: Ended) -> None: ...
 
 
 class Proxies:
@@ -152,7 +156,9 @@ class Proxies:
             return
         self.show_ring(ward.role, ward.child.ring)
         self.running[index] = ward
-        self._nursery.send(ward, ConfigureProxy(index, self._config, self.models.statuses(), self.models.entries()))
+        told = self.models.journal
+        known = self.models.statuses(), self.models.entries(), told.boot, told.number, told.deaths
+        self._nursery.send(ward, ConfigureProxy(index, self._config, *known))
         for source, fd in self._rings.items():
             self._nursery.send(ward, Ring(source), [fd])
         self._tell_key_uses(ward)
@@ -229,6 +235,7 @@ class Proxies:
         self.models.proxy_gone(ward)
         self.models.ledger.ended(ward)
         if not self._shutting_down:
+            self.models.proxy_died(ward, end)
             lived = time.monotonic() - served if served else 0.0
             self._again(index, lived, end.log_tail[-1] if end.log_tail else f"exit code {end.code}")
 

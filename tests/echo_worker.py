@@ -14,7 +14,9 @@ overrides them for one request and is not echoed:
     prefill  seconds before the first token (0)
     fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
              "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows)
+    keep     true: words keep the white space before them, line breaks included
     raw      text of a chat template: what follows is emitted character by character and split by that family
+    template the chat template that the model says it has     only in `file`
     load     seconds a load takes (0)                       only in `file`
     fail     "permanent" or "temporary": the load fails     only in `file`
     crash    a fault as above, while loading                only in `file`
@@ -27,6 +29,7 @@ import itertools
 import json
 import os
 import queue
+import re
 import signal
 import struct
 import threading
@@ -61,13 +64,15 @@ from worker.protocol import (
     Tokens,
     Vector,
 )
-from worker.seams import Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals
+from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals
 from worker.text import TextStream
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine
     from worker.chat.split import Split
+    from worker.guide import Guide
 
+_SPACED = re.compile(r"\s*\S+|\s+$")
 WIDTH = 8  # numbers in a vector
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
 
@@ -79,7 +84,9 @@ class Options(msgspec.Struct, frozen=True):
     prefill: float = 0.0
     fault: str = ""
     at: int = 0
+    keep: bool = False
     raw: str = ""
+    template: str = "{{ messages }}"
     load: float = 0.0
     fail: str = ""
     crash: str = ""
@@ -120,6 +127,11 @@ def _words(text: str, max_tokens: int) -> Iterator[str]:
     words = text.split() or ["nothing"]
     source = iter(words) if max_tokens < 0 else itertools.islice(itertools.cycle(words), max_tokens)
     return (word if index == 0 else f" {word}" for index, word in enumerate(source))
+
+
+def _spaced(text: str, limit: int) -> Iterator[str]:
+    words = _SPACED.findall(text)
+    return iter(words) if limit < 0 else itertools.cycle(words)
 
 
 def user_text(prompt: Chat | Text | Infill) -> str:
@@ -221,6 +233,9 @@ class EchoText:
 
         return Parser(raw, lambda _: {}).machine(request, lambda: raw)
 
+    def guides(self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]) -> Sequence[Guide]:
+        return ()
+
     def render(self, chat: Chat) -> str:
         for message in chat.messages:
             if message.get("role") == "unsupported":
@@ -258,7 +273,7 @@ class EchoModel:
         n_ctx = order.model.n_ctx or 4096
         self.facts = Facts(
             architecture="echo", description="echo", n_ctx=n_ctx, n_ctx_train=n_ctx, n_vocab=256,
-            slots=order.model.parallel, sampling=order.model.sampling, chat_template="{{ messages }}",
+            slots=order.model.parallel, sampling=order.model.sampling, chat_template=options.template,
             template_caps={"supports_system_role": True}, load_ms=options.load * 1000,
         )  # fmt: skip
         self.text = EchoText(n_ctx)
@@ -303,7 +318,7 @@ class EchoModel:
                 self._streams = [stream for stream in self._streams if stream.job.key != key]
             case Leave(at):
                 self._leave_at = at
-            case Crowd() | Load():
+            case Conclude() | Crowd() | Load():
                 pass
 
     def _echo(self, passages: Passages) -> None:
@@ -347,7 +362,9 @@ class EchoModel:
         limit = job.request.sampling.over(self._defaults).max_tokens
         limit = -1 if limit is None else limit
         now = time.monotonic()
-        words = _words(text, limit) if not options.raw else iter(text if limit < 0 else text[:limit])
+        words = _words(text, limit)
+        if options.raw or options.keep:
+            words = itertools.islice(text if options.raw else _spaced(text, limit), None if limit < 0 else limit)
         parts = None
         if job.machines:
             from worker.chat.split import Split

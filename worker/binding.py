@@ -110,6 +110,7 @@ vocab_is_eog = _short("llama_vocab_is_eog")
 token_to_piece = _short("llama_token_to_piece")
 tokenize = _long("llama_tokenize")
 detokenize = _long("llama_detokenize")
+tokenize_address: int = ctypes.cast(_lib.llama_tokenize, ctypes.c_void_p).value or 0  # for a library that calls it
 
 # -- context ------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from worker.protocol import (
     Counted,
     Detokenize,
     Embed,
+    EndReasoning,
     Event,
     Failed,
     Generate,
@@ -33,7 +34,7 @@ from worker.protocol import (
     Seen,
     Tokenize,
 )
-from worker.seams import Drop, Inbox, Job, Passages, TextSide
+from worker.seams import Conclude, Drop, Inbox, Job, Passages, TextSide
 
 _log = logging.getLogger(__name__)
 _LARGE = 2**20  # characters; tokenizing them takes about 0.3 s
@@ -58,6 +59,9 @@ class Desk:
         if isinstance(request, Cancel):
             if link.forget(request.id):
                 self._inbox.put(Drop((link.number, request.id)))
+            return
+        if isinstance(request, EndReasoning):
+            self._inbox.put(Conclude((link.number, request.id)))
             return
         for id in _ids(request):
             link.open(id)
@@ -122,9 +126,10 @@ class Desk:
         prompt = self._text.prompt(request.prompt)
         shown = self._text.detokenize(prompt) if request.details else ""
         self._answer(link, [Accepted(request.id, len(prompt), shown), *(Accepted(id, 0) for id in request.siblings)])
-        found = (self._text.machine(request, prompt) for _ in _ids(request))
+        found = [self._text.machine(request, prompt) for _ in _ids(request)]
         machines = tuple(machine for machine in found if machine is not None)
-        job: Job | None = Job((link.number, request.id), request, prompt, machines)
+        guides = tuple(self._text.guides(request, prompt, found))
+        job: Job | None = Job((link.number, request.id), request, prompt, machines, guides)
         for id in _ids(request):  # a cancel may have come while the helper thread was at it
             if job and id not in link.live:
                 job = job.without((link.number, id))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from worker.grammar import GrammarError
+
 MAX_BYTES = 64 * 1024
 MAX_RULES = 200
 MAX_REPETITION = 2000  # llama.cpp's own bound
@@ -20,10 +22,6 @@ _TOKEN = re.compile(
 )
 _BRACE = re.compile(r"\{\s*([0-9]{1,9})\s*(,)?\s*([0-9]{1,9})?\s*\}")
 _UNFINISHED = {'"': "a string that does not end", "[": "a set of characters that does not end", "{": "unfinished {"}
-
-
-class GrammarError(ValueError):
-    """Says what is wrong with a grammar, and in which line."""
 
 
 def check(text: str) -> None:

@@ -1,74 +1,71 @@
-"""A grammar at work: the check of each token, and the filter for when the check fails. ENGINE.md, 8 and 17.
+"""What holds a reply to a form: the seam between sampling and the two engines of grammars. ENGINE.md, 8.
 
-llama.cpp ends the process if it is told a token that the grammar does not allow, so `accept` checks again.
+    worker.guidance         Lark with JSON schemas in it, by llguidance: bit masks over the vocabulary
+    worker.native_grammar   GBNF, by llama.cpp
+
+A sampled token is checked alone; only if it is refused are all candidates restricted, and one is drawn again.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
-from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
-from worker import binding, gbnf, schema_grammar
+import numpy as np
+import numpy.typing as npt
+
 from worker.failure import RequestError
-from worker.gbnf import GrammarError
-from worker.protocol import Generate
-from worker.vocabulary import Vocabulary
 
 DEAD_END = "grammar dead end: the grammar allows none of the tokens that sampling has left"
 
 
-class Grammar:
-    """The state of one reply. `close` frees it."""
+class GrammarError(ValueError):
+    """Says what is wrong with a grammar or a schema, and where."""
 
-    def __init__(self, text: str, vocabulary: Vocabulary) -> None:
-        """`text` has passed gbnf.check. Raises GrammarError."""
-        self._handle: Any = binding.sampler_init_grammar(vocabulary.handle, text.encode("utf-8", "replace"), b"root")
-        if not self._handle:
-            raise GrammarError("not accepted by llama.cpp: a rule may begin with itself, or an escape is unknown")
-        self._end = vocabulary.end
-        self._one = (binding.TokenData * 1)()
-        self._array = binding.TokenDataArray(data=self._one, size=1, selected=-1, sorted=False)
-        self._reference = ctypes.byref(self._array)
 
-    def allows(self, token: int) -> bool:
-        self._one[0].id, self._one[0].logit = token, 1.0
-        binding.sampler_apply(self._handle, self._reference)
-        return bool(self._one[0].logit == 1.0)
+class Pool(Protocol):
+    """The candidates that a token is drawn from; `reference` is llama.cpp's array of them."""
 
-    def filter(self, candidates: Any) -> None:
-        """Sets the logits of tokens that it does not allow to −∞; takes the reference of a whole array."""
-        binding.sampler_apply_long(self._handle, candidates)
+    @property
+    def reference(self) -> Any: ...
+
+    def keep(self, ids: npt.NDArray[np.intp]) -> None:
+        """Forgets all candidates but these."""
+
+    def keep_finite(self) -> None:
+        """Forgets the candidates whose logit is −∞."""
+
+
+class Rules(Protocol):
+    """What a token must obey."""
+
+    def allows(self, token: int) -> bool: ...
+
+    def restrict(self, pool: Pool) -> None:
+        """Leaves only what is allowed; may leave nothing."""
 
     def accept(self, token: int) -> None:
         """The token goes into the reply. Raises RequestError if it must not; then the state is as before."""
-        if not self.allows(token):
-            raise RequestError("invalid_grammar", DEAD_END)
-        if token not in self._end:
-            binding.sampler_accept(self._handle, token)
-
-    def close(self) -> None:
-        if self._handle:
-            binding.sampler_free(self._handle)
-            self._handle = None
 
 
-def of(request: Generate) -> str:
-    """The grammar of the reply, "" for none. Raises GrammarError if its schema is none."""
-    return compiled(request.json_schema) if request.json_schema else request.grammar
+class Grammar(Rules, Protocol):
+    """The state of one reply, from the grammar's start."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the text so far may be the whole."""
+
+    def read(self, text: str) -> bool:
+        """Takes text that is in the reply already; False if it does not fit, and then the grammar is of no use."""
+
+    def close(self) -> None: ...
 
 
-@lru_cache(maxsize=64)
-def compiled(schema: str) -> str:
-    """The grammar of a schema's JSON text. Raises GrammarError."""
-    if len(schema.encode("utf-8", "replace")) > schema_grammar.MAX_SCHEMA:
-        raise GrammarError(f"the schema is larger than {schema_grammar.MAX_SCHEMA} bytes")
-    return schema_grammar.grammar(json.loads(schema))
+class Compiled(Protocol):
+    """A grammar that has been checked."""
+
+    def new(self) -> Grammar:
+        """Cheap, and safe in any thread. Raises RequestError if it cannot begin."""
 
 
-@lru_cache(maxsize=64)
-def check(text: str, vocabulary: Vocabulary) -> None:
-    """Raises GrammarError for what is no grammar."""
-    gbnf.check(text)
-    Grammar(text, vocabulary).close()
+def dead_end() -> RequestError:
+    return RequestError("invalid_grammar", DEAD_END)

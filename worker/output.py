@@ -1,11 +1,12 @@
 """A reply's tokens → the events that may be shown, with the tokens' probabilities where they are asked for.
 
-    Plain   the output is one text
-    Parsed  a machine splits it into content, reasoning and calls; only content shows probabilities
+Plain   the output is one text
+Parsed  a machine splits it into content, reasoning and calls; only content shows probabilities
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -28,6 +29,13 @@ class Output(Protocol):
     @property
     def pending(self) -> bool: ...
 
+    @property
+    def whole(self) -> bool:
+        """Whether the text so far does not end within a character."""
+
+    @property
+    def reasoning_tokens(self) -> int: ...
+
     def feed(self, token: int, data: bytes, probability: Probability | None) -> None:
         """Takes a token and the text it shows."""
 
@@ -42,9 +50,11 @@ class Plain:
     """See Output."""
 
     done = False
+    reasoning_tokens = 0
 
-    def __init__(self, text: TextStream) -> None:
-        self._text = text
+    def __init__(self, text: TextStream, shown: Mapping[int, bytes]) -> None:
+        """`shown`: hidden tokens that are shown all the same."""
+        self._text, self._hidden = text, shown
         self._parts: list[str] = []  # not yet sent
         self._shown = 0  # characters given to _parts so far
         self._probabilities: list[tuple[int, Probability]] = []  # not yet sent, by the place of their first character
@@ -57,10 +67,14 @@ class Plain:
     def pending(self) -> bool:
         return bool(self._parts)
 
+    @property
+    def whole(self) -> bool:
+        return self._text.whole
+
     def feed(self, token: int, data: bytes, probability: Probability | None) -> None:
         if probability is not None:
             self._probabilities.append((self._shown + self._text.held, probability))
-        if text := self._text.feed(data):
+        if text := self._text.feed(data or self._hidden.get(token, b"")):
             self._show(text)
 
     def finish(self, *, complete: bool) -> None:
@@ -89,7 +103,8 @@ class Parsed:
 
     def __init__(self, text: TextStream, machine: Machine, stop: tuple[str, ...]) -> None:
         """`text` finds no stop strings: they count in content only."""
-        self._text, self._split = text, Split(machine, stop)
+        self._text, self._split, self._machine = text, Split(machine, stop), machine
+        self.reasoning_tokens = 0
         self._held: list[Probability] = []  # of tokens whose text may still become a marker or a stop string
         self._shown: list[Probability] = []  # of content not yet sent
 
@@ -105,7 +120,12 @@ class Parsed:
     def pending(self) -> bool:
         return self._split.pending
 
+    @property
+    def whole(self) -> bool:
+        return self._text.whole
+
     def feed(self, token: int, data: bytes, probability: Probability | None) -> None:
+        self.reasoning_tokens += self._machine.reasoning
         if probability is not None:
             self._held.append(probability)
         self._split.feed(self._text.feed(data or self._split.shown.get(token, b"")))

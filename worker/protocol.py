@@ -76,6 +76,11 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     stream: False sends the whole text as one Delta at the end.
     parse_tools: calls of the chat's tools are split out of the text; parallel_tool_calls: False ends after the first,
     None does so where the chat template shows no second one.
+    must_call: names of tools, one of which must be called; () leaves it to the model.
+    reasoning_budget: tokens of reasoning after which `reasoning_message` and the end of the reasoning are forced, -1
+    for none; reasoning_control: EndReasoning may do the same at any time.
+    grammar_triggers: words and tokens that start the grammar, which reads them too; () starts it at once.
+    preserved_tokens: spellings of control tokens that are shown as text.
     reasoning_format: "auto" and "deepseek" split reasoning out, "none" does not, "deepseek-legacy" only unstreamed.
     t_max_predict_ms: ends at the first line break so long after the first token; n_indent: at the first line that is
     indented less, the first one aside; -1 and 0 are off.
@@ -104,6 +109,12 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     details: bool = False
     priority: int = 0  # higher goes first
     owner: str = ""  # requests of one owner share their turn with those of the others
+    must_call: tuple[str, ...] = ()
+    reasoning_budget: int = -1
+    reasoning_message: str = ""
+    reasoning_control: bool = False
+    grammar_triggers: tuple[str | int, ...] = ()
+    preserved_tokens: tuple[str, ...] = ()
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -175,6 +186,12 @@ class Rerank(msgspec.Struct, frozen=True, array_like=True, tag=7):
 
 class Look(msgspec.Struct, frozen=True, array_like=True, tag=40):
     """What runs at the sequence places? Answered at once, by Seen."""
+
+    id: int
+
+
+class EndReasoning(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The reasoning of a running request shall end; nothing happens if it does not reason. Not answered."""
 
     id: int
 
@@ -259,7 +276,7 @@ class Details(msgspec.Struct, frozen=True, array_like=True):
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
     """The request's last event. `reason`: "eos", "word", "context" (full), or "limit" (of tokens, time, indent).
 
-    It is "done" when the last vector has been sent.
+    It is "done" when the last vector has been sent. reasoning_tokens: how many tokens were split out as reasoning.
     """
 
     id: int
@@ -267,6 +284,7 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
     stop_word: str
     timings: Timings
     details: Details | None = None
+    reasoning_tokens: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=15):
@@ -366,7 +384,7 @@ class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
     data: bytes
 
 
-Request = Hello | Generate | Cancel | Tokenize | Detokenize | Render | Embed | Rerank | Count | Look
+Request = Hello | Generate | Cancel | EndReasoning | Tokenize | Detokenize | Render | Embed | Rerank | Count | Look
 Event = (
     Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
     | Reasoning | CallStart | CallDelta | Vector | Counted | Seen

@@ -35,7 +35,7 @@ class Reply:
     """Takes sampled tokens, gives events; `reason` is set when it has ended."""
 
     __slots__ = (
-        "_began", "_cached", "_first", "_ids", "_output", "_silent", "_streams", "_text", "_vocabulary",
+        "_began", "_cached", "_first", "_guide", "_ids", "_output", "_silent", "_streams", "_text", "_vocabulary",
         "interrupted", "interrupted_at", "job", "limit", "n_out", "probabilities", "prompt_seconds", "reason",
         "sampler", "sequence", "siblings", "stops",
     )  # fmt: skip
@@ -56,7 +56,8 @@ class Reply:
         self._cached = cached
         self.limit = limit
         self._text = _text(job, vocabulary)
-        self._output = _output(job, self._text)
+        self._output = _output(job, self._text, vocabulary)
+        self._guide = job.guides[0] if job.guides else None
         self.probabilities = Probabilities(job.request, vocabulary) if job.request.n_probs >= 0 else None
         # probabilities go out as they come, even to a client that does not stream: they may fill many frames
         self._streams = job.request.stream or self.probabilities is not None
@@ -125,7 +126,10 @@ class Reply:
         sequence = self.sequence
         if token in self._vocabulary.end:
             return self._end("eos")
-        self._output.feed(token, self._vocabulary.pieces[token], probability)
+        data = self._vocabulary.pieces[token]
+        self._output.feed(token, data, probability)
+        if self._guide is not None:
+            self._guide.took(token, data, whole=self._output.whole)
         if self._text.ended:
             return self._end("limit")
         if self._output.stop_word:
@@ -138,6 +142,11 @@ class Reply:
             return self._end("context")
         sequence.append(token)
         return self._events() if self._streams and self._output.pending else []
+
+    def conclude(self) -> None:
+        """A client wants the reasoning to end."""
+        if self._guide is not None:
+            self._guide.end_reasoning()
 
     def _events(self) -> list[Event]:
         silent, self._silent = self._silent, 0
@@ -152,7 +161,8 @@ class Reply:
         self.reason = "word" if self._output.stop_word else reason
         events = self._events() if self._output.pending or self._ids else []
         details = self._details() if self.job.request.details else None
-        return [*events, Finished(self.job.key[1], self.reason, self._output.stop_word, self._timings(), details)]
+        stop_word, reasoned = self._output.stop_word, self._output.reasoning_tokens
+        return [*events, Finished(self.job.key[1], self.reason, stop_word, self._timings(), details, reasoned)]
 
     def _details(self) -> Details:
         sampling = replace(self.sampler.parameters, seed=self.sampler.seed)
@@ -171,8 +181,10 @@ def _text(job: Job, vocabulary: Vocabulary) -> LineText:
     return LineText(stop, strip=_starts_anew(job, vocabulary), seconds=seconds, indent=request.n_indent)
 
 
-def _output(job: Job, text: LineText) -> Output:
-    return Parsed(text, job.machines[0], job.request.stop) if job.machines else Plain(text)
+def _output(job: Job, text: LineText, vocabulary: Vocabulary) -> Output:
+    if job.machines:
+        return Parsed(text, job.machines[0], job.request.stop)
+    return Plain(text, vocabulary.hidden(job.request.preserved_tokens) if job.request.preserved_tokens else {})
 
 
 def _identified(events: list[Event], id: int, ids: list[int]) -> list[Event]:

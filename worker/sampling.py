@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import secrets
 from typing import Protocol
 
@@ -14,7 +15,8 @@ from supervisor.config import LLAMA_DEFAULTS, Sampling
 from supervisor.schema import Invalid, convert
 from worker import binding
 from worker.chain import links
-from worker.grammar import Grammar
+from worker.grammar import Rules, dead_end
+from worker.guide import Guide
 from worker.vocabulary import Vocabulary
 
 _FROM_GGUF = {
@@ -71,16 +73,14 @@ class Sampler:
         parameters: Sampling,
         vocabulary: Vocabulary,
         n_ctx: int,
-        candidates: Candidates,
-        grammar: Grammar | None = None,
+        guide: Guide | None = None,
     ) -> None:
-        """`parameters` are complete, as `effective` makes them; `candidates` is shared by the samplers of a thread.
-
-        `grammar` is closed with the sampler.
-        """
-        self._grammar, self._end = grammar, vocabulary.end
-        self._candidates = candidates
+        """`parameters` are complete, as `effective` makes them; `guide` is closed with the sampler."""
+        self._guide, self._end = guide, vocabulary.end
+        self._was_forced = False
+        self._candidates: Candidates | None = None  # those that the last token was drawn from
         self._chain = 0
+        self.seconds = 0.0  # that a token takes, on average
         self.parameters = parameters
         self.seed = _seed(parameters.seed)
         found = links(parameters, vocabulary, n_ctx, self.seed)
@@ -98,49 +98,65 @@ class Sampler:
             for token in tokens.tolist():
                 binding.sampler_accept(self._chain, token)
 
-    def sample(self, logits: npt.NDArray[np.float32]) -> int:
-        """The next token for a row of logits, shape (n_vocab,). Raises RequestError at a grammar's dead end."""
-        token = self._candidates.choose(self._chain, logits) if self._chain else int(logits.argmax())
-        if self._grammar is not None:
-            token = self._constrained(self._grammar, token, logits)
+    def sample(self, logits: npt.NDArray[np.float32], candidates: Candidates) -> int:
+        """The next token for a row of logits, shape (n_vocab,). Raises RequestError at a grammar's dead end.
+
+        `candidates` belong to the calling thread.
+        """
+        guide = self._guide
+        self._candidates = candidates
+        forced = None if guide is None else guide.forced()
+        if forced is not None:
+            token = forced
+        else:
+            token = candidates.choose(self._chain, logits) if self._chain else int(logits.argmax())
+            if guide is not None and guide.binds:
+                token = self._constrained(guide, token, logits, candidates)
         if self._remembers:
             binding.sampler_accept(self._chain, token)
-        self._drawn = token
+        self._drawn, self._was_forced = token, forced is not None
         return token
 
-    def _constrained(self, grammar: Grammar, token: int, logits: Values) -> int:
-        """The token if the grammar allows it, else one drawn from those that it allows; the grammar accepts it."""
-        if not grammar.allows(token):
-            token = self._candidates.choose(self._chain, logits, grammar)
-            if not grammar.allows(token):  # the chain has left none of them; a reply that is complete may end
-                token = next((end for end in self._end if grammar.allows(end)), token)
-        grammar.accept(token)
+    def _constrained(self, rules: Rules, token: int, logits: Values, candidates: Candidates) -> int:
+        """The token if the rules allow it, else one drawn from those that they allow; they accept it."""
+        if not rules.allows(token):
+            token = candidates.choose(self._chain, logits, rules)
+            if token < 0:  # nothing is left; a reply that is complete may end
+                token = next((end for end in self._end if rules.allows(end)), -1)
+            if token < 0:
+                raise dead_end()
+        rules.accept(token)
         return token
 
     def distribution(self) -> tuple[Ids, Values]:
         """Tokens and their probabilities after the chain, for the token just drawn; views, for the moment only."""
-        if self._greedy:
+        if self._greedy or self._was_forced:
             return np.array([self._drawn], np.int32), np.ones(1, np.float32)
+        assert self._candidates is not None, "nothing was drawn"
         return self._candidates.left
 
     def close(self) -> None:
-        if self._grammar:
-            self._grammar.close()
+        if self._guide:
+            self._guide.close()
         if self._chain:
             binding.sampler_free(self._chain)
             self._chain = 0
 
 
 class Candidates:
-    """The array (id, logit, p) that a chain works on, filled anew for each token."""
+    """The array (id, logit, p) that a chain works on, filled anew for each token. One thread's own.
 
-    def __init__(self, n_vocab: int) -> None:
+    shares: other threads run Python meanwhile. The call that allows it costs up to 0.3 ms where one does.
+    """
+
+    def __init__(self, n_vocab: int, *, shares: bool = False) -> None:
+        self._apply = binding.sampler_apply_long if shares else binding.sampler_apply
         self._array = np.zeros(n_vocab, dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
         self._ids = np.arange(n_vocab, dtype=np.int32)
         self._id, self._logit = self._array["id"], self._array["logit"]
         self._data = ctypes.cast(self._array.ctypes.data, binding.TokenDataPointer)
         self._native = binding.TokenDataArray(data=self._data, size=n_vocab, selected=-1, sorted=False)
-        self._reference = ctypes.byref(self._native)
+        self.reference = ctypes.byref(self._native)
 
     @property
     def left(self) -> tuple[Ids, Values]:
@@ -150,19 +166,36 @@ class Candidates:
         part = self._array[first // self._array.itemsize :][: native.size]
         return part["id"], part["p"]
 
-    def choose(self, chain: int, logits: npt.NDArray[np.float32], grammar: Grammar | None = None) -> int:
-        """The token the chain selects, of those that the grammar allows; without a chain the likeliest one."""
+    def keep(self, ids: npt.NDArray[np.intp]) -> None:
+        """Forgets all candidates but these, whose ids ascend; for a pool that no sampler has touched."""
+        count = len(ids)
+        self._logit[:count] = self._logit[ids]
+        self._id[:count] = ids
+        self._native.size = count
+
+    def keep_finite(self) -> None:
+        """Forgets the candidates whose logit is −∞."""
+        self.keep(np.flatnonzero(self._logit != -np.inf))
+
+    def choose(self, chain: int, logits: npt.NDArray[np.float32], rules: Rules | None = None) -> int:
+        """The token the chain selects, of those that the rules allow; without a chain the likeliest one.
+
+        -1 if there is none: the rules allow nothing, or the chain's biases forbid all that they allow.
+        """
         self._id[:] = self._ids
         self._logit[:] = logits
         native = self._native
         native.data, native.size, native.selected, native.sorted = self._data, len(self._ids), -1, False
-        if grammar is not None:
-            grammar.filter(self._reference)
+        if rules is not None:
+            rules.restrict(self)
+            if not native.size:
+                return -1
         if not chain:
-            return int(self._logit.argmax())
-        binding.sampler_apply(chain, self._reference)
+            return int(self._id[self._logit[: native.size].argmax()])
+        self._apply(chain, self.reference)
         assert 0 <= native.selected < native.size, "the chain selected nothing"
-        return int(native.data[native.selected].id)
+        selected = native.data[native.selected]
+        return -1 if rules is not None and selected.logit == -math.inf else int(selected.id)
 
 
 def _seed(seed: int | None) -> int:

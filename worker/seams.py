@@ -22,6 +22,7 @@ from worker.protocol import Chat, Embed, Event, Generate, Infill, Rerank, Text, 
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine  # a standby has no use for it yet
+    from worker.guide import Guide
 
 Key = tuple[int, int]  # number of the link, the proxy's number of the request on it
 
@@ -37,6 +38,7 @@ class Job:
     request: Generate
     prompt: Sequence[int]
     machines: tuple[Machine, ...] = ()  # one for each key, which splits its output; none if the output is only text
+    guides: tuple[Guide, ...] = ()  # one for each key, which binds its output; none if nothing does
     arrived: float = field(default_factory=time.monotonic)
 
     @property
@@ -50,8 +52,14 @@ class Job:
         if not keys:
             return None
         machines = tuple(machine for each, machine in zip(self.keys, self.machines, strict=False) if each != key)
+        guides = tuple(guide for each, guide in zip(self.keys, self.guides, strict=False) if each != key)
         request = replace(self.request, siblings=tuple(id for _, id in keys[1:]))
-        return Job(keys[0], request, self.prompt, machines, self.arrived)
+        return Job(keys[0], request, self.prompt, machines, guides, self.arrived)
+
+    def sibling(self, index: int, request: Generate) -> Job:
+        """One of its further choices, which has no prompt of its own."""
+        part = slice(index, index + 1)
+        return Job(self.keys[index], request, (), self.machines[part], self.guides[part], self.arrived)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,13 @@ class Passages:
 @dataclass(frozen=True, slots=True)
 class Drop:
     """Forget this request: its client or its proxy is gone."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """End the reasoning of this request, if it reasons."""
 
     key: Key
 
@@ -101,7 +116,7 @@ class Leave:
     at: float
 
 
-Order = Job | Passages | Drop | Load | Crowd | Leave
+Order = Job | Passages | Drop | Conclude | Load | Crowd | Leave
 Inbox = queue.SimpleQueue[Order]  # bounded by the proxies' admission; switchboard.MAX_JOBS is the last resort
 
 
@@ -154,6 +169,9 @@ class TextSide(Protocol):
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         """What splits the output of this request into content, reasoning and calls; None if it is only text."""
+
+    def guides(self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]) -> Sequence[Guide]:
+        """What binds the output of each choice, whose machines are given; () if nothing does."""
 
     def render(self, chat: Chat) -> str: ...
 

@@ -49,6 +49,11 @@ class TextStream:
         """Whole characters that may still become a stop string."""
         return len(self._stops.held)
 
+    @property
+    def whole(self) -> bool:
+        """Whether what was fed does not end within a character."""
+        return not self._decoder.getstate()[0]
+
     def feed(self, data: bytes) -> str:
         """New text for the bytes of a token; sets `stop_word` when a stop string is complete."""
         text = self._decoder.decode(data)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from supervisor.config import Sampling
-from worker import chain, grammar, infill
+from worker import chain, infill
 from worker.chat.machine import Machine
 from worker.chat.parser import TAIL, Parser
 from worker.chat.render import ChatTemplate
 from worker.failure import RequestError
-from worker.gbnf import GrammarError
+from worker.guide import Guide
+from worker.guides import Guides
 from worker.protocol import Chat, Embed, Generate, Infill, Rerank, Text, Tokenize, Tokens
 from worker.vocabulary import Vocabulary
 
@@ -29,18 +30,14 @@ class LlamaText:
         self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
         self._defaults, self._parallel, self._n_batch = defaults, parallel, n_batch
         several = template.caps.parallel_tool_calls or not template.caps.tool_calls
-        self._parser = Parser(template.sources, vocabulary.hidden, parallel=several)
+        self._parser = Parser(template.sources, vocabulary.hidden, parallel=several, render=template.shown)
+        self._guides = Guides(vocabulary, self._parser)
 
     def check(self, request: Generate) -> None:
         """Raises RequestError: invalid_value, invalid_grammar, unsupported_feature."""
         if (n := 1 + len(request.siblings)) > self._parallel:
             raise RequestError("invalid_value", f"n: expected integer from 1 to {self._parallel}, got {n}", param="n")
-        try:
-            if text := grammar.of(request):
-                grammar.check(text, self._vocabulary)
-        except GrammarError as error:
-            field = "json_schema" if request.json_schema else "grammar"
-            raise RequestError("invalid_grammar", f"{field}: {error}", param=field) from None
+        self._guides.plan(request)
         chain.check(request.sampling.over(self._defaults), self._vocabulary)
 
     def prompt(self, prompt: Chat | Text | Infill) -> list[int]:
@@ -75,6 +72,13 @@ class LlamaText:
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         return self._parser.machine(request, lambda: self._vocabulary.detokenize(prompt[-TAIL:]))
+
+    def guides(self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]) -> Sequence[Guide]:
+        plan = self._guides.plan(request)
+        if plan is None:
+            return ()
+        tail = self._vocabulary.detokenize(prompt[-TAIL:])
+        return tuple(self._guides.guide(plan, request, machine, lambda: tail) for machine in machines)
 
     def render(self, chat: Chat) -> str:
         """Raises RequestError: template_error."""

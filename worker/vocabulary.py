@@ -33,6 +33,7 @@ class Vocabulary:
             file=binding.vocab_fim_sep(self.handle),
         )
         self.adds_space = adds_space and self.type == binding.VOCAB_SPM
+        self.tokenize_address = binding.tokenize_address
         self._buffer = ctypes.create_string_buffer(256)
         self.pieces = [self._piece(token, special=False) for token in range(self.size)]
         self.end = frozenset(token for token in range(self.size) if binding.vocab_is_eog(self.handle, token))
@@ -72,6 +73,10 @@ class Vocabulary:
             if count >= 0:
                 return tokens[:count]
             room = -count
+
+    def marker(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text in which control tokens are meant."""
+        return tuple(self.tokenize(text, special=True)) if text else ()
 
     def prompt(self, pieces: Iterable[tuple[str, bool] | int]) -> list[int]:
         """Token ids of a prompt in parts: text, with or without specials, and ids. BOS comes first, once."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from proxy.dialects import anthropic_messages, translated, unbuilt
+from proxy.dialects import anthropic_messages, translated
 from proxy.dialects.anthropic_reply import MessageReply
 from proxy.dialects.fields import MAX_STOPS, Tokens, bad, typed
 from proxy.dialects.reply import Plan
@@ -113,10 +113,8 @@ def _choice(choice: Choice) -> dict[str, Any]:
 
 
 def _thinking(thinking: Thinking, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """On or off for the template, and the budget. Until budgets are built, only max_tokens bounds thinking: a client
-    that thinks at all always sends one, so that a refusal would leave it nothing."""
+    """On or off for the template, and the budget."""
     found: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": thinking.type != "disabled"} | kwargs}
-    field = "thinking_budget_tokens"
-    if thinking.type == "enabled" and thinking.budget_tokens is not None and unbuilt.built(field):
-        found[field] = thinking.budget_tokens
+    if thinking.type == "enabled" and thinking.budget_tokens is not None:
+        found["thinking_budget_tokens"] = thinking.budget_tokens
     return found

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from proxy.dialects.fields import bad, typed
+from proxy.dialects.tool_choice import must_call
 from proxy.errors import BadRequest, Unsupported
 from supervisor.schema import Path, dotted
 from worker.protocol import Chat
@@ -61,6 +62,11 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     def parses_tools(self) -> bool:
         """Whether calls are split out of the text. API.md, 6: "none" shows the tools to the model all the same."""
         return self.parse_tool_calls and self.tool_choice != "none" and bool(function_tools(self.tools))
+
+    @property
+    def must_call(self) -> tuple[str, ...]:
+        """The functions of which one must be called, () for the model's choice. Raises BadRequest."""
+        return must_call(self.tool_choice, function_tools(self.tools))
 
     @property
     def reasoning(self) -> str:

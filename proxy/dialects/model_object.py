@@ -9,7 +9,7 @@ from supervisor.card import Card
 from supervisor.config import Model
 from supervisor.control import Entry, Facts, ModelStatus, State
 
-_VALUES = {
+VALUES = {
     State.UNLOADED: "unloaded",
     State.LOADING: "loading",
     State.READY: "loaded",
@@ -51,7 +51,7 @@ def model_object(entry: Entry, status: ModelStatus, in_flight: int, queued: int,
 
 def _status(entry: Entry, status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "value": _VALUES[status.state],
+        "value": VALUES[status.state],
         "args": ["--mmproj", os.path.basename(entry.model.mmproj)] if entry.model.mmproj else [],
         "state": str(status.state),
         "since": status.since,
@@ -61,8 +61,7 @@ def _status(entry: Entry, status: ModelStatus, queued: int, admin: bool) -> dict
     if status.state in _ENDED_BADLY:
         found |= {"failed": True, "exit_code": status.exit_code}
     if status.state is State.LOADING:
-        stages = ["text_model"]
-        found["progress"] = {"stages": stages, "current": stages[0], "value": status.progress}
+        found["progress"] = progress(status)
     told = {"retry_at": status.retry_at, "message": status.message, "signal": status.signal, "cause": status.cause}
     if entry.card and entry.card.cause and status.state is State.UNLOADED and not status.cause:
         told |= {"message": entry.card.problem, "cause": entry.card.cause}
@@ -85,6 +84,10 @@ def _context(model: Model, card: Card, facts: Facts | None) -> int:
         return facts.n_ctx
     longest = card.n_ctx_train or model.n_ctx
     return min(model.n_ctx or longest, longest)
+def progress(status: ModelStatus) -> dict[str, Any]:
+    """How far a load is."""
+    stages = ["text_model"]
+    return {"stages": stages, "current": stages[0], "value": status.progress}
 
 
 def _architecture(card: Card) -> dict[str, list[str]]:
@@ -98,6 +101,8 @@ def _capabilities(card: Card, facts: Facts | None) -> dict[str, bool]:
     found = {name: getattr(card.capabilities, name) for name in card.capabilities.__struct_fields__}
     if facts and "supports_tools" in facts.template_caps:
         found["function_calling"] = facts.template_caps["supports_tools"]
+    if facts:
+        found |= {"embedding": facts.task == "embed", "reranker": facts.task == "rerank", "infill": facts.infill}
     return found
 
 

@@ -11,6 +11,7 @@ from msgspec import Meta
 from proxy.dialects import native_object, results, unbuilt
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
+from proxy.dialects.lazy_grammar import triggered
 from proxy.dialects.openai_completions import prompts
 from proxy.dialects.reply import Plan, Reply, encode
 from proxy.sse import record
@@ -36,6 +37,7 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
 def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Sequence[Text | Infill]) -> Plan:
     """Completions of these prompts, whatever route they came from. Raises BadRequest, Unsupported."""
     grammar, schema = constraint(body, fields)
+    lazy = triggered(body, grammar)
     unbuilt.refuse(body)
     asks = [
         Generate(
@@ -52,6 +54,8 @@ def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Seq
             siblings=fields.siblings,
             grammar=grammar,
             json_schema=schema,
+            grammar_triggers=lazy.triggers,
+            preserved_tokens=lazy.preserved,
             t_max_predict_ms=fields.t_max_predict_ms,
             n_indent=fields.n_indent,
             return_tokens=fields.return_tokens or fields.stream,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.dialects import logprobs, native_object, results, unbuilt
-from proxy.dialects.chat_messages import Conversation, function_tools
+from proxy.dialects import logprobs, native_object, reasoning, results, unbuilt
+from proxy.dialects.chat_messages import Conversation
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
+from proxy.dialects.lazy_grammar import triggered
 from proxy.dialects.logprobs import ChatLogprobs
 from proxy.dialects.reply import Part, Plan, Reply, chunk, encode
+from proxy.dialects.tool_choice import is_named
 from proxy.errors import BadRequest
 from proxy.sse import DONE, record
 from worker.protocol import CallDelta, CallStart, Generate, Probability, Progress, Reasoning
@@ -24,10 +26,15 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
     n_probs = typed(body, ChatLogprobs).count(fields)
     grammar, schema = constraint(body, fields)
     unbuilt.refuse(body)
-    unbuilt.refuse_tool_choice(conversation.tool_choice, function_tools(conversation.tools))
+    wanted = conversation.must_call
     chat = conversation.chat()
-    if grammar and chat.tools:
+    if grammar and chat.tools and conversation.tool_choice != "none":
         raise BadRequest("grammar and tools exclude each other", "grammar", "conflicting_fields")
+    if schema and wanted:
+        text = "a schema for the answer and a tool that must be called exclude each other"
+        raise BadRequest(text, "tool_choice", "conflicting_fields")
+    thinking = typed(body, reasoning.Reasoning)
+    lazy = triggered(body, grammar)
     ask = Generate(
         id=0,
         request_id=request_id,
@@ -44,9 +51,15 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         siblings=fields.siblings,
         grammar=grammar,
         json_schema=schema,
-        parse_tools=conversation.parses_tools,
-        parallel_tool_calls=conversation.parallel_tool_calls,
+        parse_tools=bool(wanted) or (conversation.parses_tools and not schema),
+        parallel_tool_calls=False if is_named(conversation.tool_choice) else conversation.parallel_tool_calls,
         reasoning_format=conversation.reasoning,
+        must_call=wanted,
+        reasoning_budget=thinking.budget,
+        reasoning_message=thinking.reasoning_budget_message,
+        reasoning_control=thinking.reasoning_control,
+        grammar_triggers=lazy.triggers,
+        preserved_tokens=lazy.preserved,
     )
     opening = conversation.opening if chat.continue_final else ""
     return Plan(fields, [ask], [opening] * (1 + len(ask.siblings)), ChatReply)

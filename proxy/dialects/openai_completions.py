@@ -10,6 +10,7 @@ import msgspec
 from proxy.dialects import logprobs, native_object, results, unbuilt
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, bad, typed
+from proxy.dialects.lazy_grammar import triggered
 from proxy.dialects.logprobs import CompletionLogprobs
 from proxy.dialects.reply import Plan, Reply, chunk, encode
 from proxy.errors import BadRequest, Unsupported
@@ -36,6 +37,7 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
     if completion.echo and n_probs >= 0:
         raise Unsupported("logprobs of the prompt", "echo")
     grammar, schema = constraint(body, fields)
+    lazy = triggered(body, grammar)
     unbuilt.refuse(body)
     found = prompts(completion.prompt)
     asks = [
@@ -55,6 +57,8 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
             siblings=fields.siblings,
             grammar=grammar,
             json_schema=schema,
+            grammar_triggers=lazy.triggers,
+            preserved_tokens=lazy.preserved,
         )
         for pieces in found
     ]

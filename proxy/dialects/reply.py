@@ -173,7 +173,8 @@ class Reply(Answer):
     def usage(self) -> dict[str, Any]:
         completion = sum(choice.timings.predicted_n for choice in self.choices)
         prompt = sum(choice.prompt_tokens for choice in self.choices)
-        return results.usage(prompt, completion, sum(choice.cached for choice in self.choices))
+        reasoning = sum(choice.finished.reasoning_tokens for choice in self.choices if choice.finished)
+        return results.usage(prompt, completion, sum(choice.cached for choice in self.choices), reasoning)
 
     def timings(self) -> dict[str, Any]:
         return results.timings(results.summed([choice.timings for choice in self.choices]))

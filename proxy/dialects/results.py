@@ -30,13 +30,15 @@ def finish_reason(reason: str, *, called: bool = False) -> str:
     return "tool_calls" if called else "stop"
 
 
-def usage(prompt: int, completion: int, cached: int) -> dict[str, Any]:
+def usage(prompt: int, completion: int, cached: int, reasoning: int = 0) -> dict[str, Any]:
+    """`reasoning`: tokens of the completion that were reasoning; said only where there was some."""
+    details = {"completion_tokens_details": {"reasoning_tokens": reasoning}} if reasoning else {}
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
-    }
+    } | details
 
 
 def timings(raw: Timings) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,6 +20,7 @@ from proxy.errors import ApiError
 from proxy.gate import Gate, Wait
 from proxy.links import Ask
 from proxy.routes import inbound
+from proxy.running import Running
 from proxy.sse import EventStream
 from proxy.truncation import Truncated
 from supervisor.config import Key, Server
@@ -90,6 +91,15 @@ async def only_event(request: Request, call: Call) -> Event:
     return found[-1]
 
 
+def _held(scope: Scope, plan: Plan, call: Call, answer: Answer) -> AbstractContextManager[None]:
+    """A client that streams may steer its completion, if it has said that it will."""
+    ask = plan.asks[0]
+    if not isinstance(ask, Generate) or not ask.reasoning_control:
+        return nullcontext()
+    running: Running = scope["app"].state.services.running
+    return running.hold(answer.completion_id, call, context.of(scope))
+
+
 class Whole(Response):
     """The answer as one object, once it is complete."""
 
@@ -126,7 +136,8 @@ class Stream(Response):
         )
         async with Connected(receive), stream:
             try:
-                await self._write(stream, answer)
+                with _held(scope, self.plan, self.call, answer):
+                    await self._write(stream, answer)
             except ApiError as error:
                 if not stream.opened:
                     raise

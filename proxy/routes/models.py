@@ -12,11 +12,11 @@ from starlette.routing import Route
 from proxy import context, services
 from proxy.connected import Connected
 from proxy.dialects.model_object import model_object
-from proxy.errors import BadRequest, Unsupported
+from proxy.errors import ApiError, BadRequest, Unsupported
 from proxy.gate import Gate
 from proxy.refusals import queue_timeout
 from proxy.routes import inbound
-from supervisor.control import State
+from supervisor.control import ModelStatus, State
 
 _UNLOADED = {State.UNLOADED, State.FAILED}
 
@@ -80,9 +80,17 @@ def _wait(value: object, longest: float) -> float:
 
 
 def _object(request: Request, gate: Gate) -> dict[str, Any]:
+    return shown(request, gate.status)
+
+
+def shown(request: Request, status: ModelStatus) -> dict[str, Any]:
+    """A model in this state, as the one who asks may see it."""
     found = services.of(request)
+    entry, gate = found.models.entries.get(status.name), found.models.gates.get(status.name)
+    if entry is None or gate is None:
+        raise ApiError("model_not_found", f'model "{status.name}" not found', param="model")
     admin = context.of(request.scope).admin
-    return model_object(found.models.entries[gate.name], gate.status, gate.in_flight, gate.queued, admin)
+    return model_object(entry, status, gate.in_flight, gate.queued, admin)
 
 
 ROUTES = [

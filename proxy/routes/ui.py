@@ -35,7 +35,7 @@ addEventListener("activate", () => registration.unregister());
 
 # Nothing comes from elsewhere, and nothing is sent elsewhere. Other people's pages may need inline scripts.
 _CSP = "connect-src 'self'; frame-ancestors 'none'; base-uri 'self'; form-action 'self'; object-src 'none'"
-_OWN = f"default-src 'self'; img-src 'self' data: blob:; {_CSP}"
+_OWN = f"default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; {_CSP}"
 _STRANGE = f"default-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' data: blob:; {_CSP}"
 _BARE = f"default-src 'none'; style-src 'unsafe-inline'; {_CSP}"
 _SAFE = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}

@@ -1,15 +1,25 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vitest/config'
 
-const api = ['/v1', '/models', '/props', '/health', '/tokenize']
+const api = ['/v1', '/models', '/props', '/health', '/tokenize', '/metrics', '/requests', '/activity', '/logs', '/admin']
+
+/** Every browser that runs these pages reads woff2. */
+const onlyWoff2 = {
+  name: 'only-woff2',
+  enforce: 'pre' as const,
+  transform(code: string, id: string) {
+    if (id.includes('katex') && id.includes('.css')) return code.replace(/,\s*url\([^)]*\.(?:woff|ttf)\)\s*format\("(?:woff|truetype)"\)/g, '')
+  },
+}
 
 export default defineConfig({
   base: './', // any sub-path works unchanged
-  plugins: [svelte()],
+  plugins: [onlyWoff2, svelte()],
   build: {
     outDir: '../static',
     emptyOutDir: true,
     target: 'es2022',
+    assetsInlineLimit: 0, // the pages' policy allows no data: fonts
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
     rolldownOptions: { checks: { pluginTimings: false } },

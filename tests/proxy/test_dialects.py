@@ -13,6 +13,7 @@ from supervisor.config import Sampling
 from supervisor.samplers import ORDER
 from worker.protocol import Chat, Text
 
+LAZY = {"grammar": "g", "grammar_lazy": True}
 USER = {"role": "user", "content": "hi"}
 SAMPLING = {
     "temperature": 0.5, "top_k": -1, "top_p": 0.9, "min_p": 0.1, "seed": 2**32 - 1, "repeat_penalty": 1.1,
@@ -202,6 +203,15 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name", "string"),
         ({"tool_choice": "sometimes"}, "tool_choice", "auto"),
         ({"tool_choice": {"function": {"name": "g"}}}, "tool_choice.function.name", "one of the tools"),
+        ({"tool_choice": {"function": []}}, "tool_choice.function.name", "one of the tools"),
+        ({"tool_choice": "required"}, "tool_choice", "needs a function"),
+        ({"tool_choice": "required", "tools": [{"type": "web_search"}]}, "tool_choice", "needs a function"),
+        ({"reasoning_budget_tokens": -2}, "reasoning_budget_tokens", "-1"),
+        ({"thinking_budget_tokens": "5"}, "thinking_budget_tokens", "integer"),
+        ({"grammar_lazy": True}, "grammar_lazy", "needs a grammar"),
+        ({"grammar": "g", "grammar_lazy": True}, "grammar_triggers", "needs"),
+        (LAZY | {"grammar_triggers": [{"type": 9}]}, "grammar_triggers[0].type", "word"),
+        (LAZY | {"grammar_triggers": [{"type": 1}]}, "grammar_triggers[0].value", "text"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "json_object"),
         ({"n": 0}, "n", "from 1 to 200"),
         ({"n_cmpl": "2"}, "n_cmpl", "integer"),
@@ -221,8 +231,7 @@ def test_an_error_names_the_place_and_what_is_legal(body: dict[str, Any], param:
 @pytest.mark.parametrize(
     "body",
     [
-        {"tool_choice": "required"},
-        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"function": {"name": "f"}}},
+        {"grammar": "g", "grammar_lazy": True, "grammar_triggers": [{"type": 2, "value": "a.*"}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
     ],
@@ -284,6 +293,53 @@ TOOLS = [{"type": "function", "function": {"name": "f"}}]
 def test_tools_are_shown_to_the_model_and_their_calls_parsed_if_wanted(body: dict[str, Any], parsed: bool) -> None:
     ask = chat(tools=TOOLS, **body)
     assert (ask.prompt.tools, ask.parse_tools) == (TOOLS, parsed)
+
+
+@pytest.mark.parametrize(
+    ("choice", "names", "parallel"),
+    [
+        (None, (), None),
+        ("auto", (), None),
+        ("required", ("f", "g"), None),
+        ({"type": "function", "function": {"name": "g"}}, ("g",), False),
+        ({"type": "function", "name": "f"}, ("f",), False),
+    ],
+)
+def test_a_call_that_is_demanded_names_the_tools_that_will_do(
+    choice: Any, names: tuple[str, ...], parallel: bool | None
+) -> None:
+    tools = [*TOOLS, {"type": "function", "function": {"name": "g"}}]
+    ask = chat(tools=tools, tool_choice=choice, parse_tool_calls=not names)
+    assert (ask.must_call, ask.parallel_tool_calls, ask.parse_tools) == (names, parallel, True)
+
+
+def test_with_tools_a_schema_wins_over_calls_that_are_only_possible() -> None:
+    schema = {"type": "json_object"}
+    ask = chat(tools=TOOLS, response_format=schema)
+    assert (ask.json_schema, ask.parse_tools) == ("{}", False)
+    error = refusal(tools=TOOLS, tool_choice="required", response_format=schema)
+    assert (error.status, error.code, error.param) == (400, "conflicting_fields", "tool_choice")
+
+
+def test_a_grammar_beside_tools_needs_the_word_that_they_are_not_called() -> None:
+    assert refusal(tools=TOOLS, grammar="g").code == "conflicting_fields"
+    assert chat(tools=TOOLS, grammar="g", tool_choice="none").grammar == "g"
+
+
+def test_the_budget_of_reasoning_has_two_names() -> None:
+    assert (chat().reasoning_budget, chat().reasoning_control) == (-1, False)
+    assert chat(thinking_budget_tokens=5).reasoning_budget == 5
+    both = {"reasoning_budget_tokens": 0, "thinking_budget_tokens": 5}
+    ask = chat(**both, reasoning_budget_message="x", reasoning_control=True)
+    assert (ask.reasoning_budget, ask.reasoning_message, ask.reasoning_control) == (0, "x", True)
+
+
+def test_a_lazy_grammar_has_words_and_tokens() -> None:
+    triggers = [{"type": 1, "value": "<a>"}, {"type": "word", "value": "<b>"}, {"type": 0, "value": "<c>", "token": 5},
+                {"type": 0, "value": "<d>"}]  # fmt: skip
+    ask = chat(grammar="g", grammar_lazy=True, grammar_triggers=triggers, preserved_tokens=["<a>", ""])
+    assert (ask.grammar_triggers, ask.preserved_tokens) == (("<a>", "<b>", 5, "<d>"), ("<a>",))
+    assert chat(grammar="g", grammar_triggers=triggers).grammar_triggers == ()
 
 
 def test_without_tools_no_calls_are_parsed() -> None:

@@ -195,7 +195,13 @@ def test_a_prompt_may_stand_in_an_object() -> None:
     both = native_completion.parse({"prompt": [{"prompt_string": "x", "multimodal_data": []}, "y"]}, "r").asks
     assert [ask.prompt for ask in both] == [Text(("x",)), Text(("y",))]
     image = {"prompt_string": "x", "multimodal_data": ["aGk="]}
-    for body in ({"prompt": image}, {"prompt": "x", "grammar_lazy": True}):
+    for body in ({"prompt": image}, {"prompt": "x", "lora": [{"id": 0, "scale": 1}]}):
         with pytest.raises(ApiError) as caught:
             native_completion.parse(body, "r")
         assert caught.value.code == "unsupported_feature"
+
+
+def test_a_grammar_may_wait_for_a_word() -> None:
+    body = {"prompt": "x", "grammar": 'root ::= "a"', "grammar_lazy": True, "preserved_tokens": ["<call>"]}
+    (ask,) = native_completion.parse({**body, "grammar_triggers": [{"type": "word", "value": "<call>"}]}, "r").asks
+    assert (ask.grammar_triggers, ask.preserved_tokens) == (("<call>",), ("<call>",))

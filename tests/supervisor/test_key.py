@@ -12,6 +12,8 @@ import pytest
 from supervisor import config, ring
 from supervisor.__main__ import main
 from supervisor.control import ConfigureProxy, KeyUse, Ring
+from supervisor.journal import Journal
+from supervisor.ledger import Ledger
 from supervisor.nursery import Ended
 from supervisor.proxies import Proxies
 from supervisor.timers import Timers
@@ -49,6 +51,9 @@ class Nursery:
 
 
 class Models:
+    def __init__(self) -> None:
+        self.journal, self.ledger = Journal(), Ledger()
+
     def statuses(self) -> tuple[()]:
         return ()
 
@@ -59,6 +64,9 @@ class Models:
         pass
 
     def proxy_gone(self, proxy: Any) -> None:
+        pass
+
+    def proxy_died(self, proxy: Any, end: Any) -> None:
         pass
 
 

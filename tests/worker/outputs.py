@@ -39,8 +39,10 @@ class Seen(NamedTuple):
     calls: tuple[tuple[str, str], ...]
 
 
-def machine(template: str, *, tail: str = "", tools: bool = True, **keys: Any) -> Machine:
-    ask = Generate(1, "r", Chat([], tools=TOOLS), parse_tools=tools, **{"reasoning_format": "auto"} | keys)
+def machine(
+    template: str, *, tail: str = "", tools: bool = True, tools_given: list[dict[str, Any]] = TOOLS, **keys: Any
+) -> Machine:
+    ask = Generate(1, "r", Chat([], tools=tools_given), parse_tools=tools, **{"reasoning_format": "auto"} | keys)
     found = Parser(template, lambda _: {}).machine(ask, lambda: tail)
     assert found is not None
     return found

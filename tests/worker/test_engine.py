@@ -60,7 +60,10 @@ class Bench:
         self._id += 1
         what = prompt if isinstance(prompt, Chat) else Text((prompt,))
         request = Request(self._id, "r", what, sampling, **keys)  # type: ignore[arg-type]
-        self.engine.obey(Job((1, self._id), request, self.model.text.prompt(what)))
+        text, prompt = self.model.text, self.model.text.prompt(what)
+        found = [text.machine(request, prompt) for _ in range(1 + len(request.siblings))]
+        machines = tuple(machine for machine in found if machine is not None)
+        self.engine.obey(Job((1, self._id), request, prompt, machines, tuple(text.guides(request, prompt, found))))
         return self._id
 
     def run(self) -> None:

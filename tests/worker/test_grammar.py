@@ -11,10 +11,14 @@ import pytest
 
 from supervisor.config import LLAMA_DEFAULTS, Sampling
 from tests import models
+from tests.worker.schemas import CASES, PERSON, Case
 from tests.worker.test_engine import Bench
-from worker import gbnf, grammar
 from worker.failure import RequestError
-from worker.gbnf import GrammarError
+from worker.grammar import Grammar, GrammarError
+from worker.guidance import Lark, Masks
+from worker.guide import Guide, Plan
+from worker.lark import of_schema
+from worker.native_grammar import Gbnf
 from worker.protocol import Chat, Failed, Generate, Text
 from worker.sampling import Candidates, Sampler
 
@@ -22,6 +26,11 @@ from worker.sampling import Candidates, Sampler
 @pytest.fixture(scope="module")
 def smollm() -> Bench:
     return Bench(models.smollm(), n_ctx=512)
+
+
+@pytest.fixture(scope="module")
+def masks(smollm: Bench) -> Masks:
+    return Masks(smollm.model._context.model.vocabulary)
 
 
 @pytest.mark.parametrize(
@@ -57,23 +66,25 @@ def test_a_wrong_grammar_is_refused_with_its_reason(smollm: Bench, text: str, re
 @pytest.mark.parametrize(
     ("schema", "reason"),
     [
-        ({"type": "thing"}, "#/type"),
+        ({"type": "thing"}, "at #: Invalid type: thing"),
+        ({"properties": {"a": {"type": "thing"}}}, "#/properties/a: Invalid type"),
+        ({"items": {"anyOf": [{"type": "string", "pattern": "(?=x)"}]}}, "#/items/anyOf/0: regex"),
         ({"properties": {"a": {"not": {}}}}, "#/properties/a/not"),
-        ({"$ref": "#/$defs/x"}, "there is no #/$defs/x"),
-        ({"$ref": "http://x/y"}, "inside the schema"),
-        ({"$ref": "#"}, "llama.cpp"),
-        ({"allOf": [{"$ref": "#"}]}, "llama.cpp"),
-        ({"allOf": [{"type": "object"}, {"$ref": "#"}]}, "json_schema: "),
+        ({"if": {"type": "string"}, "then": {"minLength": 1}}, "#/if"),
+        ({"$ref": "#/$defs/x"}, "'/$defs/x' does not exist"),
+        ({"$ref": "http://x/y"}, "retrieving it failed"),
+        ({"$ref": "#"}, "nothing fits"),
+        ({"allOf": [{"$ref": "#"}]}, "nothing fits"),
         ({"anyOf": [{"required": 5}]}, "#/anyOf/0/required"),
         ({"enum": []}, "#/enum"),
-        ({"type": "array", "minItems": 3, "maxItems": 2}, "#/maxItems"),
-        ({"type": "string", "minLength": 3000}, "#/minLength"),
-        ({"type": "string", "pattern": "(?=x)"}, "#/pattern"),
-        ({"type": "string", "pattern": "(x"}, "a ) is missing"),
-        ({"type": "integer", "minimum": 5, "maximum": 3}, "no integer fits"),
-        ({"properties": {"a": False}}, "nothing fits"),
+        ({"type": "array", "minItems": 3, "maxItems": 2}, "minItems"),
+        ({"type": "string", "minLength": "x"}, "#/minLength"),
+        ({"type": "string", "pattern": "(x"}, "unclosed group"),
+        ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum"),
+        ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "json_schema: "),
         ({"properties": []}, "#/properties"),
         (5, "no schema"),
+        (False, "nothing fits false"),
         ({"description": "x" * 70000}, "larger than"),
     ],
 )
@@ -96,91 +107,41 @@ def noise(rng: random.Random, depth: int = 0) -> Any:
     return rng.choice([rng.choice(_PARTS), rng.choice(_PARTS), 5, -1.5, True, False, None, {}])
 
 
-def test_no_schema_whatsoever_raises_anything_else(smollm: Bench) -> None:
-    vocabulary = smollm.model._context.model.vocabulary
+def test_no_schema_whatsoever_raises_anything_else(masks: Masks) -> None:
     good = 0
     for seed in range(3000):
         try:
-            grammar.check(grammar.compiled(json.dumps(noise(random.Random(seed)))), vocabulary)
+            Lark(of_schema(json.dumps(noise(random.Random(seed)))), masks)
             good += 1
         except GrammarError:
             pass
     assert 100 < good < 2900
 
 
-PERSON = {
-    "type": "object",
-    "properties": {
-        "name": {"type": "string", "minLength": 1, "maxLength": 20},
-        "age": {"type": "integer", "minimum": 0, "maximum": 120},
-        "tags": {"type": "array", "items": {"enum": ["a", "b", 5, None]}, "minItems": 1, "maxItems": 3},
-    },
-    "required": ["name", "age", "tags"],
-}
-NODE = {"type": "object", "properties": {"value": {"type": "boolean"}, "next": {"$ref": "#/$defs/node"}}}
-ACCEPTED: list[tuple[Any, list[str], list[str]]] = [
-    ({}, ["{}", '{"a": [1, -2.5e3, "x\\n", null, true]}', '{ "a":{}}'], ["[]", "1", '{"a"}', "{,}", '{"a":1,}']),
-    (PERSON, ['{"name":"x","age":120,"tags":["a"]}', '{ "name": "ö", "age": 0,\n  "tags": [5, null, "b"]}'],
-     ['{"name":"x","age":121,"tags":["a"]}', '{"age":1,"name":"x","tags":["a"]}', '{"name":"","age":1,"tags":["a"]}',
-      '{"name":"x","age":1,"tags":[]}', '{"name":"x","age":1}']),
-    ({"properties": {"a": {"const": 1}, "b": {"const": 2}, "c": {"const": 3}}},
-     ["{}", '{"a":1}', '{"c":3}', '{"a":1,"c":3}', '{"b":2,"c":3}', '{"a":1,"b":2,"c":3}'],
-     ['{"b":2,"a":1}', '{"a":2}', '{,"a":1}', '{"a":1,}']),
-    ({"properties": {"a": {"const": 1}, "b": {"const": 2}, "c": {"const": 3}}, "required": ["b"]},
-     ['{"b":2}', '{"a":1,"b":2}', '{"b":2,"c":3}'], ["{}", '{"a":1}', '{"a":1,"c":3}']),
-    ({"$ref": "#/$defs/node", "$defs": {"node": NODE}},
-     ["{}", '{"value":true,"next":{"next":{"value":false}}}'], ['{"next":1}']),
-    ({"type": ["string", "null"]}, ['"x"', "null"], ["1"]),
-    ({"anyOf": [{"type": "integer"}, {"type": "boolean"}]}, ["-5", "true"], ["5.5", '"x"', "05"]),
-    ({"type": "object", "properties": {"a": {"type": "null"}, "b": {"type": "null"}},
-      "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, ['{"a":null}', '{"b":null}'], ["{}"]),
-    ({"allOf": [{"properties": {"a": {"type": "null"}}, "required": ["a"]}, {"$ref": "#/$defs/b"}],
-      "$defs": {"b": {"properties": {"b": True}, "required": ["b"]}}}, ['{"a":null,"b":7}'], ['{"a":null}']),
-    ({"type": "string", "pattern": "^[a-c]{2,3}-\\d+(x|\\.y)?$"},
-     ['"ab-1"', '"abc-12.y"'], ['"a-1"', '"ab-"', '"ab-1z"']),
-    ({"type": "string", "pattern": "b+"}, ['"abba"', '"b"'], ['"a"', '""']),
-    ({"type": "string", "pattern": '^[^x]"\\\\$'}, ['"a\\"\\\\"'], ['"x\\"\\\\"']),
-    ({"type": "string", "format": "date-time"}, ['"2024-02-29T23:59:59.5Z"'], ['"2024-13-01T00:00:00Z"']),
-    ({"type": "string", "format": "uuid"}, ['"123e4567-e89b-12d3-a456-426614174000"'], ['"123"']),
-    ({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}]}, ['[1, "x"]'], ["[1]", '["x",1]']),
-    ({"type": "array", "maxItems": 0}, ["[]"], ["[1]"]),
-    ({"type": "object", "additionalProperties": {"type": "integer"}}, ["{}", '{"x":1,"y":2}'], ['{"x":"y"}']),
-    ({"type": "number", "minimum": 0}, ["0", "0.5", "1e10"], ["-1", ".5", "1."]),
-    ({"const": {"k": ['"', "\n", "\\", "ö"]}}, ['{"k":["\\"","\\n","\\\\","ö"]}'], ['{"k":[]}']),
-]  # fmt: skip
+def fits(grammar: Grammar, text: str) -> bool:
+    """Whether the grammar takes the whole text."""
+    return grammar.read(text) and grammar.complete
 
 
-def fits(bench: Bench, schema: Any, text: str) -> bool:
-    """Whether the schema's grammar takes the whole text, byte by byte of the tiny vocabulary."""
-    vocabulary = bench.model._context.model.vocabulary
-    rules = grammar.Grammar(grammar.compiled(json.dumps(schema)), vocabulary)
-    try:
-        for token in vocabulary.tokenize(text, special=False):
-            rules.accept(token)
-        return rules.allows(vocabulary.eos)
-    except RequestError:
-        return False
-    finally:
-        rules.close()
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+def test_a_schema_admits_what_fits_and_nothing_else(masks: Masks, case: Case) -> None:
+    schema = Lark(of_schema(json.dumps(case.schema)), masks)
+    assert [text for text in case.good if not fits(schema.new(), text)] == []
+    assert [text for text in case.bad if fits(schema.new(), text)] == []
 
 
-@pytest.mark.parametrize(("schema", "good", "bad"), ACCEPTED, ids=lambda value: json.dumps(value)[:50])
-def test_a_schema_admits_what_fits_and_nothing_else(
-    smollm: Bench, schema: Any, good: list[str], bad: list[str]
-) -> None:
-    gbnf.check(grammar.compiled(json.dumps(schema)))
-    assert [text for text in good if not fits(smollm, schema, text)] == []
-    assert [text for text in bad if fits(smollm, schema, text)] == []
-
-
-def test_an_end_too_early_and_a_refused_token_are_caught_before_llama_cpp(smollm: Bench) -> None:
+@pytest.mark.parametrize("kind", ["gbnf", "lark"])
+def test_an_end_too_early_and_a_refused_token_are_caught(smollm: Bench, masks: Masks, kind: str) -> None:
     vocabulary = smollm.model._context.model.vocabulary
-    rules = grammar.Grammar('root ::= "ab"', vocabulary)
+    rules = Gbnf('root ::= "ab"', vocabulary).new() if kind == "gbnf" else Lark('start: "ab"', masks).new()
     for token in (vocabulary.eos, *vocabulary.tokenize("x", special=False), 1):
         with pytest.raises(RequestError, match="dead end"):
             rules.accept(token)
     for token in vocabulary.tokenize("ab", special=False):
         rules.accept(token)
+    assert rules.complete
+    assert all(rules.allows(end) for end in vocabulary.end)
+    rules.accept(vocabulary.eos)
     rules.close()
 
 
@@ -231,22 +192,24 @@ def test_a_dead_end_ends_the_request_alone(smollm: Bench) -> None:
     assert not smollm.engine.pool.live
 
 
-def test_compiling_the_same_schema_again_is_free() -> None:
-    text = json.dumps(PERSON)
-    assert grammar.compiled(text) is grammar.compiled(text)
-    with pytest.raises(GrammarError):
-        grammar.compiled(json.dumps({"type": "thing"}))
+def test_compiling_the_same_schema_again_is_free(smollm: Bench) -> None:
+    request = Generate(1, "r", Text(("x",)), json_schema=json.dumps(PERSON))
+    guides = smollm.model.text._guides
+    first, again = guides.plan(request), guides.plan(request)
+    assert first is not None
+    assert again is not None
+    assert first.answer is again.answer
 
 
 def test_penalties_count_what_the_grammar_chose(smollm: Bench) -> None:
     vocabulary = smollm.model._context.model.vocabulary
     parameters = Sampling(temperature=0, presence_penalty=100).over(LLAMA_DEFAULTS)
-    rules = grammar.Grammar("root ::= [ab]*", vocabulary)
-    sampler = Sampler(parameters, vocabulary, 64, Candidates(vocabulary.size), rules)
+    guide = Guide(Plan(Gbnf("root ::= [ab]*", vocabulary)))
+    sampler, candidates = Sampler(parameters, vocabulary, 64, guide), Candidates(vocabulary.size)
     row = smollm.model._context.logits
     smollm.new()
     smollm.reply("Say", Sampling(temperature=0, max_tokens=1))
     logits = row(0)
-    drawn = [sampler.sample(logits) for _ in range(2)]
+    drawn = [sampler.sample(logits, candidates) for _ in range(2)]
     assert drawn[0] != drawn[1]
     sampler.close()

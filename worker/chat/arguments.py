@@ -22,7 +22,7 @@ class Tools:
         schema: Any = self._functions.get(function)
         for key in ("parameters", "properties", parameter):
             schema = schema.get(key) if isinstance(schema, dict) else None
-        return _types(schema)
+        return types_of(schema)
 
 
 def is_text(types: frozenset[str]) -> bool:
@@ -51,7 +51,7 @@ def escaped(text: str) -> str:
     return quoted(text)[1:-1]
 
 
-def _types(schema: Any, depth: int = 4) -> frozenset[str]:
+def types_of(schema: Any, depth: int = 4) -> frozenset[str]:
     if not isinstance(schema, dict) or depth == 0:
         return frozenset()
     kind = schema.get("type")
@@ -61,7 +61,7 @@ def _types(schema: Any, depth: int = 4) -> frozenset[str]:
         return frozenset(each for each in kind if isinstance(each, str))
     choices = schema.get("anyOf") or schema.get("oneOf")
     if isinstance(choices, list):
-        parts = [_types(choice, depth - 1) for choice in choices]
+        parts = [types_of(choice, depth - 1) for choice in choices]
         return frozenset().union(*parts) if all(parts) else frozenset()
     values = schema.get("enum")
     return _STRING if isinstance(values, list) and all(isinstance(value, str) for value in values) else frozenset()

@@ -73,7 +73,7 @@ class Machine:
         self._kind: Kind | None  # of the text outside calls
         self._open: re.Pattern[str]  # finds what may end it
         self._state: Callable[[], bool]
-        self._fresh, self._lead, self._trim = True, "", False
+        self._fresh, self._lead, self._trim, self._first = True, "", False, ""
         self._text(Kind.REASONING if thinking else Kind.CONTENT, trim=thinking)
 
     def feed(self, text: str) -> list[Part]:
@@ -98,6 +98,31 @@ class Machine:
         if complete and not self.done and self._state in (self._key, self._in_value):
             self._put(Kind.ARGUMENTS, self._rest())
         return self._taken()
+
+    # -- what a grammar needs to know ---------------------------------------------------------------------------------
+
+    @property
+    def reasoning(self) -> bool:
+        """Whether the next text is reasoning, as far as is known."""
+        return self._kind is Kind.REASONING
+
+    @property
+    def calling(self) -> bool:
+        """Whether a call has begun and is not yet over."""
+        return self._kind is None
+
+    @property
+    def ahead(self) -> str:
+        """What has come of a text with the marker before it, if that came just now."""
+        return ("" if self._fresh else self._first) + self._held
+
+    @property
+    def opened(self) -> tuple[Rule, str] | None:
+        """A call whose marker has come but not yet its tool; with the text behind the marker."""
+        for rule, attempt in self._tries:
+            if attempt.outcome is MORE and 0 <= rule.opener < attempt.step:
+                return rule, self._held[attempt.marks[rule.opener] :]
+        return None
 
     # -- states: each takes from `_held`; False if it waits for more --------------------------------------------------
 
@@ -277,7 +302,7 @@ class Machine:
                 self._lead = text
                 return
             self._fresh, self._lead = False, ""
-            text = text.lstrip() if self._trim else text
+            text = self._first = text.lstrip() if self._trim else text
         self._put(kind, text)
 
     def _say(self, text: str) -> None:

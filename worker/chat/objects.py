@@ -89,11 +89,13 @@ class CallObject:
     """A JSON object with a declared tool's name, up to where its arguments begin; members come in any order.
 
     Arguments that come before the name are read whole. So are those that are no object: a string with JSON in it.
+    numbered: the model writes an id of its own, a number, before the name.
     """
 
     name: str = "name"
     arguments: tuple[str, ...] = ("arguments", "parameters")
     id: str = "id"
+    numbered: bool = False
 
     def read(self, attempt: Attempt, text: str) -> Outcome:
         members: _Members = attempt.reader or _Members(_Part.OPEN)
@@ -208,13 +210,13 @@ def _punctuation(attempt: Attempt, members: _Members, text: str) -> Outcome:
     match members.part, char:
         case _Part.OPEN, "{":
             members.part = _Part.FIRST
-        case (_Part.FIRST | _Part.NEXT), "}":
+        case ((_Part.FIRST | _Part.NEXT), "}"):
             members.part = _Part.OPEN
         case _Part.NEXT, ",":
             members.part = _Part.KEY
         case _Part.COLON, ":":
             members.part = _Part.VALUE
-        case (_Part.FIRST | _Part.KEY), '"':
+        case ((_Part.FIRST | _Part.KEY), '"'):
             found = _STRING.match(text, attempt.at, attempt.at + WORD + 2)
             if found is None:
                 return MORE if len(text) - attempt.at < WORD + 2 else FAILS

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 
 from worker.chat.arguments import Tools
+from worker.chat.derived import Render, complete
 from worker.chat.families import choose
 from worker.chat.families.family import End, Hide, Row, Rule, Rules, Thought
 from worker.chat.machine import Format, Machine
@@ -19,35 +20,62 @@ Hidden = Callable[[Iterable[str]], Mapping[int, bytes]]
 class Parser:
     """Of one model. Safe in any thread: its formats are made once and never change."""
 
-    def __init__(self, template: str, hidden: Hidden, *, parallel: bool = True) -> None:
+    def __init__(self, template: str, hidden: Hidden, *, parallel: bool = True, render: Render | None = None) -> None:
         """hidden: the tokens which are not shown as text and are spelled in these texts.
 
-        parallel: a message of this template may have several calls.
+        parallel: a message of this template may have several calls. render: renders messages, where no table may fit.
         """
-        self._family, self._hidden, self._parallel = choose(template), hidden, parallel
+        self._hidden, self._parallel = hidden, parallel
+        self.family = complete(choose(template), render) if render else choose(template)
         self._format = cache(self._new_format)
 
     def machine(self, request: Generate, tail: Callable[[], str]) -> Machine | None:
         """A machine for this request, None if its output is only text. `tail` gives the end of the prompt."""
-        chat, family = request.prompt, self._family
-        if family is None or not isinstance(chat, Chat):
+        calls, reasoning = self.splits_calls(request), self.splits_reasoning(request)
+        return self._machine(request, tail, reasoning=reasoning, calls=calls)
+
+    def watching(self, request: Generate, tail: Callable[[], str]) -> Machine | None:
+        """One that knows of the reasoning, though the request wants its output as it is."""
+        family = self.family
+        if family is None or not family.thoughts:
             return None
-        calls = request.parse_tools and bool(chat.tools) and bool(family.calls)
-        reasoning = bool(family.thoughts) and splits(request)
+        return self._machine(request, tail, reasoning=True, calls=self.splits_calls(request))
+
+    def splits_calls(self, request: Generate) -> bool:
+        chat, family = request.prompt, self.family
+        return request.parse_tools and isinstance(chat, Chat) and bool(chat.tools and family and family.calls)
+
+    def splits_reasoning(self, request: Generate) -> bool:
+        return self.family is not None and bool(self.family.thoughts) and splits(request)
+
+    def many(self, request: Generate) -> bool:
+        """Whether a reply may have several calls."""
+        return self._parallel if request.parallel_tool_calls is None else request.parallel_tool_calls
+
+    @property
+    def thought(self) -> tuple[str, str]:
+        """What opens and what ends the reasoning, "" where the family has none."""
+        for rule in self.family.thoughts if self.family else ():
+            if isinstance(rule.then, Thought):
+                return _fixed(rule.steps), _fixed(rule.then.ends[0])
+        return "", ""
+
+    def _machine(self, request: Generate, tail: Callable[[], str], *, reasoning: bool, calls: bool) -> Machine | None:
+        chat = request.prompt
+        if self.family is None or not isinstance(chat, Chat):
+            return None
         format = self._format(reasoning, calls)
         if not (format.content.rules or format.shown):
             return None
         opened = reasoning and tail().rstrip().endswith(self._openings)
-        parallel = self._parallel if request.parallel_tool_calls is None else request.parallel_tool_calls
-        return Machine(format, Tools(chat.tools or ()), thinking=opened, single=not parallel)
+        return Machine(format, Tools(chat.tools or ()), thinking=opened, single=not self.many(request))
 
     @property
     def _openings(self) -> tuple[str, ...]:
-        thoughts = self._family.thoughts if self._family else ()
-        return tuple("".join(step.text for step in rule.steps if isinstance(step, Exact)) for rule in thoughts)
+        return tuple(_fixed(rule.steps) for rule in self.family.thoughts) if self.family else ()
 
     def _new_format(self, reasoning: bool, calls: bool) -> Format:
-        family = self._family
+        family = self.family
         assert family is not None
         thoughts, hidden = (family.thoughts, family.hidden) if reasoning else ((), ())
         openings = family.calls if calls else ()
@@ -61,6 +89,10 @@ class Parser:
         if not reasoning:  # raw output has its markers in it
             spellings.update(Rules(family.thoughts).spellings)
         return Format(content, within, self._hidden(spellings), family.short_ids)
+
+
+def _fixed(steps: Row) -> str:
+    return "".join(step.text for step in steps if isinstance(step, Exact))
 
 
 def _takes(end: Row) -> bool:

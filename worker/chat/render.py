@@ -86,6 +86,10 @@ class ChatTemplate:
         _log.warning("no usable chat template, so ChatML %s", facts(reason=reason))
         return cls(CHATML, **special)
 
+    def shown(self, messages: list[dict[str, Any]]) -> str:
+        """Messages as they stand in a conversation. Raises RequestError("template_error")."""
+        return self._probe(adapt(messages, self.caps))
+
     def render(self, chat: Chat) -> str:
         """The prompt as text. Raises RequestError("template_error")."""
         return "".join(text for text, _ in self.pieces(chat))

@@ -43,7 +43,8 @@ class Attempt:
     """One rule at one place of the text, and what it has read there."""
 
     __slots__ = (
-        "arguments", "at", "closed", "id", "key", "name", "names", "outcome", "reader", "step", "steps", "word",
+        "arguments", "at", "closed", "id", "key", "marks", "name", "names", "outcome", "reader", "step", "steps",
+        "word",
     )  # fmt: skip
 
     def __init__(self, steps: Sequence[Step], names: Sequence[str] = (), *, closed: bool = True) -> None:
@@ -51,6 +52,7 @@ class Attempt:
         self.steps, self.names, self.closed = steps, names, closed
         self.at = self.step = 0
         self.outcome = MORE
+        self.marks: list[int] = []  # where each of the steps that were read ended
         self.name = self.id = self.key = self.word = ""
         self.arguments: str | None = None  # whole, if they were read with the rule
         self.reader: Any = None  # what the current step remembers
@@ -65,6 +67,7 @@ class Attempt:
             if outcome is MORE:
                 return MORE
             self.reader = None
+            self.marks.append(self.at)
             self.step += 1
             if outcome is FAILS:
                 self.outcome = FAILS

@@ -11,6 +11,7 @@ from worker.protocol import Chat, Embed, Generate, Infill, Rerank, Text, Tokeniz
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine
+    from worker.guide import Guide
     from worker.seams import TextSide
     from worker.vocabulary import Vocabulary
 
@@ -122,6 +123,9 @@ class EmbedText:
 
     def machine(self, request: Generate, prompt: Sequence[int]) -> Machine | None:
         return None
+
+    def guides(self, request: Generate, prompt: Sequence[int], machines: Sequence[Machine | None]) -> Sequence[Guide]:
+        return ()
 
     def render(self, chat: Chat) -> str:
         return self._plain.render(chat)

@@ -38,6 +38,8 @@ def choose(template: str) -> Family | None:
         (*calls.hidden, *thoughts.hidden),
         calls.short_ids,
         calls.calls_end_thought,
+        calls.before or thoughts.before,
+        calls.after or thoughts.after,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 
 from worker.chat.objects import CallObjectEnd
 from worker.chat.steps import BLANK, Blank, Exact, Maybe, OneOf, Step
@@ -76,11 +77,21 @@ class Hide:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Where these steps fit, this begins. anchored: only before any text of a message, or after a call."""
+    """Where these steps fit, this begins. anchored: only before any text of a message, or after a call.
+
+    opener: the step that ends a call's fixed marker, so that only a call can follow; -1 if none does.
+    """
 
     steps: Row
     then: Call | Thought | Hide | End
     anchored: bool = False
+    opener: int = field(init=False, compare=False, default=-1)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.then, Call):
+            fixed = list(takewhile(lambda step: isinstance(step, Blank | Maybe | Exact | OneOf), self.steps))
+            places = [at for at, step in enumerate(fixed) if isinstance(step, Exact)]
+            object.__setattr__(self, "opener", places[-1] if places else -1)
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,8 @@ class Family:
     hidden: tuple[Rule, ...] = ()
     short_ids: bool = False  # nine letters and digits
     calls_end_thought: bool = False  # the model calls without closing its reasoning
+    before: Row = ()  # what the model writes before and after the text of an answer
+    after: Row = ()
 
 
 class Rules:

@@ -33,4 +33,5 @@ HARMONY = Family(
         Rule(row(*_OPEN, "commentary", _MESSAGE), Hide()),
         Rule(row(_END), Hide()),
     ),
+    before=row(*_OPEN, "final", _MESSAGE),
 )

@@ -10,6 +10,7 @@ from worker.chat.steps import Blank, Name, Step
 
 _GAP = Blank()
 _CALL = CallObject()
+_LLAMA = CallObject(arguments=("parameters", "arguments"))
 _NEXT: Row = row(CallObjectEnd(), _GAP, ",", _GAP)
 
 
@@ -29,8 +30,8 @@ LLAMA = Family(
     ("<|python_tag|>", '{"name": function name, "parameters":'),
     calls=(
         Rule(row(LINES, "<|python_tag|>", _GAP, Name(), ".call(", PythonArguments()), Call()),
-        Rule(row(LINES, "<|python_tag|>", _GAP, _CALL), Call(closers=(";",))),
-        Rule((_CALL,), Call(closers=(";",)), anchored=True),
+        Rule(row(LINES, "<|python_tag|>", _GAP, _LLAMA), Call(closers=(";",))),
+        Rule((_LLAMA,), Call(closers=(";",)), anchored=True),
     ),
 )
 GRANITE = Family(
@@ -49,6 +50,12 @@ PHI = Family(
 COMMAND = Family(
     "command",
     ("<|START_ACTION|>",),
-    calls=(listed("<|START_ACTION|>", "<|END_ACTION|>", CallObject("tool_name", id="tool_call_id")),),
+    calls=(
+        listed(
+            "<|START_ACTION|>",
+            "<|END_ACTION|>",
+            CallObject("tool_name", ("parameters", "arguments"), "tool_call_id", numbered=True),
+        ),
+    ),
 )
 MISTRAL_LIST = listed("[TOOL_CALLS]")

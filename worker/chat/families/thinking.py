@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.chat.families.family import Family, Hide, Rule, Thought, row
-from worker.chat.steps import Blank
+from worker.chat.steps import Blank, Maybe
 
 LINES = Blank(lines=True)
 
@@ -24,6 +24,8 @@ GRANITE = Family(
         Rule(row(LINES, "<response>"), Hide(), anchored=True),
         Rule(row(LINES, "</response>"), Hide()),
     ),
+    before=(Maybe("<response>"),),
+    after=(Maybe("</response>"),),
 )
 COMMAND = Family(
     "command",
@@ -32,4 +34,6 @@ COMMAND = Family(
     hidden=tuple(
         Rule(row(LINES, f"<|{edge}_{part}|>"), Hide()) for edge in ("START", "END") for part in ("RESPONSE", "TEXT")
     ),
+    before=(Maybe("<|START_RESPONSE|>"),),
+    after=(Maybe("<|END_RESPONSE|>"),),
 )

@@ -1,7 +1,8 @@
 // The only place that asks the server. Addresses are relative to the page, so that any sub-path works.
 
+import { feedEvent, type FeedEvent } from './feed'
 import { events, SseReader, type ChatEvent } from './sse'
-import type { Failure, Model } from './types'
+import type { Asked, Death, Failure, Model } from './types'
 
 export class ApiFailure extends Error implements Failure {
   constructor(
@@ -30,13 +31,20 @@ export function forgetKey(): void {
 
 export const hasKey = (): boolean => key !== ''
 
-async function request(path: string, options: { body?: object; signal?: AbortSignal } = {}): Promise<Response> {
-  const headers: Record<string, string> = key ? { Authorization: `Bearer ${key}` } : {}
+interface Options {
+  method?: string
+  body?: object
+  signal?: AbortSignal
+  headers?: Record<string, string>
+}
+
+async function request(path: string, options: Options = {}): Promise<Response> {
+  const headers: Record<string, string> = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) }
   if (options.body) headers['Content-Type'] = 'application/json'
   let response
   try {
     response = await fetch(new URL(path, document.baseURI), {
-      method: options.body ? 'POST' : 'GET',
+      method: options.method ?? (options.body ? 'POST' : 'GET'),
       headers,
       body: options.body ? JSON.stringify(options.body) : undefined,
       signal: options.signal,
@@ -51,25 +59,82 @@ async function request(path: string, options: { body?: object; signal?: AbortSig
   throw new ApiFailure(error?.message ?? `The server answered ${response.status}.`, error?.code ?? 'http', response.status)
 }
 
-export async function listModels(): Promise<Model[]> {
-  return (await (await request('v1/models')).json()).data
-}
+const json = async (path: string, options: Options = {}): Promise<any> => (await request(path, options)).json()
+
+/** Whether a failure only says that this server does not have the route. */
+export const missing = (error: unknown): boolean =>
+  error instanceof ApiFailure && (['not_found', 'method_not_allowed'].includes(error.code) || error.status === 501)
+
+export const listModels = async (): Promise<Model[]> => (await json('v1/models')).data
 
 export interface Props {
+  role?: string
   max_instances?: number
   default_generation_settings: { params: Record<string, number | undefined>; n_ctx: number }
+  modalities?: { vision?: boolean; audio?: boolean }
+  chat_template?: string
+  chat_template_caps?: Record<string, boolean>
+  total_slots?: number
 }
 
-export async function props(model = ''): Promise<Props> {
-  return (await request(model ? `props?model=${encodeURIComponent(model)}&autoload=false` : 'props')).json()
+export const props = (model = ''): Promise<Props> =>
+  json(model ? `props?model=${encodeURIComponent(model)}&autoload=false` : 'props')
+
+export const load = (model: string): Promise<unknown> => request('models/load', { body: { model } })
+export const unload = (model: string): Promise<unknown> => request('models/unload', { body: { model } })
+
+// -- for who runs the box ---------------------------------------------------------------------------------------
+
+export const deaths = async (): Promise<Death[]> => (await json('admin/deaths')).deaths
+export const metrics = async (): Promise<string> => (await request('metrics')).text()
+export const activity = (): Promise<{ running: Asked[]; recent: Asked[] }> => json('activity')
+export const cancel = (id: string): Promise<unknown> => request(`requests/${encodeURIComponent(id)}/cancel`, { body: {} })
+export const pull = (model: string): Promise<unknown> => request('models', { body: { model } })
+export const remove = (model: string): Promise<unknown> =>
+  request(`models?model=${encodeURIComponent(model)}`, { method: 'DELETE' })
+
+/** Whether models can be downloaded: an order without a name is refused as such where there are downloads. */
+export async function pulls(): Promise<boolean> {
+  try {
+    await request('models', { body: {} })
+    return true
+  } catch (error) {
+    return error instanceof ApiFailure && error.status === 400
+  }
 }
 
-export async function load(model: string): Promise<void> {
-  await request('models/load', { body: { model } })
+export const log = async (model: string): Promise<string> =>
+  (await request(model ? `logs?model=${encodeURIComponent(model)}` : 'logs')).text()
+
+/** A log as it is written, the past first. */
+export async function followLog(model: string, take: (text: string) => void, signal: AbortSignal): Promise<void> {
+  const path = model ? `logs/stream/${model.split('/').map(encodeURIComponent).join('/')}` : 'logs/stream'
+  const bytes = (await request(path, { signal })).body!.getReader()
+  const decoder = new TextDecoder()
+  for (;;) {
+    const piece = await bytes.read()
+    if (piece.done) return
+    take(decoder.decode(piece.value, { stream: true }))
+  }
 }
 
-export async function unload(model: string): Promise<void> {
-  await request('models/unload', { body: { model } })
+// -- streams ----------------------------------------------------------------------------------------------------
+
+/** The events of the models. Returns when the stream ends; throws when it cannot begin. `opened`: it has begun. */
+export async function watch(lastId: string, opened: () => void, take: (event: FeedEvent, id?: string) => void, signal: AbortSignal): Promise<void> {
+  const headers: Record<string, string> = lastId ? { 'Last-Event-ID': lastId } : {}
+  const response = await request('models/sse', { signal, headers })
+  const bytes = response.body!.getReader()
+  const reader = new SseReader()
+  opened()
+  for (;;) {
+    const piece = await bytes.read()
+    if (piece.done) return
+    for (const item of reader.feed(piece.value)) {
+      const event = feedEvent(item)
+      if (event) take(event, item.kind === 'data' ? item.id : undefined)
+    }
+  }
 }
 
 /** The events of one answer, as they come. Throws ApiFailure when it cannot begin, or ends without its end. */

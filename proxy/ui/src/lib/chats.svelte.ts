@@ -1,40 +1,29 @@
-// Conversations: what is stored, what is shown, and the answers that are being written; several at once.
+// Conversations: what is stored and what is shown.
 
-import * as api from './api'
+import { answers } from './answers.svelte'
 import { title } from './format'
-import { models } from './models.svelte'
-import { settings } from './settings.svelte'
 import * as storage from './storage'
 import { toast } from './toasts.svelte'
 import { exported, imported, type Thread } from './transfer'
-import { later, newestLeaf, path, place } from './tree'
-import { SAMPLING, type Conversation, type Message, type Role } from './types'
-
-const SAVE_EVERY = 1000 // milliseconds; a reload loses at most that
-
-/** What an answer that has not begun is waiting for. */
-export interface Running {
-  message: string
-  note: string // the server's comment: "queued 2", "loading 0.42"
-  prefill: number | null
-  began: boolean
-  stop: AbortController
-}
+import { below, later, newestLeaf, path, place } from './tree'
+import type { Attachment, Conversation, Message, Role } from './types'
 
 const plain = <T>(value: T): T => $state.snapshot(value) as T
+const several = (count: number, thing: string): string => `${count} ${thing}${count === 1 ? '' : 's'}`
 
 class Chats {
   list = $state<Conversation[]>([])
   threads = $state<Record<string, Message[]>>({}) // of the conversations that were opened
-  running = $state<Record<string, Running>>({}) // by conversation
   ready = $state(false)
   #unsaved = false
 
   sorted = $derived([...this.list].sort((a, b) => Number(b.pinned) - Number(a.pinned) || b.lastModified - a.lastModified))
 
   async start(): Promise<void> {
+    answers.keep = (message) => this.get(message.convId) && this.#save([], [message])
     try {
       this.list = await storage.conversations()
+      storage.elsewhere((ids) => void this.#reread(ids))
     } catch {
       this.#unsaved = true
       toast('This browser keeps no data for this page: chats are gone when it closes.')
@@ -48,7 +37,7 @@ class Chats {
 
   async open(id: string): Promise<void> {
     if (!this.threads[id] && this.get(id)) {
-      const found = this.#unsaved ? [] : await storage.messages(id)
+      const found = await this.#messages(id)
       this.threads[id] ??= found
     }
   }
@@ -61,32 +50,39 @@ class Chats {
   // -- writing --------------------------------------------------------------------------------------------------
 
   /** A new conversation with its first message; returns its id. */
-  begin(text: string, model: string): string {
-    const conv: Conversation = { id: newId(), name: title(text), lastModified: Date.now(), currNode: null, pinned: false }
+  begin(text: string, extra: Attachment[], model: string): string {
+    const name = title(text || (extra[0]?.name ?? ''))
+    const conv: Conversation = { id: newId(), name, lastModified: Date.now(), currNode: null, pinned: false }
     this.list.push(conv)
     this.threads[conv.id] = []
-    this.say(conv.id, text, model)
+    this.say(conv.id, text, extra, model)
     return conv.id
   }
 
   /** Adds the reader's words below what is shown, and has them answered. */
-  say(id: string, text: string, model: string, parent = this.get(id)?.currNode ?? null): void {
-    if (this.running[id]) return
-    const message = this.#add(id, 'user', text, parent)
+  say(id: string, text: string, extra: Attachment[], model: string, parent = this.get(id)?.currNode ?? null): void {
+    if (answers.running[id]) return
+    const message = this.#add(id, 'user', text, parent, '', extra)
     this.#answer(id, message.id, model)
   }
 
   /** The same words again, changed: a sibling of the old ones. */
   edit(message: Message, text: string, model: string): void {
-    this.say(message.convId, text, model, message.parent)
+    this.say(message.convId, text, plain(message.extra), model, message.parent)
   }
 
   /** Another answer beside this one; one that failed before it began is replaced. */
   regenerate(message: Message, model: string): void {
     const { convId, parent } = message
-    if (this.running[convId]) return
-    if (!message.content && !message.reasoningContent) this.#drop(message)
+    if (answers.running[convId]) return
+    if (!message.content && !message.reasoningContent) this.#drop([message])
     this.#answer(convId, parent, model)
+  }
+
+  /** Has an answer that ended too early go on where it ended. */
+  goOn(message: Message): void {
+    if (answers.running[message.convId]) return
+    void answers.stream(message, path(this.threads[message.convId]!, message.id), true)
   }
 
   /** Shows the sibling `step` places further, down to its newest leaf. */
@@ -105,8 +101,35 @@ class Chats {
     return { index, count: siblings.length }
   }
 
-  stop(id: string): void {
-    this.running[id]?.stop.abort()
+  /** Deletes a message with all that hangs below it; for a while it can be had back. */
+  cut(message: Message): void {
+    const { convId, parent } = message
+    const conv = this.get(convId)
+    if (!conv || answers.running[convId]) return
+    const { index, siblings } = place(this.threads[convId]!, message)
+    const gone = plain(below(this.threads[convId]!, message.id))
+    const shown = conv.currNode
+    this.#drop(gone)
+    const next = siblings[index + 1] ?? siblings[index - 1]
+    conv.currNode = next ? newestLeaf(this.threads[convId]!, next.id) : parent
+    this.#save([conv], [])
+    const back = (): void => {
+      this.threads[convId]?.push(...gone)
+      conv.currNode = shown
+      this.#save([conv], gone)
+    }
+    toast(`${several(gone.length, 'message')} deleted`, { label: 'Undo', run: back })
+  }
+
+  /** A new conversation with all that leads to this message; returns its id. */
+  fork(message: Message): string {
+    const found = path(this.threads[message.convId] ?? [], message.id)
+    const from = this.get(message.convId)
+    const conv: Conversation = { id: newId(), name: `${from?.name ?? ''} (fork)`, lastModified: Date.now(), currNode: null, pinned: false }
+    const names = new Map(found.map((each) => [each.id, newId()]))
+    const copies = plain(found).map((each) => ({ ...each, id: names.get(each.id)!, convId: conv.id, parent: names.get(each.parent ?? '') ?? null }))
+    this.#restore({ conv: { ...conv, currNode: copies.at(-1)?.id ?? null }, messages: copies })
+    return conv.id
   }
 
   // -- keeping --------------------------------------------------------------------------------------------------
@@ -131,19 +154,20 @@ class Chats {
   async remove(id: string): Promise<void> {
     const conv = this.get(id)
     if (!conv) return
-    this.stop(id)
-    const kept: Thread = { conv: plain(conv), messages: plain(this.threads[id]) ?? (await storage.messages(id)) }
+    answers.stop(id)
+    const kept: Thread = { conv: plain(conv), messages: plain(this.threads[id]) ?? (await this.#messages(id)) }
     this.list = this.list.filter((each) => each.id !== id)
     delete this.threads[id]
-    await this.#erase(id, kept.messages.map((message) => message.id))
-    toast(`Deleted “${kept.conv.name}”`, { label: 'Undo', run: () => this.#restore(kept) })
+    await this.#erase(id, kept.messages)
+    const text = `Deleted “${kept.conv.name}”, ${several(kept.messages.length, 'message')}`
+    toast(text, { label: 'Undo', run: () => this.#restore(kept) })
   }
 
   async export(id?: string): Promise<string> {
     const convs = id ? this.list.filter((conv) => conv.id === id) : this.list
     const threads = []
     for (const conv of convs) {
-      threads.push({ conv: plain(conv), messages: plain(this.threads[conv.id]) ?? (await storage.messages(conv.id)) })
+      threads.push({ conv: plain(conv), messages: plain(this.threads[conv.id]) ?? (await this.#messages(conv.id)) })
     }
     return exported(threads)
   }
@@ -152,7 +176,7 @@ class Chats {
   import(text: string): void {
     const { threads, skipped } = imported(text, new Set(this.list.map((conv) => conv.id)), newId)
     for (const thread of threads) this.#restore(thread)
-    const count = `${threads.length} chat${threads.length === 1 ? '' : 's'} imported`
+    const count = `${several(threads.length, 'chat')} imported`
     toast(skipped ? `${count}, ${skipped} skipped: not in a known form` : count)
   }
 
@@ -167,11 +191,12 @@ class Chats {
 
   // -- inside ---------------------------------------------------------------------------------------------------
 
-  #add(convId: string, role: Role, content: string, parent: string | null, model = ''): Message {
+  #add(convId: string, role: Role, content: string, parent: string | null, model = '', extra: Attachment[] = []): Message {
     const nodes = this.threads[convId]!
     const timestamp = later(nodes, Date.now())
     nodes.push({
-      id: newId(), convId, parent, role, timestamp, content, model, reasoningContent: '', timings: null, failure: null, stopped: false,
+      id: newId(), convId, parent, role, timestamp, content, model, extra, reasoningContent: '', timings: null, failure: null,
+      stopped: false, finish: '',
     }) // prettier-ignore
     const message = nodes.at(-1)!
     const conv = this.get(convId)!
@@ -181,78 +206,28 @@ class Chats {
     return message
   }
 
-  #drop(message: Message): void {
-    const { convId, id } = message
-    this.threads[convId] = this.threads[convId]!.filter((each) => each.id !== id)
-    void this.#erase('', [id])
+  #drop(gone: Message[]): void {
+    const ids = new Set(gone.map((message) => message.id))
+    const convId = gone[0]!.convId
+    this.threads[convId] = this.threads[convId]!.filter((each) => !ids.has(each.id))
+    void this.#erase('', gone)
   }
 
   #answer(convId: string, parent: string | null, model: string): void {
     const prompt = path(this.threads[convId]!, parent)
-    const message = this.#add(convId, 'assistant', '', parent, model)
-    this.running[convId] = { message: message.id, note: '', prefill: null, began: false, stop: new AbortController() }
-    void this.#stream(message, body(prompt, model))
+    void answers.stream(this.#add(convId, 'assistant', '', parent, model), prompt, false)
   }
 
-  async #stream(message: Message, request: object): Promise<void> {
-    const { convId } = message
-    const running = this.running[convId]!
-    let text = ''
-    let reasoning = ''
-    let saved = Date.now()
-    let frame = 0
-    const flush = (): void => {
-      frame = 0
-      message.content += text
-      message.reasoningContent += reasoning
-      text = reasoning = ''
-      if (Date.now() - saved > SAVE_EVERY && this.get(convId)) {
-        saved = Date.now()
-        this.#save([], [message])
-      }
+  /** Another tab has written these; what is being answered here is ours. */
+  async #reread(ids: string[]): Promise<void> {
+    this.list = await storage.conversations()
+    for (const id of ids) {
+      if (this.threads[id] && !answers.running[id]) this.threads[id] = await storage.messages(id)
     }
-    const keep = (): void => {
-      flush()
-      if (this.get(convId)) this.#save([], [message])
-    }
-    addEventListener('pagehide', keep) // a reload in the middle loses nothing that was shown
-    models.waiting++
-    void models.refresh()
-    const begin = (): void => {
-      if (!running.began) {
-        running.began = true
-        models.waiting--
-        void models.refresh() // it may have been loaded for this
-      }
-    }
-    try {
-      for await (const found of api.chat(request, running.stop.signal)) {
-        for (const event of found) {
-          if (event.type === 'text') text += event.text
-          else if (event.type === 'reasoning') reasoning += event.text
-          else if (event.type === 'timings') message.timings = event.timings
-          else if (event.type === 'waiting') running.note = event.note
-          else if (event.type === 'prefill') running.prefill = event.share
-          else if (event.type === 'failure') message.failure = event.failure
-        }
-        if (text || reasoning) begin()
-        frame ||= requestAnimationFrame(flush)
-        if (document.hidden) flush() // no frames there
-      }
-    } catch (error) {
-      if (running.stop.signal.aborted) message.stopped = true
-      else if (error instanceof api.ApiFailure) {
-        message.failure = { message: error.message, code: error.code }
-        if (error.status === 401) models.locked = true
-      } else message.failure = { message: String(error), code: 'internal' }
-    } finally {
-      cancelAnimationFrame(frame)
-      removeEventListener('pagehide', keep)
-      begin()
-      delete this.running[convId]
-      keep()
-      void models.refresh()
-    }
+  }
+
+  async #messages(id: string): Promise<Message[]> {
+    return this.#unsaved ? [] : storage.messages(id)
   }
 
   #restore({ conv, messages }: Thread): void {
@@ -269,31 +244,13 @@ class Chats {
     })
   }
 
-  async #erase(convId: string, texts: string[]): Promise<void> {
-    if (!this.#unsaved) await storage.remove(convId, texts)
-  }
-}
-
-function body(prompt: Message[], model: string): object {
-  const system = settings.system.trim()
-  const sampling = Object.fromEntries(
-    SAMPLING.filter((name) => typeof settings.sampling[name] === 'number').map((name) => [name, settings.sampling[name]]),
-  )
-  return {
-    model,
-    messages: [
-      ...(system ? [{ role: 'system', content: system }] : []),
-      ...prompt.filter(({ role, content }) => role === 'user' || content).map(({ role, content }) => ({ role, content })),
-    ],
-    timings_per_token: true,
-    return_progress: true,
-    sse_ping_interval: 1,
-    ...sampling,
+  async #erase(convId: string, texts: Message[]): Promise<void> {
+    if (!this.#unsaved) await storage.remove(convId, plain(texts))
   }
 }
 
 /** crypto.randomUUID exists only on secure pages, and this one is often read over plain HTTP. */
-function newId(): string {
+export function newId(): string {
   const random = crypto.getRandomValues(new Uint8Array(16))
   return [...random].map((byte) => byte.toString(16).padStart(2, '0')).join('')
 }

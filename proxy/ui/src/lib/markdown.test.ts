@@ -27,6 +27,12 @@ still code
 
 2. second
 
+$$
+a
+
+= b
+$$
+
 The end.`
 
 test('joined, the blocks are the text, and each is one thing', () => {
@@ -39,6 +45,7 @@ test('joined, the blocks are the text, and each is one thing', () => {
     '````js',
     '| a | b |',
     '1. first',
+    '$$',
     'The end.',
   ])
 })
@@ -50,6 +57,22 @@ test('while text streams in, finished blocks never change', () => {
     expect(now.slice(0, before.length - 1)).toEqual(before.slice(0, -1))
     before = now
   }
+})
+
+test('an endless paragraph is cut where it stays cut', () => {
+  const text = 'word '.repeat(5000).trimEnd()
+  const found = blocks(text)
+  expect(found.join('')).toBe(text)
+  expect(Math.max(...found.map((block) => block.length))).toBeLessThan(8100)
+  let before: string[] = []
+  for (let end = 100; end <= text.length; end += 97) {
+    const now = blocks(text.slice(0, end))
+    expect(now.slice(0, before.length - 1)).toEqual(before.slice(0, -1))
+    before = now
+  }
+  const sentences = 'A sentence of some words. '.repeat(300)
+  expect(blocks(sentences)[0]).toMatch(/words\. $/)
+  expect(blocks('```\n' + text + '\n```')).toHaveLength(1)
 })
 
 test('half a code block is shown as code', () => {

@@ -1,10 +1,23 @@
-// #/ is a new chat, #/chat/ID a conversation, #/models the models.
+// #/ is a new chat, #/chat/ID a conversation, #/models, #/activity and #/logs/MODEL are for who runs the box.
 
-export type Route = { page: 'chat'; id: string } | { page: 'models' }
+export type Page = 'chat' | 'models' | 'activity' | 'logs'
+export interface Route {
+  page: Page
+  id: string // of the conversation, or the model
+}
 
 function parse(hash: string): Route {
-  if (hash === '#/models') return { page: 'models' }
-  return { page: 'chat', id: /^#\/chat\/([\w-]+)$/.exec(hash)?.[1] ?? '' }
+  const [, page, rest = ''] = /^#\/(models|activity|logs|chat)(?:\/(.*))?$/.exec(hash) ?? []
+  if (page === 'chat') return { page, id: /^[\w-]+$/.test(rest) ? rest : '' }
+  if (page === 'models' || page === 'activity') return { page, id: '' }
+  if (page === 'logs') {
+    try {
+      return { page, id: decodeURIComponent(rest) }
+    } catch {
+      return { page, id: '' }
+    }
+  }
+  return { page: 'chat', id: '' }
 }
 
 class Router {

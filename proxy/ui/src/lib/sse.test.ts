@@ -20,6 +20,13 @@ test('pieces at every byte border give the same records', () => {
   }
 })
 
+test('a record may bear an id', () => {
+  expect(read('id: b.7\ndata: x\n\ndata: y\n\n')).toEqual([
+    { kind: 'data', data: 'x', id: 'b.7' },
+    { kind: 'data', data: 'y' },
+  ])
+})
+
 test('a record without its empty line is not given yet', () => {
   expect(read('data: half')).toEqual([])
   expect(read('data: half\n')).toEqual([])
@@ -30,8 +37,8 @@ test('records become events', () => {
   expect(of({ choices: [{ delta: { role: 'assistant', content: null }, finish_reason: null }] })).toEqual([])
   expect(of({ choices: [{ delta: { content: 'a' } }] })).toEqual([{ type: 'text', text: 'a' }])
   expect(of({ choices: [{ delta: { reasoning_content: 'b' } }] })).toEqual([{ type: 'reasoning', text: 'b' }])
-  expect(of({ choices: [], prompt_progress: { total: 30, cache: 10, processed: 20, time_ms: 1 } })).toEqual([
-    { type: 'prefill', share: 0.5 },
+  expect(of({ choices: [], prompt_progress: { total: 30, cache: 10, processed: 20, time_ms: 2000 } })).toEqual([
+    { type: 'prefill', share: 0.5, left: 2 },
   ])
   const timings = { predicted_n: 3 }
   expect(of({ choices: [{ delta: {}, finish_reason: 'stop' }], timings })).toEqual([

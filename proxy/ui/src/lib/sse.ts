@@ -2,13 +2,14 @@
 
 import type { Failure, Timings } from './types'
 
-export type Item = { kind: 'data'; data: string } | { kind: 'comment'; text: string }
+export type Item = { kind: 'data'; data: string; id?: string } | { kind: 'comment'; text: string }
 
 /** Takes bytes as they come, in any pieces; gives whole records and comments. */
 export class SseReader {
   #decoder = new TextDecoder()
   #rest = ''
   #data: string[] = []
+  #id: string | undefined
 
   feed(bytes: Uint8Array): Item[] {
     this.#rest += this.#decoder.decode(bytes, { stream: true })
@@ -24,12 +25,15 @@ export class SseReader {
 
   #line(line: string, found: Item[]): void {
     if (line === '') {
-      if (this.#data.length) found.push({ kind: 'data', data: this.#data.join('\n') })
+      if (this.#data.length) found.push({ kind: 'data', data: this.#data.join('\n'), ...(this.#id === undefined ? {} : { id: this.#id }) })
       this.#data = []
+      this.#id = undefined
     } else if (line.startsWith(':')) {
       found.push({ kind: 'comment', text: line.slice(1).trim() })
     } else if (line.startsWith('data:')) {
       this.#data.push(line.slice(5).replace(/^ /, ''))
+    } else if (line.startsWith('id:')) {
+      this.#id = line.slice(3).trim()
     }
   }
 }
@@ -38,7 +42,7 @@ export type ChatEvent =
   | { type: 'text'; text: string }
   | { type: 'reasoning'; text: string }
   | { type: 'timings'; timings: Timings }
-  | { type: 'prefill'; share: number }
+  | { type: 'prefill'; share: number; left: number } // seconds, as far as one can say; -1: not yet
   | { type: 'finish'; reason: string }
   | { type: 'waiting'; note: string }
   | { type: 'failure'; failure: Failure }
@@ -60,8 +64,10 @@ export function events(item: Item): ChatEvent[] {
   }
   const found: ChatEvent[] = []
   if (record.prompt_progress) {
-    const { total, cache, processed } = record.prompt_progress
-    found.push({ type: 'prefill', share: total > cache ? (processed - cache) / (total - cache) : 1 })
+    const { total, cache, processed, time_ms } = record.prompt_progress
+    const read = processed - cache
+    const left = read > 0 && time_ms > 0 ? ((total - processed) * time_ms) / read / 1000 : -1
+    found.push({ type: 'prefill', share: total > cache ? read / (total - cache) : 1, left })
   }
   const choice = record.choices?.[0]
   if (choice?.delta?.reasoning_content) found.push({ type: 'reasoning', text: choice.delta.reasoning_content })

@@ -2,9 +2,9 @@
 
 import type { Conversation, Message } from './types'
 
-const NAME = `llama-supervisor ${new URL('.', document.baseURI).pathname}` // of one origin, each base path has its own
+const PLACE = new URL('.', document.baseURI).pathname // of one origin, each base path has its own
+const NAME = `llama-supervisor ${PLACE}`
 const VERSION = 1
-
 let opening: Promise<IDBDatabase> | undefined
 
 function open(): Promise<IDBDatabase> {
@@ -31,13 +31,37 @@ const result = <T>(asked: IDBRequest<T>): Promise<T> =>
     asked.onerror = () => reject(asked.error)
   })
 
+const RESCUE = 'lsv.rescue.'
+
+/** Keeps a message at once, while the page goes: what is being written to the database then may never arrive there. */
+export function rescue(message: Message): void {
+  try {
+    sessionStorage.setItem(RESCUE + message.id, JSON.stringify(message))
+  } catch {
+    // no room: the last second is lost
+  }
+}
+
+/** A message as an older version of these pages may have stored it, or as it was when the page went. */
+function whole(stored: Message): Message {
+  const found = { ...stored, extra: stored.extra ?? [], finish: stored.finish ?? 'stop' }
+  const saved = sessionStorage.getItem(RESCUE + stored.id)
+  if (!saved) return found
+  sessionStorage.removeItem(RESCUE + stored.id)
+  const { content, reasoningContent, timings }: Message = JSON.parse(saved)
+  const longer = content.length + reasoningContent.length > found.content.length + found.reasoningContent.length
+  if (longer) void put([], [Object.assign(found, { content, reasoningContent, timings })])
+  return found
+}
+
 export async function conversations(): Promise<Conversation[]> {
   return result((await open()).transaction('conversations').objectStore('conversations').getAll())
 }
 
 export async function messages(convId?: string): Promise<Message[]> {
   const store = (await open()).transaction('messages').objectStore('messages')
-  return result(convId === undefined ? store.getAll() : store.index('convId').getAll(convId))
+  const found: Message[] = await result(convId === undefined ? store.getAll() : store.index('convId').getAll(convId))
+  return found.map(whole)
 }
 
 /** Writes these; all or nothing. */
@@ -46,11 +70,26 @@ export async function put(convs: Conversation[], texts: Message[]): Promise<void
   for (const conv of convs) transaction.objectStore('conversations').put(conv)
   for (const text of texts) transaction.objectStore('messages').put(text)
   await done(transaction)
+  tell([...convs.map((conv) => conv.id), ...texts.map((text) => text.convId)])
 }
 
-export async function remove(convId: string, texts: string[]): Promise<void> {
+export async function remove(convId: string, texts: Message[]): Promise<void> {
   const transaction = (await open()).transaction(['conversations', 'messages'], 'readwrite')
   if (convId) transaction.objectStore('conversations').delete(convId)
-  for (const id of texts) transaction.objectStore('messages').delete(id)
+  for (const text of texts) transaction.objectStore('messages').delete(text.id)
   await done(transaction)
+  tell([convId, ...texts.map((text) => text.convId)])
+}
+
+// -- other tabs -------------------------------------------------------------------------------------------------
+
+const channel = typeof BroadcastChannel === 'undefined' ? undefined : new BroadcastChannel(NAME)
+
+function tell(ids: string[]): void {
+  channel?.postMessage([...new Set(ids)].filter(Boolean))
+}
+
+/** Calls `changed` with the conversations that another tab has written. */
+export function elsewhere(changed: (ids: string[]) => void): void {
+  channel?.addEventListener('message', (event: MessageEvent<string[]>) => changed(event.data))
 }

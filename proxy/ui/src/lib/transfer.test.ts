@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { exported, imported, type Thread } from './transfer'
+import { attachment, exported, imported, type Thread } from './transfer'
 import type { Message } from './types'
 
 const message = (id: string, parent: string | null, role: Message['role']): Message => ({
-  id, parent, role, convId: 'c', timestamp: 1, content: `text of ${id}\n"quoted"`, reasoningContent: '', model: 'm', timings: null, failure: null, stopped: false,
+  id, parent, role, convId: 'c', timestamp: 1, content: `text of ${id}\n"quoted"`, reasoningContent: '', model: 'm', timings: null, failure: null, stopped: false, finish: '', extra: [],
 }) // prettier-ignore
 const THREAD: Thread = {
   conv: { id: 'c', name: 'A chat', lastModified: 5, currNode: 'a', pinned: true },
@@ -39,6 +39,18 @@ test('the older form is read, and a root of another program falls away', () => {
   expect(skipped).toBe(1)
   expect(threads[0]!.messages).toMatchObject([{ id: 'q', parent: null, content: 'hi' }])
   expect(threads[0]!.conv.currNode).toBe('q')
+})
+
+test('attachments come back, and none that would be fetched from elsewhere', () => {
+  const extra = [
+    { type: 'IMAGE', name: 'a.png', base64Url: 'data:image/png;base64,AA' },
+    { type: 'PDF', name: 'a.pdf', content: 'words', processedAsImages: false, images: [] },
+  ] as Message['extra']
+  const thread = { ...THREAD, messages: [{ ...message('q', null, 'user'), extra }] }
+  expect(imported(exported([thread]), new Set(), ids()).threads[0]!.messages[0]!.extra).toEqual(extra)
+  expect(attachment({ type: 'IMAGE', name: 'x', base64Url: 'https://elsewhere.example/x.png' })).toEqual([])
+  expect(attachment({ type: 'imageFile', name: 'x', base64Url: 'data:image/png;base64,AA' })).toHaveLength(1)
+  expect(attachment({ type: 'unknown' })).toEqual([])
 })
 
 test('what is no export at all is skipped, not believed', () => {

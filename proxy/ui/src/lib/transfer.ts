@@ -1,7 +1,7 @@
 // Conversations as files: one JSON object, or llama-server's JSON lines and {conv, messages}. Pure.
 
 import { children } from './tree'
-import type { Conversation, Message } from './types'
+import type { Attachment, Conversation, Message } from './types'
 
 export interface Thread {
   conv: Conversation
@@ -88,7 +88,36 @@ function checked(conv: any, messages: any[]): Thread | undefined {
       timings: each.timings && typeof each.timings.predicted_n === 'number' ? each.timings : null,
       failure: each.failure && typeof each.failure.message === 'string' ? each.failure : null,
       stopped: Boolean(each.stopped),
+      finish: typeof each.finish === 'string' ? each.finish : '',
+      extra: Array.isArray(each.extra) ? each.extra.flatMap(attachment) : [],
     })),
+  }
+}
+
+/** An attachment of a known form, in our own fields; its address must hold the picture itself. */
+export function attachment(each: any): Attachment[] {
+  const name = String(each?.name ?? 'file')
+  const text = typeof each?.content === 'string' ? each.content : ''
+  const inside = (url: unknown): url is string => typeof url === 'string' && url.startsWith('data:image/')
+  switch (each?.type) {
+    case 'IMAGE':
+    case 'imageFile':
+      return inside(each.base64Url) ? [{ type: 'IMAGE', name, base64Url: each.base64Url }] : []
+    case 'AUDIO':
+    case 'audioFile':
+      if (typeof each.base64Data !== 'string') return []
+      return [{ type: 'AUDIO', name, base64Data: each.base64Data, mimeType: String(each.mimeType ?? '') }]
+    case 'PDF':
+    case 'pdfFile': {
+      const images = Array.isArray(each.images) ? each.images.filter(inside) : []
+      return [{ type: 'PDF', name, content: text, processedAsImages: Boolean(each.processedAsImages && images.length), images }]
+    }
+    case 'TEXT':
+    case 'textFile':
+    case 'context':
+      return [{ type: 'TEXT', name, content: text }]
+    default:
+      return []
   }
 }
 

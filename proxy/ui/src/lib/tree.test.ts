@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { children, later, newestLeaf, path, place } from './tree'
+import { below, children, later, newestLeaf, path, place } from './tree'
 
 const node = (id: string, parent: string | null, timestamp: number) => ({ id, parent, timestamp })
 //  q1 ─ a1 ─ q2 ─ a2        q1' (an edit) ─ b1
@@ -42,4 +42,10 @@ test('a loop in damaged data ends', () => {
 test('a new message is later than all others even when the clock has gone back', () => {
   expect(later(TREE, 3)).toBe(8)
   expect(later(TREE, 100)).toBe(100)
+})
+
+test('what hangs below a node', () => {
+  expect(ids(below(TREE, 'q1')).sort()).toEqual(['a1', "a1'", 'a2', 'q1', 'q2'])
+  expect(ids(below(TREE, 'a2'))).toEqual(['a2'])
+  expect(below([node('x', 'y', 1), node('y', 'x', 2)], 'x')).toHaveLength(2)
 })

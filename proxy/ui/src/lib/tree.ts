@@ -40,3 +40,13 @@ export function place<N extends Node>(nodes: readonly N[], node: N): { index: nu
 export function later(nodes: readonly Node[], now: number): number {
   return nodes.reduce((latest, node) => Math.max(latest, node.timestamp + 1), now)
 }
+
+/** A node and all that hangs below it. */
+export function below<N extends Node>(nodes: readonly N[], id: string): N[] {
+  const found = new Set([id])
+  for (let before = 0; before !== found.size; ) {
+    before = found.size
+    for (const node of nodes) if (node.parent !== null && found.has(node.parent)) found.add(node.id)
+  }
+  return nodes.filter((node) => found.has(node.id))
+}

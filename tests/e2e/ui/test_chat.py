@@ -1,52 +1,17 @@
-"""The pages at `/` in a real browser, against a real server with echo workers."""
+"""Talking to models in the pages: streaming, branches, settings, keeping, the reader's place."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.server import ROOT, Server, until
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
-MODELS = """
-[defaults]
-worker = "tests.echo_worker:main"
-[models.a]
-aliases = ["default"]
-preload = true
-[models.b]
-file = "load=1.5"
-[models.broken]
-file = "fail=permanent"
-[models.mortal]
-"""
-KEY = "let-me-in"
-WORDS = " ".join(f"word{number}" for number in range(40))
-EXPECTED = 5_000  # milliseconds any fact may take to come true
-
-
-def paced(text: str, **options: object) -> str:
-    """A message that the echo worker answers with these options."""
-    return json.dumps({"echo": options}) + text
-
-
-@pytest.fixture(scope="module")
-def built() -> None:
-    """The pages as they are now."""
-    result = subprocess.run([ROOT / ".ci" / "ui"], capture_output=True, text=True, timeout=300)
-    if result.returncode == 3:
-        pytest.skip("the pages cannot be built without Node.js 20.19 or newer: apt install nodejs npm")
-    assert result.returncode == 0, result.stdout + result.stderr
+from tests.e2e.ui.pages import WORDS, answers, between, finished, paced, send, watched
 
 
 def test_types_and_units_of_the_pages(built: None) -> None:
@@ -58,58 +23,6 @@ def test_the_lock_file_names_no_registry() -> None:
     packages = json.loads((ROOT / "proxy/ui/package-lock.json").read_text())["packages"]
     assert len(packages) > 20
     assert not [name for name, package in packages.items() if "resolved" in package]
-
-
-@pytest.fixture(scope="module")
-def browser(built: None) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("the browser tests need Chromium: apt install chromium")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, built: None) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("ui"), MODELS) as running:
-        until(lambda: running.state("a") == "ready", 10)
-        yield running
-
-
-def watched(browser: Browser, origin: str) -> tuple[Page, list[str]]:
-    """A page without a past, and what it did that it must not."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, service_workers="block")
-    context.set_default_timeout(EXPECTED)
-    page, faults = context.new_page(), list[str]()
-    page.on("pageerror", lambda error: faults.append(f"error: {error}"))
-    page.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
-    page.on("request", lambda asked: None if asked.url.startswith((origin, "blob:")) else faults.append(asked.url))
-    return page, faults
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Page]:
-    found, faults = watched(browser, server.url)
-    found.goto(server.url)
-    expect(found.get_by_test_id("welcome")).to_contain_text("Loaded")
-    yield found
-    found.context.close()
-    assert faults == []
-
-
-def send(page: Page, text: str) -> None:
-    page.get_by_test_id("message").fill(text)
-    page.get_by_test_id("send").click()
-
-
-def answers(page: Page) -> list[str]:
-    return page.get_by_test_id("assistant").get_by_test_id("content").all_inner_texts()
-
-
-def finished(page: Page) -> None:
-    expect(page.get_by_test_id("send")).to_be_visible()
-    expect(page.get_by_test_id("assistant").last.get_by_test_id("statistics")).to_contain_text("token")
 
 
 def test_an_answer_streams_in_and_stays_after_a_reload(page: Page) -> None:
@@ -140,14 +53,14 @@ def test_text_is_markdown_and_hostile_text_is_only_text(page: Page) -> None:
 
 
 @pytest.mark.parametrize("way", ["button", "escape"])
-def test_stop_keeps_what_there_is_and_frees_the_model(page: Page, server: Server, way: str) -> None:
+def test_stop_keeps_what_there_is_and_frees_the_model(page: Page, pages_server: Server, way: str) -> None:
     send(page, paced(f"{WORDS} " * 10, rate=50))
     expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_contain_text("word2")
     page.get_by_test_id("stop").click() if way == "button" else page.keyboard.press("Escape")
     expect(page.get_by_test_id("assistant")).to_contain_text("stopped")
     before = answers(page)
     assert before[0].startswith("word0 word1")
-    until(lambda: server.http.get("/v1/models/a").json()["runtime"]["in_flight"] == 0, 3)
+    until(lambda: pages_server.http.get("/v1/models/a").json()["runtime"]["in_flight"] == 0, 3)
     assert answers(page) == before
     send(page, "and on")
     expect(page.get_by_test_id("assistant").last).to_contain_text("and on")
@@ -182,11 +95,11 @@ def test_an_edited_question_is_a_branch(page: Page) -> None:
     assert answers(page) == ["one"]
 
 
-def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, server: Server) -> None:
-    page.keyboard.press("Control+k")
+def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, pages_server: Server) -> None:
+    page.keyboard.press("Control+/")
     row = page.locator("[data-testid=model-row][data-model=b]")
     expect(row).to_contain_text("Not loaded")
-    assert server.state("b") == "unloaded"
+    assert pages_server.state("b") == "unloaded"
     page.get_by_test_id("model-search").fill("b")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowUp")
@@ -203,15 +116,15 @@ def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, server: Serv
     expect(page.get_by_test_id("branch")).to_have_text("2/2")
 
 
-def test_a_model_that_cannot_load_is_told_with_its_cause(page: Page, server: Server) -> None:
+def test_a_model_that_cannot_load_is_told_with_its_cause(page: Page, pages_server: Server) -> None:
     page.get_by_test_id("model-button").click()
     page.locator("[data-testid=model-row][data-model=broken] .choose").click()
     send(page, "hello")
     failure = page.get_by_test_id("failure")
     expect(failure).to_contain_text("told to fail: permanent")
-    generation = server.status("broken")["since"]
+    generation = pages_server.status("broken")["since"]
     page.get_by_test_id("retry").click()
-    until(lambda: server.status("broken")["since"] != generation, 5, "a second try")
+    until(lambda: pages_server.status("broken")["since"] != generation, 5, "a second try")
     expect(failure).to_contain_text("told to fail: permanent")
     expect(page.get_by_test_id("assistant")).to_have_count(1)  # the one without a word was replaced
     page.get_by_test_id("models-link").click()
@@ -230,8 +143,8 @@ def test_a_worker_that_dies_leaves_its_text_and_a_cause(page: Page) -> None:
     expect(page.get_by_test_id("retry")).to_be_enabled()
 
 
-def test_the_models_page_loads_and_unloads(page: Page, server: Server) -> None:
-    server.http.post("/models/unload", json={"model": "b", "wait": True})
+def test_the_models_page_loads_and_unloads(page: Page, pages_server: Server) -> None:
+    pages_server.http.post("/models/unload", json={"model": "b", "wait": True})
     page.get_by_test_id("models-link").click()
     b = page.locator("[data-testid=model][data-model=b]")
     expect(b.get_by_test_id("status")).to_have_text("Not loaded")
@@ -241,7 +154,7 @@ def test_the_models_page_loads_and_unloads(page: Page, server: Server) -> None:
     b.get_by_test_id("unload").click()
     expect(b.get_by_test_id("status")).to_have_text("Not loaded")
     expect(b).to_contain_text("unloaded on request")
-    assert server.state("b") == "unloaded"
+    assert pages_server.state("b") == "unloaded"
 
 
 def test_chats_are_found_renamed_deleted_and_had_back(page: Page) -> None:
@@ -302,22 +215,18 @@ def test_settings_are_sent_only_when_set(page: Page) -> None:
     assert sent[1]["messages"][0] == {"role": "system", "content": "Be brief."}  # type: ignore[index]
 
 
-def test_it_works_below_another_path_and_on_a_phone(browser: Browser, server: Server) -> None:
-    def below(route: Route) -> None:
-        route.fulfill(response=route.fetch(url=route.request.url.replace("/box/llm/", "/")))
-
-    page, faults = watched(browser, f"{server.url}/box/llm/")
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.route("**/box/llm/**", below)
-    page.goto(f"{server.url}/box/llm/")
-    send(page, "hello from below")
-    expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("hello from below")
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    page.get_by_test_id("sidebar-button").click()
-    page.get_by_test_id("models-link").click()
-    expect(page.get_by_test_id("model")).to_have_count(4)
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    page.context.close()
+def test_it_works_below_another_path_and_on_a_phone(browser: Browser, pages_server: Server) -> None:
+    with between(pages_server, "/box/llm/") as reverse:
+        page, faults = watched(browser, reverse.url, viewport={"width": 390, "height": 844})
+        page.goto(f"{reverse.url}/")
+        send(page, "hello from below")
+        expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("hello from below")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        page.get_by_test_id("sidebar-button").click()
+        page.get_by_test_id("models-link").click()
+        expect(page.get_by_test_id("model")).to_have_count(5)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        page.context.close()
     assert faults == []
 
 
@@ -347,24 +256,3 @@ def test_the_readers_place_is_kept_while_text_streams_in(page: Page) -> None:
     page.get_by_test_id("latest").click()
     expect(page.get_by_test_id("latest")).to_be_hidden()
     assert scroll.evaluate(away) < 40
-
-
-def test_a_key_is_asked_for(browser: Browser, built: None, tmp_path: Path) -> None:
-    digest = hashlib.sha256(KEY.encode()).hexdigest()
-    with Server(tmp_path, f'{MODELS}\n[[keys]]\nname = "alice"\nsha256 = "{digest}"\n') as server:
-        page, faults = watched(browser, server.url)
-        page.goto(server.url)
-        page.get_by_test_id("key").fill("wrong")
-        page.get_by_test_id("key-send").click()
-        expect(page.get_by_test_id("key-screen")).to_contain_text("does not know this key")
-        page.get_by_test_id("key").fill(KEY)
-        page.get_by_test_id("key-send").click()
-        expect(page.get_by_test_id("welcome")).to_be_visible()
-        send(page, "let in")
-        expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("let in")
-        finished(page)
-        page.reload()
-        expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_have_text("let in")
-        assert page.evaluate("JSON.stringify(localStorage)").count(KEY) == 0  # not kept unless the reader says so
-        page.context.close()
-        assert faults == []

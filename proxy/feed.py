@@ -1,0 +1,151 @@
+"""What happens to the models, for those who watch: GET /models/sse. API.md, 2.3.
+
+The root numbers what it tells, so that all proxies agree on the order; here it becomes records, of which the last ones
+are kept for a reader that comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.dialects import model_events
+from supervisor.control import Death, Died, ModelChanged, ModelStatus
+
+KEPT = 1024  # records for readers that come back
+BACKLOG = 256  # records that may wait for one reader; more: its stream ends, and it comes back for a snapshot
+DEATHS = 10  # kept of each model, and of the proxies together
+
+Sees = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event of one model. `info`: the model as it was then goes along; `progress`: the next one replaces it."""
+
+    number: int
+    model: str
+    event: str
+    data: dict[str, Any]
+    status: ModelStatus | None = None
+    info: bool = False
+    progress: bool = False
+
+
+class Feed:
+    """The records so far, and those who read them. `boot` names the root's run."""
+
+    def __init__(self, boot: str, number: int, statuses: Iterable[ModelStatus], deaths: Iterable[Death]) -> None:
+        self.boot = boot
+        self.deaths = list(deaths)
+        self._known = {status.name: status for status in statuses}
+        self._number = self._floor = number  # all that came after `_floor` is in `_kept`
+        self._kept: deque[Record] = deque()
+        self._readers: set[Reader] = set()
+        self._closed = False
+
+    # -- for the root's messages --------------------------------------------------------------------------------------
+
+    def changed(self, message: ModelChanged) -> None:
+        """A model's state, as the root says."""
+        status = message.status
+        before, self._known[status.name] = self._known.get(status.name), status
+        self._number = message.number
+        if change := model_events.change(before, status):
+            self._tell(
+                Record(message.number, status.name, change.event, change.data, status, change.info, change.progress)
+            )
+
+    def died(self, message: Died) -> None:
+        """A process's end that nobody asked for."""
+        death = message.death
+        self._number = message.number
+        self.deaths.append(death)
+        same = [each for each in self.deaths if each.model == death.model]
+        if len(same) > DEATHS:
+            self.deaths.remove(same[0])
+        if death.model:
+            self._tell(Record(message.number, death.model, "model_death", model_events.death(death)))
+
+    def close(self) -> None:
+        """The server ends: so does every stream."""
+        self._closed = True
+        for reader in self._readers:
+            reader.close()
+
+    # -- for routes ---------------------------------------------------------------------------------------------------
+
+    def subscribe(self, sees: Sees) -> Reader:
+        """From now on the reader is given what it may see. Leave with `unsubscribe`."""
+        reader = Reader(sees)
+        self._readers.add(reader)
+        if self._closed:
+            reader.close()
+        return reader
+
+    def unsubscribe(self, reader: Reader) -> None:
+        self._readers.discard(reader)
+
+    def snapshot(self, sees: Sees) -> list[Record]:
+        """How each model is now; all bear the number of what was told last."""
+        seen = sorted(name for name in self._known if sees(name))
+        return [self._shown(self._known[name]) for name in seen]
+
+    def missed(self, last_id: str, sees: Sees) -> list[Record] | None:
+        """What came after the event with this id; None if that is not known here."""
+        boot, _, number = last_id.partition(".")
+        if boot != self.boot or not number.isascii() or not number.isdigit():
+            return None
+        if not self._floor <= int(number) <= self._number:
+            return None
+        return [record for record in self._kept if record.number > int(number) and sees(record.model)]
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _shown(self, status: ModelStatus) -> Record:
+        found = model_events.snapshot(status)
+        return Record(self._number, status.name, found.event, found.data, status, found.info)
+
+    def _tell(self, record: Record) -> None:
+        self._kept.append(record)
+        if len(self._kept) > KEPT:
+            self._floor = self._kept.popleft().number
+        for reader in self._readers:
+            reader.give(record)
+
+
+class Reader:
+    """What waits for one client. A new progress replaces the one before it, so that a slow client costs little."""
+
+    def __init__(self, sees: Sees) -> None:
+        self.closed = False
+        self._sees = sees
+        self._waiting: list[Record] = []
+        self._some = asyncio.Event()
+
+    def give(self, record: Record) -> None:
+        if self.closed or not self._sees(record.model):
+            return
+        if record.progress:
+            self._waiting = [each for each in self._waiting if not (each.progress and each.model == record.model)]
+        if len(self._waiting) >= BACKLOG:
+            self.close()  # full: the client pays, and comes back for a snapshot
+        else:
+            self._waiting.append(record)
+            self._some.set()
+
+    def close(self) -> None:
+        """What waits is dropped; `take` gives nothing more."""
+        self.closed = True
+        self._waiting = []
+        self._some.set()
+
+    async def take(self) -> list[Record]:
+        """What has come, as soon as something has; empty: the end."""
+        await self._some.wait()
+        self._some.clear()
+        found, self._waiting = self._waiting, []
+        return found

@@ -1,0 +1,28 @@
+"""What only an administrator may see. API.md, 11."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy import context, services
+from proxy.dialects import model_events
+from proxy.errors import ApiError, BadRequest
+from proxy.routes import inbound
+
+
+async def deaths(request: Request) -> Response:
+    """The last deaths, newest first; of one model, or of all and the proxies."""
+    if not context.of(request.scope).admin:
+        raise ApiError("admin_required", "GET /admin/deaths needs a key with admin = true")
+    name, text = request.query_params.get("model"), request.query_params.get("limit", "100")
+    if not text.isascii() or not text.isdigit():
+        raise BadRequest(f'limit: expected an integer ≥ 0, got "{text[:40]}"', "limit")
+    model = inbound.gate(request, name).name if name else None
+    known = reversed(services.of(request).feed.deaths)
+    found = [model_events.death(death) for death in known if model is None or death.model == model]
+    return inbound.answer({"deaths": found[: int(text)]})
+
+
+ROUTES = [Route("/admin/deaths", deaths)]

@@ -1,0 +1,82 @@
+"""GET /models/sse: what happens to the models, as it happens. API.md, 2.3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from proxy import context, services
+from proxy.connected import Connected
+from proxy.dialects.reply import encode
+from proxy.feed import Feed, Reader, Record, Sees
+from proxy.routes.models import shown
+from proxy.services import Services
+from proxy.sse import SSE, EventStream
+
+
+async def events(request: Request) -> Response:
+    if request.method == "HEAD":
+        return Response(headers={key.decode(): value.decode() for key, value in SSE.head})
+    key = context.of(request.scope).key
+    return Watch(request, services.of(request), (lambda name: True) if key is None else key.sees)
+
+
+class Watch(Response):
+    """The stream of one client."""
+
+    def __init__(self, request: Request, found: Services, sees: Sees) -> None:
+        self.services, self.sees = found, sees
+        self.last_id = request.headers.get("last-event-id", "")
+        self.wanted = request.query_params.get("snapshot") not in ("0", "false")
+        self.request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        feed, server = self.services.feed, self.services.config.server
+        stream = EventStream(
+            send,
+            ping=server.events_ping_interval,
+            hold=0.0,
+            patience=server.stream_backlog_timeout,
+            note=lambda: "",
+            stalled=context.of(scope).cut,
+        )
+        async with Connected(receive), stream:
+            reader = feed.subscribe(self.sees)
+            try:
+                await self._write(stream, feed, reader)
+            finally:
+                feed.unsubscribe(reader)
+
+    async def _write(self, stream: EventStream, feed: Feed, reader: Reader) -> None:
+        missed = feed.missed(self.last_id, self.sees)
+        if missed is not None:
+            records = [self._record(record) for record in missed]
+        else:
+            known = feed.snapshot(self.sees) if self.wanted else []
+            # Only the last one bears an id: whoever has seen half of them knows nothing.
+            records = [self._record(record, snapshot=True, id=record is known[-1]) for record in known]
+        await stream.open()
+        if records:
+            await stream.write(b"".join(records))
+        while found := await reader.take():
+            await stream.write(b"".join(map(self._record, found)))
+        await stream.close()
+
+    def _record(self, record: Record, snapshot: bool = False, id: bool = True) -> bytes:
+        data: dict[str, Any] = dict(record.data)
+        if snapshot:
+            data["snapshot"] = True
+        if not context.of(self.request.scope).admin:
+            data.pop("log_tail", None)
+        if record.info and record.status is not None:
+            data["info"] = shown(self.request, record.status)
+        body = encode({"model": record.model, "event": record.event, "data": data})
+        head = f"id: {self.services.feed.boot}.{record.number}\n".encode() if id else b""
+        return b"%bdata: %b\n\n" % (head, body)
+
+
+ROUTES = [Route("/models/sse", events)]

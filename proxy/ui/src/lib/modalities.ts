@@ -1,0 +1,38 @@
+// What a conversation needs its model to read, and whether a model can. Pure.
+
+import type { Attachment, Message, Modality, Model } from './types'
+
+export type Needs = ReadonlySet<Modality>
+
+/** The modalities beside text that these attachments are sent as. */
+export function needs(extra: readonly Attachment[]): Needs {
+  const found = new Set<Modality>()
+  for (const each of extra) {
+    if (each.type === 'IMAGE' || (each.type === 'PDF' && each.processedAsImages)) found.add('image')
+    if (each.type === 'AUDIO') found.add('audio')
+  }
+  return found
+}
+
+export const needsOf = (messages: readonly Message[]): Needs => needs(messages.flatMap((message) => message.extra))
+
+/** Whether the model reads this; undefined where the server does not say. */
+export function reads(model: Model, modality: Modality): boolean | undefined {
+  const listed = model.architecture?.input_modalities
+  const said = modality === 'image' ? model.capabilities?.vision : modality === 'audio' ? model.capabilities?.audio : undefined
+  if (said !== undefined) return said
+  return listed ? listed.includes(modality) : undefined
+}
+
+const WORDS: Partial<Record<Modality, string>> = { image: 'images', audio: 'sound', video: 'video' }
+
+/** Why this model cannot go on with what needs this; "" if it can. A model that says nothing reads text only. */
+export function lacking(model: Model, wanted: Needs): string {
+  const missing = [...wanted].filter((modality) => !reads(model, modality)).map((modality) => WORDS[modality])
+  return missing.length ? `${model.id} does not read ${missing.join(' or ')}` : ''
+}
+
+/** Whether one can talk to it at all. */
+export function chats(model: Model): boolean {
+  return !model.capabilities?.embedding && !model.capabilities?.reranker
+}
