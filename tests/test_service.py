@@ -66,20 +66,6 @@ def test_what_is_installed_runs_from_anywhere_and_has_no_tests_in_it(installed: 
     assert script.splitlines()[1] == 'exec /usr/local/lib/llama-supervisor/bin/python -P -m supervisor "$@"'
 
 
-def test_a_second_install_keeps_the_configuration_and_uninstall_leaves_nothing_else(installed: Path) -> None:
-    copy = installed.with_name("twice")
-    shutil.copytree(installed / "etc", copy / "etc")
-    (copy / "etc" / "llama-supervisor" / "models.toml").write_text("# mine\n")
-    install("install", copy)
-    first = sorted(path.relative_to(copy) for path in copy.rglob("*") if "__pycache__" not in path.parts)
-    install("install", copy)
-    assert sorted(path.relative_to(copy) for path in copy.rglob("*") if "__pycache__" not in path.parts) == first
-    install("uninstall", copy)
-    left = [path for path in copy.rglob("*") if path.is_file()]
-    assert [path.read_text() for path in left] == ["# mine\n"]
-    install("uninstall", copy)  # nothing to do is no error
-
-
 def test_deadlines_and_exit_codes_agree_with_the_server() -> None:
     service = _Unit((ROOT / "conf" / "llama-supervisor.service").read_text())["Service"]
     limits = config.Shutdown()
@@ -104,3 +90,20 @@ def test_the_service_is_well_confined(units: list[Path]) -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=25", units[0]]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert ended.returncode == 0, ended.stdout
+
+
+def test_a_second_install_keeps_the_configuration_and_uninstall_leaves_nothing_else(installed: Path) -> None:
+    """The last one: it takes away what the others look at."""
+    shutil.rmtree(installed / "units", ignore_errors=True)
+    (installed / "etc" / "llama-supervisor" / "models.toml").write_text("# mine\n")
+    first = listing(installed)
+    install("install", installed)
+    assert listing(installed) == first
+    install("uninstall", installed)
+    left = [path for path in installed.rglob("*") if path.is_file()]
+    assert [path.read_text() for path in left] == ["# mine\n"]
+    install("uninstall", installed)  # nothing to do is no error
+
+
+def listing(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if "__pycache__" not in path.parts)

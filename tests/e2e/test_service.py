@@ -58,7 +58,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
 def test_the_service_manager_is_told_each_step_in_order(tmp_path: Path, manager: Manager) -> None:
     models = '[models.a]\npreload = true\n[models.bad]\nfile = "fail=permanent"\n'
     with Server(tmp_path, ECHO + models) as server:
-        assert manager.all("READY") == ["1"]
+        until(lambda: manager.all("READY") == ["1"], 5)
         until(lambda: "1 of 2 models ready" in manager.all("STATUS"), 5)
         assert server.chat("bad", "x").status_code == 503
         until(lambda: "1 of 2 models ready, bad failed: load_error" in manager.all("STATUS"), 5)

@@ -28,7 +28,7 @@ class World:
         hooks: Any = {"listening": lambda: None, "failed": self.failed.append}
         settings = config.Config(file="x", models={})
         self.proxies = proxies.Proxies(nursery, self.timers, settings, [], **hooks)
-        self.proxies.models = SimpleNamespace(ledger=Ledger(), proxy_gone=lambda _: None)  # type: ignore[assignment]
+        self.proxies.models = SimpleNamespace(ledger=Ledger(), proxy_gone=lambda _: None, proxy_died=lambda *_: None)  # type: ignore[assignment]
 
     def dies_after(self, seconds: float) -> float:
         """How long nobody is served."""
