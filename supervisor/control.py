@@ -233,6 +233,29 @@ class KeyUse(Message, frozen=True):
     completion_tokens: int = 0
 
 
+class Reconfigure(Message, frozen=True):
+    """Another configuration; what of it a proxy cannot take over while it runs is as before."""
+
+    config: Config
+
+
+class Reloaded(Message, frozen=True):
+    """The answer to Reload: names of models, or `error` and the place of it; then nothing has changed.
+
+    `restarting`: those that were loaded, and drain because of it. `complete`: the folders have been looked through.
+    """
+
+    ticket: int = 0
+    error: str = ""
+    table: str = ""
+    key: str = ""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    restarting: tuple[str, ...] = ()
+    complete: bool = True
+
+
 class Ring(Message, frozen=True):
     """One descriptor comes along: the ring (supervisor/ring.py) with the last lines of `source`, a process's role."""
 
@@ -371,6 +394,12 @@ class AskFigures(Message, frozen=True):
 
 class Rescan(Message, frozen=True):
     """Look for models again; answered by Answer with the same ticket once that is done."""
+
+    ticket: int
+
+
+class Reload(Message, frozen=True):
+    """Read the configuration again, and look for models; answered by Reloaded with the same ticket."""
 
     ticket: int
 
@@ -533,12 +562,12 @@ class LoadFailed(Message, frozen=True):
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
     | ConfigureWorker | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
-    | Listed | Unlisted | Scan | Remember
+    | Listed | Unlisted | Scan | Remember | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
     | Pong | Ready | LoadFailed | KeyUse | Report | AskFigures | Inquiry | Finding
-    | Rescan | Scanned | Known | FolderChanged | Stuck
+    | Rescan | Reload | Scanned | Known | FolderChanged | Stuck
 )  # fmt: skip
 
 In = TypeVar("In")

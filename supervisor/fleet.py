@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from supervisor import (
@@ -143,6 +143,7 @@ class Fleet:
         """Takes over limits; `adopt` is told of the models."""
         self._config = settings
         self._policy = lifecycle.Policy(settings.restart)
+        self._idle.limit(settings.admission.keep_alive_max)
         self._try_refused_again()
 
     def adopt(self, entries: dict[str, Entry], gpus: tuple[int, ...] = ()) -> None:
@@ -159,6 +160,8 @@ class Fleet:
         if told:
             statuses = tuple(self._status(self._models[name]) for name in change.added)
             self._proxies.broadcast(Listed(tuple(entries[name] for name in told), statuses))
+        for name in change.changed:
+            self.publish(name)  # the time in which it goes may be another
         for name in change.reload:
             self._begin_anew(name)
         for name in change.repaired:
@@ -171,6 +174,17 @@ class Fleet:
 
     def entries(self) -> tuple[Entry, ...]:
         return (*self._entries.values(), *self._leaving.values())
+
+    @property
+    def catalog(self) -> Mapping[str, Entry]:
+        """The models there are, by name."""
+        return self._entries
+
+    @property
+    def running(self) -> set[str]:
+        """Models that have a process with their present settings."""
+        busy = (State.LOADING, State.READY, State.DRAINING)
+        return {name for name, model in self._models.items() if model.state in busy}
 
     def summary(self) -> str:
         """One line for the service manager."""

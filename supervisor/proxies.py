@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
+import msgspec
+
 from supervisor import config, ladder, restart
 from supervisor.control import (
     Activity,
@@ -34,6 +36,9 @@ from supervisor.control import (
     ModelStatus,
     Pong,
     Ready,
+    Reconfigure,
+    Reload,
+    Reloaded,
     Report,
     Rescan,
     Ring,
@@ -106,6 +111,7 @@ class Proxies:
         self._shutting_down = False
         self._key_uses: dict[tuple[str, int], int] = {}  # key, proxy → requests in flight
         self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
+        self.reload: Callable[[Callable[[Reloaded], None]], None]  # has the configuration read again
         self.models: Models
 
     def start(self, models: Models) -> None:
@@ -133,6 +139,11 @@ class Proxies:
         self._rings[source] = kept
         for ward in self.running.values():
             self._nursery.send(ward, Ring(source), [fd])
+
+    def reconfigure(self, settings: config.Config) -> None:
+        """Tells them all; those that start later begin with it."""
+        self._config = settings
+        self.broadcast(Reconfigure(settings))
 
     def shut_down(self, deadline: float) -> None:
         """They stop accepting; what runs ends within `deadline` seconds."""
@@ -200,6 +211,8 @@ class Proxies:
                     self.send(asker, message)
             case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck():
                 log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
+            case Reload(ticket):
+                self.reload(lambda outcome: self.send(ward, msgspec.structs.replace(outcome, ticket=ticket)))
             case Rescan(ticket):
                 self.models.look_again(ward, ticket)
             case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():

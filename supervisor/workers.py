@@ -34,6 +34,7 @@ from supervisor.control import (
     Peer,
     Pong,
     Ready,
+    Reload,
     Report,
     Rescan,
     Scanned,
@@ -182,7 +183,7 @@ class Workers:
             case Report(series):
                 if model is not None:
                     self.lives.ledger.report(ward, series, (model,))
-            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Rescan():
+            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Rescan() | Reload():
                 self._out_of_place(ward, message)
             case Known() | Scanned() | FolderChanged() | Stuck():
                 self._out_of_place(ward, message)
