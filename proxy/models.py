@@ -40,7 +40,6 @@ from supervisor.control import (
     Reload,
     Reloaded,
     Reopen,
-    Rescan,
     Unlisted,
 )
 from supervisor.log import facts
@@ -48,7 +47,8 @@ from supervisor.log import facts
 LOST_GRACE = 1.0  # seconds between a link's end and the root's word on why; then the proxy speaks for itself
 COMMAND_TIMEOUT = 10.0  # seconds for the root to answer a command
 RELOAD_TIMEOUT = 30.0  # the same for another configuration; longer than the root takes at most
-RESCAN_TIMEOUT = 20.0  # seconds that a list waits for a scan; what comes later is in the next one
+
+_NONE: Mapping[str, Any] = {}
 
 log = logging.getLogger("proxy.models")
 Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer | Listed | Unlisted | Reconfigure | Reloaded
@@ -112,11 +112,13 @@ class Models:
                 return id, gate
         raise ApiError("model_not_found", f'model "{name[:200]}" not found', param="model")
 
-    async def command(self, verb: str, model: str, admin: bool) -> Answer:
+    async def command(self, verb: str, model: str, admin: bool, overrides: Mapping[str, Any] = _NONE) -> Answer:
         """Has the root "load" or "unload" a model; returns once it has decided. Raises ApiError."""
         ticket = next(self._tickets)
         try:
-            answer = await self._asked(ticket, ModelCommand(ticket, verb, model, admin), COMMAND_TIMEOUT)
+            answer = await self._asked(
+                ticket, ModelCommand(ticket, verb, model, admin, dict(overrides)), COMMAND_TIMEOUT
+            )
         except TimeoutError:
             raise ApiError("starting", f"the root did not answer within {COMMAND_TIMEOUT:g} s") from None
         if answer.error:
@@ -129,15 +131,6 @@ class Models:
             return await self._reloads.ask(Reload, RELOAD_TIMEOUT)
         except TimeoutError:
             raise ApiError("starting", f"the root did not answer within {RELOAD_TIMEOUT:g} s") from None
-
-    async def rescan(self) -> bool:
-        """Has the root look for models again; whether that was done in time."""
-        ticket = next(self._tickets)
-        try:
-            await self._asked(ticket, Rescan(ticket), RESCAN_TIMEOUT)
-        except TimeoutError:
-            return False
-        return True
 
     # -- for the root's messages --------------------------------------------------------------------------------------
 

@@ -130,6 +130,7 @@ class ModelStatus(Message, frozen=True):
     facts: Facts | None = None
     idle_timeout: float = -1.0  # seconds after its last use in which it goes by itself; negative: never
     blocked_by: tuple[str, ...] = ()  # it is wanted, and these would have to go
+    overrides: dict[str, Any] = {}  # settings of this load that are not the configuration's
 
 
 class Death(Message, frozen=True):
@@ -378,22 +379,20 @@ class LinkBroken(Message, frozen=True):
 
 
 class ModelCommand(Message, frozen=True):
-    """`verb` is "load" or "unload"; answered by Answer with the same ticket. `admin` may clear FAILED."""
+    """`verb` is "load" or "unload"; answered by Answer with the same ticket. `admin` may clear FAILED.
+
+    `overrides`: settings for this load, see supervisor/overrides.py; checked already.
+    """
 
     ticket: int
     verb: str
     model: str
     admin: bool = False
+    overrides: dict[str, Any] = {}
 
 
 class AskFigures(Message, frozen=True):
     """Answered by Figures with the same ticket."""
-
-    ticket: int
-
-
-class Rescan(Message, frozen=True):
-    """Look for models again; answered by Answer with the same ticket once that is done."""
 
     ticket: int
 
@@ -431,13 +430,15 @@ class ConfigureWorker(Message, frozen=True):
     """Load this model.
 
     Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
-    next one; and what the last one left. The second and third may be missing.
+    next one; and what the last one left. The second and third may be missing. `template`: the text of a chat template,
+    in place of the configured one.
     """
 
     model: Model
     generation: int
     lease: float
     parking: Parking = Parking()
+    template: str = ""
 
 
 class Peer(Message, frozen=True):
@@ -567,7 +568,7 @@ FromRoot = (
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
     | Pong | Ready | LoadFailed | KeyUse | Report | AskFigures | Inquiry | Finding
-    | Rescan | Reload | Scanned | Known | FolderChanged | Stuck
+    | Reload | Scanned | Known | FolderChanged | Stuck
 )  # fmt: skip
 
 In = TypeVar("In")

@@ -40,7 +40,6 @@ from supervisor.control import (
     Reload,
     Reloaded,
     Report,
-    Rescan,
     Ring,
     Scanned,
     ShutDown,
@@ -79,8 +78,6 @@ class Models(Protocol):
     def entries(self) -> tuple[Entry, ...]: ...
 
     def attach_all(self, proxy: Ward) -> None: ...
-
-    def look_again(self, proxy: Ward, ticket: int) -> None: ...
 
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None: ...
 
@@ -213,8 +210,6 @@ class Proxies:
                 log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
             case Reload(ticket):
                 self.reload(lambda outcome: self.send(ward, msgspec.structs.replace(outcome, ticket=ticket)))
-            case Rescan(ticket):
-                self.models.look_again(ward, ticket)
             case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:
@@ -230,6 +225,7 @@ class Proxies:
     def _tell_key_uses(self, ward: Ward) -> None:
         for (key, proxy), running in self._key_uses.items():
             self._nursery.send(ward, KeyUse(key, proxy, running))
+
     def _pass_on(self, asker: Ward, inquiry: Inquiry) -> None:
         """One proxy's question goes to all others."""
         others = [ward for ward in self.running.values() if ward is not asker and ward in self._serving]

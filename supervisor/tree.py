@@ -45,7 +45,7 @@ class Tree:
         self._fleet = Fleet(settings, self._timers, self._proxies, self._workers)
         self._workers.lives = self._fleet
         self._library = Library(self._nursery, self._timers, settings, self._fleet.adopt)
-        self._fleet.measured, self._fleet.rescan = self._library.remember, self._library.rescan
+        self._fleet.measured = self._library.remember
         self._reloads = reload.Reloads(
             self._selector,
             self._timers,

@@ -74,6 +74,8 @@ def _status(entry: Entry, status: ModelStatus, queued: int, admin: bool) -> dict
         found["stop_reason"] = status.stop_reason
     if status.suspended:
         found["suspended"] = True
+    if status.overrides:
+        found["overrides"] = status.overrides
     if admin and status.log_tail:
         found["log_tail"] = list(status.log_tail[-20:])
     return found
@@ -85,6 +87,8 @@ def _context(model: Model, card: Card, facts: Facts | None) -> int:
         return facts.n_ctx
     longest = card.n_ctx_train or model.n_ctx
     return min(model.n_ctx or longest, longest)
+
+
 def progress(status: ModelStatus) -> dict[str, Any]:
     """How far a load is."""
     stages = ["text_model"]

@@ -11,14 +11,19 @@ from starlette.routing import Route
 
 from proxy import context, services
 from proxy.connected import Connected
+from proxy.dialects.fields import refused
 from proxy.dialects.model_object import model_object
 from proxy.errors import ApiError, BadRequest, Unsupported
 from proxy.gate import Gate
 from proxy.models import Models
 from proxy.refusals import queue_timeout
 from proxy.routes import inbound
+from supervisor import overrides
 from supervisor.control import ModelStatus, State
+from supervisor.overrides import Settings
+from supervisor.schema import Invalid
 
+_CONFIGURED: Settings = {}
 _UNLOADED = {State.UNLOADED, State.FAILED}
 
 
@@ -50,10 +55,25 @@ async def model(request: Request) -> Response:
 
 async def load(request: Request) -> Response:
     body = await inbound.json_body(request)
-    for field in ("overrides", "extra_args"):
-        if body.get(field):
-            raise Unsupported(field, field)
-    return await _command(request, body, "load", {State.READY})
+    if body.get("extra_args"):
+        raise Unsupported("extra_args", "extra_args")
+    return await _command(request, body, "load", {State.READY}, _overrides(request, body.get("overrides")))
+
+
+def _overrides(request: Request, said: object) -> Settings:
+    """What a load is to have in place of the configured settings. Raises ApiError."""
+    if said is None or said == {}:
+        return {}
+    key, admission = context.of(request.scope).key, services.of(request).config.admission
+    if not admission.allow_load_overrides:
+        text = "overrides are turned off: admission.allow_load_overrides = false"
+        raise ApiError("overrides_disabled", text, param="overrides")
+    if key is None or not key.admin:
+        raise ApiError("admin_required", "overrides need an API key with admin = true", param="overrides")
+    try:
+        return overrides.check(said)
+    except Invalid as error:
+        raise refused(error) from None
 
 
 async def unload(request: Request) -> Response:
@@ -63,12 +83,14 @@ async def unload(request: Request) -> Response:
     return await _command(request, body, "unload", _UNLOADED)
 
 
-async def _command(request: Request, body: dict[str, Any], verb: str, goal: set[State]) -> Response:
+async def _command(
+    request: Request, body: dict[str, Any], verb: str, goal: set[State], settings: Settings = _CONFIGURED
+) -> Response:
     """`{"success": true}` once the root has decided; with `wait`, once the model is there, or gone."""
     gate = inbound.gate(request, body.get("model"), fallback=False)
     found = services.of(request)
     seconds = _wait(body.get("wait"), found.config.admission.queue_timeout)
-    answer = await found.models.command(verb, gate.name, context.of(request.scope).admin)
+    answer = await found.models.command(verb, gate.name, context.of(request.scope).admin, settings)
     result: dict[str, Any] = {"success": True} | ({"already": True} if answer.already else {})
     if gate.name != context.of(request.scope).model:
         result["base"] = gate.name  # a variant has no load of its own

@@ -1,0 +1,116 @@
+"""Settings of one load: what may be said, and how long it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from supervisor import overrides
+from supervisor.config import Model
+from supervisor.control import Answer, Drained, Entry, LoadFailed, ModelCommand, State, Want
+from supervisor.schema import Invalid
+from tests.supervisor.test_fleet import World
+
+
+def test_what_a_client_says_is_checked_like_the_file() -> None:
+    assert overrides.check({"n_ctx": 512, "kv": "q8_0", "threads": None}) == {"n_ctx": 512, "kv": "q8_0"}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"n_ctx": "8k"}, r"overrides\.n_ctx: expected integer"),
+        ({"n_ctx": -1}, r"overrides\.n_ctx: expected integer from 0"),
+        ({"kv": "q3"}, r'overrides\.kv: expected "f32" or'),
+        ({"nctx": 1}, r'overrides\.nctx: expected one of .* did you mean "n_ctx"'),
+        ({"path": "/etc/passwd"}, r"overrides\.path: expected one of n_ctx"),
+        ([1], r"overrides: expected table"),
+    ],
+)
+def test_what_may_not_be_said_is_refused_at_its_place(said: Any, expected: str) -> None:
+    with pytest.raises(Invalid, match=expected):
+        overrides.check(said)
+
+
+def test_every_key_is_one_of_a_model() -> None:
+    assert set(overrides.KEYS) <= set(Model.__struct_fields__)
+
+
+def test_the_estimate_is_that_of_the_changed_settings_and_the_same_entry_while_nothing_changes() -> None:
+    kept, entry = overrides.Overrides(), Entry(Model(name="a"), estimated={"ram": 5})
+    assert kept.entry(entry, 0) is entry
+    kept.ask("a", {"n_ctx": 7, "chat_template": "{{ messages }}"})
+    changed = kept.entry(entry, 0)
+    assert (changed.model.n_ctx, changed.model.chat_template, changed.estimated) == (7, "", {})
+    assert kept.template("a") == "{{ messages }}"
+    assert kept.entry(entry, 0) is changed
+    assert kept.entry(entry, 1) is not changed
+
+
+def ask(world: World, name: str = "a", **settings: Any) -> Any:
+    world.say(ModelCommand(1, "load", name, True, settings))
+    return world.last(Answer)
+
+
+def test_they_hold_until_the_next_unload() -> None:
+    world = World()
+    assert ask(world, n_ctx=99) == Answer(1)
+    assert world.workers.models[-1].n_ctx == 99
+    world.ready("a")
+    assert dict(world.fleet.statuses()[0].overrides) == {"n_ctx": 99}
+    assert ask(world, n_ctx=99) == Answer(1, already=True)
+    assert ask(world) == Answer(1, already=True)
+    world.say(ModelCommand(2, "unload", "a"))
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert world.fleet.statuses()[0].overrides == {}
+    world.say(Want("a"))
+    assert world.workers.models[-1].n_ctx == Model().n_ctx
+
+
+def test_a_model_that_is_loaded_otherwise_drains_and_is_loaded_again() -> None:
+    world = World()
+    world.load("a")
+    assert ask(world, n_ctx=99) == Answer(1)
+    assert (world.state("a"), world.fleet.model("a").stop_reason) == (State.DRAINING, "reload")
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert (world.state("a"), world.workers.models[-1].n_ctx) == (State.LOADING, 99)
+
+
+def test_a_load_under_way_is_begun_anew() -> None:
+    world = World()
+    world.say(Want("a"))
+    ask(world, n_ctx=99)
+    world.ended("a", -9)
+    assert (world.state("a"), world.workers.models[-1].n_ctx) == (State.LOADING, 99)
+
+
+def test_a_crash_is_no_unload() -> None:
+    world = World()
+    ask(world, n_ctx=99)
+    world.ready("a")
+    world.ended("a", -9)
+    world.say(Want("a"))
+    world.elapse(1.0)
+    assert [model.n_ctx for model in world.workers.models] == [99, 99]
+
+
+def test_a_load_that_fails_takes_them_along() -> None:
+    world = World()
+    ask(world, n_ctx=99)
+    world.fleet.worker_refused("a", LoadFailed("file_corrupt", "no", permanent=True))
+    world.ended("a", 78)
+    assert world.state("a") is State.FAILED
+    ask(world)
+    assert world.workers.models[-1].n_ctx == Model().n_ctx
+
+
+def test_a_load_that_is_called_off_takes_them_along() -> None:
+    world = World()
+    world.load("b")
+    world.say(Want("b"))
+    world.fleet.from_proxy(world.proxy, ModelCommand(1, "load", "p", True, {"n_ctx": 99}))  # type: ignore[arg-type]
+    world.say(ModelCommand(2, "unload", "p"))
+    assert world.fleet.overridden("p") == {}
