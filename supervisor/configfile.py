@@ -46,7 +46,8 @@ def load(file: str | os.PathLike[str]) -> Config:
         return build(read(path), path)
     except Invalid as error:
         table, key = _split(error.path)
-        raise ConfigError(f"{path}: {place(error.path)}: {error.reason}", table=table.strip("[]"), key=key) from None
+        plain = table.strip("[]").replace("]] #", " #")
+        raise ConfigError(f"{path}: {place(error.path)}: {error.reason}", table=plain, key=key) from None
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -57,7 +57,10 @@ def test_a_base_may_be_found_later_in_a_folder(tmp_path: Path) -> None:
         ("base = 'qwen4'", r'\[models\.v\]\.base: expected a model\'s name, got "qwen4"; did you mean "qwen3"'),
         ("base = 'v'", r"\[models\.v\]\.base: expected a model that has no base itself"),
         ("base = 'w'\n[models.w]\nbase = 'q'", r'\[models\.v\]\.base: .*"w" is a variant too'),
-        ("base = 'q'\nn_ctx = 5", r'\[models\.v\]\.n_ctx: expected no such key beside "base", got 5; it shares one load'),
+        (
+            "base = 'q'\nn_ctx = 5",
+            r'\[models\.v\]\.n_ctx: expected no such key beside "base", got 5; it shares one load',
+        ),
         ("base = 'q'\npin = true", r"\[models\.v\]\.pin"),
         ("base = 'q'\npath = 'x'", r"\[models\.v\]\.path"),
         ("base = 'q'\naliases = ['q']", r"\[models\.v\]\.aliases\[0\]: .* has it already"),
