@@ -19,7 +19,7 @@ from worker import park_image
 from worker.parked import Parked
 from worker.protocol import Text
 from worker.scheduler import Limits
-from worker.seams import Drop
+from worker.seams import Drop, Leave
 
 PLENTY = 2**30
 PROMPTS = ("The old mill by the river had not turned for years, and", "def fibonacci(n):", "Once upon a time")
@@ -204,6 +204,39 @@ def test_an_interrupted_request_can_be_cancelled(small: Bench) -> None:
     engine.obey(Drop((1, ids[1])))
     small.run()
     assert small.end(ids[0])
+    assert not engine.pool.live
+
+
+@pytest.mark.parametrize("dropped", [(0,), (1,), (0, 2), (0, 1, 2)])
+def test_choices_of_an_interrupted_prompt_can_be_cancelled(small: Bench, dropped: tuple[int, ...]) -> None:
+    sampling = Sampling(temperature=0.0, max_tokens=5, ignore_eos=True)
+    expected = alone(small, "abc " * 30, sampling)
+    engine = small.new(park(small))
+    engine._limits = Limits(2048, 32, 0.25)
+    small.start("xyz", Sampling(max_tokens=30, ignore_eos=True))
+    ids = [small.start("abc " * 30, sampling, siblings=(7001, 7002)), 7001, 7002]
+    small.events.clear()
+    for _ in range(2):
+        engine.step()
+    assert engine._interrupt_one()
+    assert engine.waiting.replies[0].siblings
+    for place in dropped:
+        engine.obey(Drop((1, ids[place])))
+    small.run()
+    left = [id for place, id in enumerate(ids) if place not in dropped]
+    assert [small.text(id) for id in left] == [expected] * len(left)
+    assert not engine.pool.live
+
+
+def test_leaving_ends_choices_of_an_interrupted_prompt(small: Bench) -> None:
+    engine = small.new()
+    engine._limits = Limits(2048, 32, 0.25)
+    small.start("xyz", Sampling(max_tokens=30, ignore_eos=True))
+    small.start("abc " * 30, GREEDY, siblings=(7001, 7002))
+    engine.step()
+    assert engine._interrupt_one()
+    engine.obey(Leave(time.monotonic()))
+    small.run()
     assert not engine.pool.live
 
 
