@@ -381,7 +381,7 @@ class LinkBroken(Message, frozen=True):
 class ModelCommand(Message, frozen=True):
     """`verb` is "load" or "unload"; answered by Answer with the same ticket. `admin` may clear FAILED.
 
-    `overrides`: settings for this load, see supervisor/overrides.py; checked already.
+    `overrides`: settings for this load in place of the configured ones; checked already.
     """
 
     ticket: int

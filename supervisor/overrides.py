@@ -1,41 +1,20 @@
-"""Settings of one load, in place of the configured ones: which there may be, and for which load they hold.
+"""Settings of one load, in place of the configured ones: for which load they hold, and what it needs with them.
 
-An operator asks for them with POST /models/load. They hold until the model is unloaded; a crash is no unload.
+An operator asks for them with POST /models/load; the proxy has checked them: proxy/dialects/overrides.py. They hold
+until the model is unloaded; a crash is no unload.
 """
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 
-from supervisor import schema
 from supervisor.card import Card
-from supervisor.config import Model
 from supervisor.control import Entry
 from supervisor.estimate import estimate
-from supervisor.schema import Invalid, convert, near
 
-# What a load is made with, and names no file: over HTTP nobody says which files are opened.
-KEYS = (
-    "n_ctx", "n_gpu_layers", "parallel", "threads", "n_batch", "n_ubatch", "prefill_time", "flash_attention", "kv",
-    "kv_cells", "swa_full", "mmap", "mlock", "chat_template",
-)  # fmt: skip
-_TYPES = get_type_hints(Model, include_extras=True)
 Settings = dict[str, Any]
-
-
-def check(said: object, path: schema.Path = ("overrides",)) -> Settings:
-    """Overrides as a client says them, checked; null counts as absent. Raises Invalid that leads to the place."""
-    if not isinstance(said, dict):
-        raise Invalid(path, "table", said)
-    found: Settings = {}
-    for key, value in said.items():
-        if key not in KEYS:
-            raise Invalid((*path, key), f"one of {', '.join(KEYS)}", value, near(str(key), list(KEYS)))
-        if value is not None:
-            found[key] = convert(value, _TYPES[key], path=(*path, key))
-    return found
 
 
 class Overrides:

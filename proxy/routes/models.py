@@ -11,18 +11,16 @@ from starlette.routing import Route
 
 from proxy import context, services
 from proxy.connected import Connected
-from proxy.dialects.fields import refused
+from proxy.dialects import overrides
 from proxy.dialects.model_object import model_object
 from proxy.errors import ApiError, BadRequest, Unsupported
 from proxy.gate import Gate
 from proxy.models import Models
 from proxy.refusals import queue_timeout
 from proxy.routes import inbound
-from supervisor import overrides
 from supervisor.control import ModelStatus, State
-from supervisor.overrides import Settings
-from supervisor.schema import Invalid
 
+Settings = dict[str, Any]
 _CONFIGURED: Settings = {}
 _UNLOADED = {State.UNLOADED, State.FAILED}
 
@@ -70,10 +68,7 @@ def _overrides(request: Request, said: object) -> Settings:
         raise ApiError("overrides_disabled", text, param="overrides")
     if key is None or not key.admin:
         raise ApiError("admin_required", "overrides need an API key with admin = true", param="overrides")
-    try:
-        return overrides.check(said)
-    except Invalid as error:
-        raise refused(error) from None
+    return overrides.parse(said)
 
 
 async def unload(request: Request) -> Response:
