@@ -15,10 +15,13 @@ from supervisor.config import Model, Sampling
 from worker.protocol import Chat, Count, Generate, Render
 
 Messages = list[dict[str, Any]]
+_NOTHING = Sampling()
 
 
 def instructed(ask: Ask, model: Model) -> Ask:
     """The request as this model's configuration has it. Where it says nothing, that is the request itself."""
+    if not _says_something(model):
+        return ask
     match ask:
         case Generate(prompt=prompt):
             if isinstance(prompt, Chat):
@@ -28,6 +31,11 @@ def instructed(ask: Ask, model: Model) -> Ask:
             return replace(ask, chat=chat(found, model))
         case _:
             return ask
+
+
+def _says_something(model: Model) -> bool:
+    said = model.base or model.system_prompt or model.chat_template_kwargs
+    return bool(said) or model.force != _NOTHING
 
 
 def sampling(asked: Sampling, model: Model) -> Sampling:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from supervisor import overrides
 from supervisor.config import Model
 from supervisor.control import Answer, Drained, Entry, LoadFailed, ModelCommand, State, Want
-from tests.supervisor.test_fleet import World
+from supervisor.estimate import Estimate
+from tests.supervisor.test_fleet import World, limited
 
 
 def test_the_estimate_is_that_of_the_changed_settings_and_the_same_entry_while_nothing_changes() -> None:
@@ -87,3 +90,14 @@ def test_a_load_that_is_called_off_takes_them_along() -> None:
     world.fleet.from_proxy(world.proxy, ModelCommand(1, "load", "p", True, {"n_ctx": 99}))  # type: ignore[arg-type]
     world.say(ModelCommand(2, "unload", "p"))
     assert world.fleet.overridden("p") == {}
+
+
+def test_a_load_that_can_never_fit_takes_them_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    limited(world, 100, a=50)
+    monkeypatch.setattr("supervisor.overrides.estimate", lambda *settings: Estimate({"ram": 101}))
+    ask(world, n_ctx=99)
+    assert (world.state("a"), world.fleet.model("a").cause) == (State.FAILED, "insufficient_memory")
+    assert world.fleet.overridden("a") == {}
+    ask(world)
+    assert [model.n_ctx for model in world.workers.models] == [Model().n_ctx]
