@@ -32,6 +32,8 @@ RELOADABLE = frozenset(
 )  # fmt: skip
 _PATIENCE = 10.0  # seconds for the file to be read, and again for the folders to be looked through
 
+_CLOSED = Reloaded(error="the server is shutting down")
+
 Answer = Callable[[Reloaded], None]
 
 
@@ -135,9 +137,17 @@ class Reloads:
         self._asked: list[Answer] = []
         self._served: list[Answer] = []
         self._number = 0
+        self._closed = False
+
+    def close(self) -> None:
+        """The server ends: nothing is taken over any more, and whoever asks is told so."""
+        self._closed = True
 
     def ask(self, answer: Answer) -> None:
         """Reads the configuration again. `answer` is called once: at an error, or when models were looked for."""
+        if self._closed:
+            answer(_CLOSED)
+            return
         self._asked.append(answer)
         if not self._reader.busy:
             self._begin()
@@ -149,6 +159,10 @@ class Reloads:
 
     def _read(self, found: Config | ConfigError) -> None:
         served, self._served = self._served, []
+        if self._closed:
+            for answer in (*served, *self._asked):
+                answer(_CLOSED)
+            return
         if isinstance(found, ConfigError):
             log.error("reload refused, the old configuration stays: %s", found)
             for answer in served:

@@ -159,6 +159,7 @@ class Tree:
         limits = self._config.shutdown
         total = limits.drain_timeout + limits.stop_timeout + limits.term_timeout + limits.kill_timeout
         self._notifier.send(STOPPING=1, EXTEND_TIMEOUT_USEC=int(total * 1e6))
+        self._reloads.close()
         self._workers.close()
         self._library.close()
         self._proxies.shut_down(limits.drain_timeout)
@@ -182,16 +183,14 @@ class Tree:
 
     def _reload(self, answer: Callable[[Reloaded], None] = lambda outcome: None) -> None:
         """Checks the whole new file first. What needs a restart is refused, and nothing changes then."""
-        if self._stopping:
-            answer(Reloaded(error="the server is shutting down"))
-            return
-        self._notifier.send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
 
         def told(outcome: Reloaded) -> None:
-            text = f"reload refused: {outcome.error}" if outcome.error else self._status
-            self._notifier.send(READY=1, STATUS=text)
+            if outcome.error and not self._stopping:
+                self._notifier.send(READY=1, STATUS=f"reload refused: {outcome.error}")
             answer(outcome)
 
+        if not self._stopping:
+            self._notifier.send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         self._reloads.ask(told)
 
     def _take(self, fresh: config.Config) -> None:
@@ -205,3 +204,4 @@ class Tree:
         self._proxies.reconfigure(fresh)  # last: by now they know of the models that it names
         logger.info("reloaded %s", facts(changed=",".join(changed) or "nothing"))
         self._warn()
+        self._notifier.send(READY=1, STATUS=self._status)

@@ -142,6 +142,18 @@ def test_who_asks_during_a_reading_is_answered_by_the_next(tmp_path: Path, monke
     assert len(world.told) == 3
 
 
+def test_a_server_that_stops_takes_nothing_over_any_more(tmp_path: Path) -> None:
+    world = World(written(tmp_path, BEFORE))
+    before = world.config
+    written(tmp_path, BEFORE + f"[models.c]\n{ECHO}")
+    world.reloads.ask(world.told.append)
+    world.reloads.close()
+    world.reloads.ask(world.told.append)
+    world.turn(lambda: len(world.told) == 2)
+    assert all("shutting down" in told.error for told in world.told)
+    assert world.config is before
+
+
 def test_a_file_that_does_not_answer_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(written(tmp_path, BEFORE))
     stuck = threading.Event()
