@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 
 from supervisor.config import Sampling
@@ -18,6 +20,7 @@ from tests.worker.test_engine import Bench
 from worker import park_image
 from worker.parked import Parked
 from worker.protocol import Text
+from worker.sampling import Sampler
 from worker.scheduler import Limits
 from worker.seams import Drop, Leave
 
@@ -149,6 +152,52 @@ def test_choices_are_what_requests_with_the_seeds_that_follow_would_be(bench: Be
     ids = [bench.start(STORY, hot, siblings=(901, 902)), 901, 902]
     bench.run()
     assert [bench.text(id) for id in ids] == expected
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, int]]:
+    """The logits of each step, and the token that was drawn from them."""
+    steps: list[tuple[Any, int]] = []
+    sample = Sampler.sample
+
+    def recorded(sampler: Sampler, logits: Any, candidates: Any) -> int:
+        token = sample(sampler, logits, candidates)
+        steps.append((logits.copy(), token))
+        return token
+
+    monkeypatch.setattr(Sampler, "sample", recorded)
+    return steps
+
+
+def test_with_f16_the_logits_stay_within_what_another_place_in_the_cache_does_to_them(seen: list[Any]) -> None:
+    """Exact they are not: sums are rounded where cells lie. What is done to a prompt must not do more than that."""
+    bench, prompt = Bench(models.smollm(), n_ctx=512, kv="f16", flash_attention="on"), STORY + " The fox said"
+
+    def apart(reference: list[Any]) -> float:
+        """The largest difference, until a token differs."""
+        found = []
+        for (logits, token), (expected, wanted) in zip(seen, reference, strict=True):
+            found.append(float(np.abs(logits - expected).max()))
+            if token != wanted:
+                break
+        seen.clear()
+        return max(found)
+
+    alone(bench, prompt)
+    reference = list(seen)
+    seen.clear()
+    bench.new()
+    bench.reply("x" * 200, Sampling(max_tokens=0))
+    bench.reply(prompt, GREEDY)
+    bound = 2 * apart(reference)
+    assert 0 < bound < float(reference[0][0].std())  # what is wrong is several times that
+    bench.new()._limits = SMALL_STEPS
+    bench.reply(prompt, GREEDY)
+    assert apart(reference) <= bound
+    bench.new()
+    bench.reply(STORY + " The hen", Sampling(max_tokens=0))
+    bench.reply(prompt, GREEDY)
+    assert apart(reference) <= bound
 
 
 # -- interruption -------------------------------------------------------------------------------------------------
