@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import signal
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests import echo_worker
-from tests.e2e.server import Server, Stream, text_of, until
+from tests.e2e.server import ROOT, Server, Stream, text_of, until
 
 WORKER = 'worker = "tests.echo_worker:main"\n'
 ECHO = f"[models.echo]\n{WORKER}"
@@ -92,19 +95,36 @@ def test_a_model_that_changed_finishes_its_stream_and_is_loaded_anew_when_needed
         until(lambda: "gone" not in listed(server), 10, "the end of the removed model")
 
 
-def test_keys_admission_and_defaults_are_taken_over_by_every_proxy(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO) as server:
-        server.head += "proxies = 2\n"
-        assert reload(server, ECHO).json()["error"]["table"] == "server"
-        server.head = server.head.replace("proxies = 2\n", "")
-        digest = hashlib.sha256(b"secret").hexdigest()
-        keys = f'[[keys]]\nname = "me"\nadmin = true\nsha256 = "{digest}"\n'
+def test_every_proxy_takes_keys_over_and_what_sockets_are_made_of_is_refused(tmp_path: Path) -> None:
+    server = Server(tmp_path, ECHO)
+    server.head += "proxies = 2\n"
+    server.write(ECHO)
+    digest = hashlib.sha256(b"secret").hexdigest()
+    keys = f'[[keys]]\nname = "me"\nadmin = true\nsha256 = "{digest}"\n'
+    headers = {"authorization": "Bearer secret"}
+    with server:
         assert reload(server, f"{ECHO}{keys}").status_code == 200
-        assert server.http.get("/models").status_code == 401
-        headers = {"authorization": "Bearer secret"}
-        assert server.http.get("/models", headers=headers).status_code == 200
-        assert reload(server, ECHO, **headers).status_code == 200
-        assert server.http.get("/models").status_code == 200
+        # each connection is accepted by one of the two
+        until(lambda: {httpx.get(f"{server.url}/models").status_code for _ in range(16)} == {401}, 5, "both to know it")
+        assert {httpx.get(f"{server.url}/models", headers=headers).status_code for _ in range(16)} == {200}
+        server.head = server.head.replace("proxies = 2", "proxies = 3")
+        assert reload(server, ECHO, **headers).json()["error"]["table"] == "server"
+        assert httpx.get(f"{server.url}/models").status_code == 401
+        server.kill("proxy-0")  # one that starts later begins with what counts
+        until(lambda: server.pid("proxy-0"), 5, "its restart")
+        assert {httpx.get(f"{server.url}/models").status_code for _ in range(16)} == {401}
+
+
+def test_the_command_line_tells_what_has_changed_or_what_is_wrong(tmp_path: Path) -> None:
+    with Server(tmp_path, ECHO) as server:
+        command = [sys.executable, "-m", "supervisor", "ctl", "--url", server.url, "reload"]
+        run = partial(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+        server.write(f"{ECHO}[models.new]\n{WORKER}")
+        assert "new" in run().stdout
+        server.write(f"{ECHO}n_ctx = 'x'\n")
+        failed = run()
+        assert failed.returncode != 0
+        assert "[models.echo].n_ctx: expected integer" in failed.stderr
 
 
 def test_a_variant_shares_the_load_of_its_base(tmp_path: Path) -> None:
