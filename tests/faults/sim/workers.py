@@ -76,7 +76,7 @@ class Workers:
 
     # -- what the fleet calls ----------------------------------------------------------------------------------
 
-    def load(self, model: config.Model, generation: int) -> None:
+    def load(self, model: config.Model, generation: int, template: str = "") -> None:
         name, draw = model.name, self._agenda.draw
         if name in self.of:
             raise Violation("one process per model", f"{name} is started while another of it lives")
