@@ -36,9 +36,9 @@ class Rules:
         """Its deaths are forgotten: somebody asked for it, or it is another one."""
         self._deaths[model].clear()
 
-    def forgiven(self, model: str) -> None:
-        """It need not wait for its back-off any more, but its deaths count."""
-        self._forgiven[model] = self._world.agenda.now
+    def forgiven(self, model: str, soon: float = 0.0) -> None:
+        """It need not wait for the back-off of a death until then, but its deaths count. `soon`: seconds from now."""
+        self._forgiven[model] = self._world.agenda.now + soon
 
     def died(self, model: str) -> None:
         self._deaths[model].append(self._world.agenda.now)

@@ -56,6 +56,8 @@ class Rules(Protocol):
 
     def died(self, model: str) -> None: ...
 
+    def forgiven(self, model: str, soon: float = 0.0) -> None: ...
+
 
 class Odds:
     """How often what goes wrong; all 0 in the calm at the end."""
@@ -158,7 +160,10 @@ class Workers:
     def _refuse(self, process: Process, permanent: bool) -> None:
         if process.alive:
             self._agenda.note("{} refuses, permanent: {}", process.model, permanent)
-            refusal = LoadFailed("load_error", "no", permanent)
+            cause = "load_error" if permanent else self._agenda.draw.choice(["load_error", "out_of_memory"])
+            if cause == "out_of_memory":
+                self._rules.forgiven(process.model, 0.02)  # one more try is made as soon as there is room
+            refusal = LoadFailed(cause, "no", permanent)
             self.turn(lambda: self.fleet.worker_refused(process.model, refusal))
             self._end_after(0.01, process, 78 if permanent else 1)
 

@@ -64,6 +64,8 @@ class World:
         except (IllegalTransition, KeyError) as error:
             raise Violation("the core knows what to do", repr(error)) from error
         for name, model in self.fleet._models.items():
+            if model.state is State.LOADING and name not in self.workers.of:
+                continue  # room is being made for another try
             if (model.state in _HOLDS or model.stuck) != (name in self.workers.of):
                 text = (
                     f"{name} is {model.state.name}, and its process is {'there' if name in self.workers.of else 'gone'}"
