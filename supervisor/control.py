@@ -305,9 +305,10 @@ class Listening(Message, frozen=True):
 
 
 class Want(Message, frozen=True):
-    """Requests wait for this model."""
+    """Requests wait for this model. `priority` is the highest among them; another one is told by another message."""
 
     model: str
+    priority: int = 0
 
 
 class Unwant(Message, frozen=True):

@@ -616,3 +616,31 @@ def test_a_pinned_model_is_never_idle() -> None:
     world.load("p")
     world.elapse(600.0)
     assert world.state("p") is State.READY
+
+
+def test_a_model_is_not_taken_away_before_those_who_waited_for_it_were_admitted() -> None:
+    world = World(max_models=1)
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    world.say(Want("c"))
+    world.elapse(11)  # both have waited too long
+    world.say(Drained("a", 1))
+    world.ended("a")
+    world.ready("b")
+    assert world.state("b") is State.READY
+    world.say(Activity("b", 1, 1))
+    assert world.state("b") is State.DRAINING  # its own are in flight; newcomers wait behind those of c
+    assert world.last(Drain).if_idle is False
+
+
+def test_the_more_important_want_is_loaded_first() -> None:
+    world = World(max_models=1)
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    world.say(Want("c", 5))
+    world.say(Activity("a", 1, 0))
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert world.workers.loads == ["a", "c"]
