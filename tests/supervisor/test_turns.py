@@ -62,7 +62,12 @@ def test_after_max_wait_a_model_admits_only_those_that_waited_for_it() -> None:
 
 
 def test_the_more_important_goes_first_but_not_for_ever() -> None:
-    wants = [Wanted("old", 0.0), Wanted("low", 95.0, priority=-1), Wanted("mid", 96.0), Wanted("high", 99.0, priority=5)]
+    wants = [
+        Wanted("old", 0.0),
+        Wanted("low", 95.0, priority=-1),
+        Wanted("mid", 96.0),
+        Wanted("high", 99.0, priority=5),
+    ]
     assert [want.name for want in queue(wants, 10.0, 100.0)] == ["old", "high", "mid", "low"]
     requests = [*(Request("high", at * 0.9, priority=1) for at in range(100)), Request("low", 3.0)]
     Simulator(requests, max_wait=10).run()
