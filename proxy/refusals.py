@@ -51,4 +51,6 @@ def unloaded(model: str, reason: str) -> ApiError:
 def queue_full(model: str | None, queued: int, limit: int) -> ApiError:
     """`model` None: those for all models together are too many."""
     text = f"too many requests wait for {model or 'models'}"
-    return ApiError("queue_full", text, **({"model": model} if model else {}), queued=queued, limit=limit)
+    error = ApiError("queue_full", text, queued=queued, limit=limit)
+    error.fields |= {"model": model} if model else {}
+    return error

@@ -182,7 +182,7 @@ class Placement(Table):
 
 
 class Parking(Table):
-    """[parking]: states of sequences that are kept outside the KV cache."""
+    """[parking]: states of sequences that are kept outside the KV cache. """
 
     memory: Literal["auto"] | Size = "auto"
     dir: str = ""

@@ -217,7 +217,6 @@ class Proxies:
     def _tell_key_uses(self, ward: Ward) -> None:
         for (key, proxy), running in self._key_uses.items():
             self._nursery.send(ward, KeyUse(key, proxy, running))
-
     def _pass_on(self, asker: Ward, inquiry: Inquiry) -> None:
         """One proxy's question goes to all others."""
         others = [ward for ward in self.running.values() if ward is not asker and ward in self._serving]

@@ -84,8 +84,6 @@ def _context(model: Model, card: Card, facts: Facts | None) -> int:
         return facts.n_ctx
     longest = card.n_ctx_train or model.n_ctx
     return min(model.n_ctx or longest, longest)
-
-
 def progress(status: ModelStatus) -> dict[str, Any]:
     """How far a load is."""
     stages = ["text_model"]
