@@ -1,6 +1,7 @@
 """Pure: which wanted model is loaded now, and which idle ones must go for it. No model that works is ever taken.
 
-A model fits where there is a place (`max_models`), memory on each device (`budgets`), and no other of its group.
+A model fits where there is a place (`max_models`), memory on each device (`budgets`), and no other of its group. While
+one stops, and there is memory for both, another loads in its place.
 
 Fairness is by turns. A model that was loaded first admits all who waited for it, however long others wait; then, and
 while nobody waits longer than `max_wait`, whoever comes. So a queue A A B A C A B C loads each model once.
@@ -139,20 +140,28 @@ def _size(number: int) -> str:
 class _Room:
     """What is taken, and whether one more fits."""
 
-    def __init__(self, max_models: int, budgets: Mapping[str, int], held: Iterable[Resident]) -> None:
+    def __init__(self, max_models: int, budgets: Mapping[str, int], held: Sequence[Resident]) -> None:
         self._max_models, self._budgets = max_models, budgets
         self.names: set[str] = set()
         self._used: Counter[str] = Counter()
         self._groups: Counter[str] = Counter()
+        self._stopping = [model for model in held if model.state is State.STOPPING]
         for model in held:
             self.take(model)
 
     def fits(self, model: Resident) -> bool:
         return (
-            (self._max_models == 0 or len(self.names) < self._max_models)
+            (self._max_models == 0 or len(self.names) - self._yielded(model) < self._max_models)
             and not (model.group and self._groups[model.group])
             and all(self._used[name] + need <= self._budgets.get(name, 2**63) for name, need in model.needs.items())
         )
+
+    def _yielded(self, model: Resident) -> int:
+        """The place of one that is stopping: it admits nothing any more, so only its memory counts, if that is known."""
+        return int(any(self._measures(other) for other in self._stopping) and self._measures(model))
+
+    def _measures(self, model: Resident) -> bool:
+        return bool(model.needs) and all(name in self._budgets for name in model.needs)
 
     def take(self, model: Resident) -> None:
         self.names.add(model.name)
