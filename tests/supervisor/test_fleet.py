@@ -75,7 +75,7 @@ class Workers:
     def neighbours(self, count: int) -> None:
         self.count = count
 
-    def keep_standby(self) -> None:
+    def keep_standby(self, *, beside_load: bool) -> None:
         pass
 
 
