@@ -157,7 +157,7 @@ class _Room:
         )
 
     def _yielded(self, model: Resident) -> int:
-        """The place of one that is stopping: it admits nothing any more, so only its memory counts, if that is known."""
+        """The place of one that is stopping: it admits nothing, so only its memory counts, if that is known."""
         return int(any(self._measures(other) for other in self._stopping) and self._measures(model))
 
     def _measures(self, model: Resident) -> bool:

@@ -48,7 +48,7 @@ def test_mixed_requests_swap_no_more_than_there_are_models(tmp_path: Path) -> No
 
 
 def test_two_models_take_turns_under_load_and_no_stream_is_cut(tmp_path: Path) -> None:
-    """Both are asked for all the time by several clients, with room for one: each turn ends, and each stream is whole."""
+    """Several clients ask for both all the time, with room for one: each turn ends, and each stream is whole."""
     tables = '[admission]\nmax_wait = "1s"\n[placement]\nmax_models = 1\n[models.a]\n[models.b]\n'
     with Server(tmp_path, ECHO + tables) as server:
         served = {"a": 0, "b": 0}
