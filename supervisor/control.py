@@ -414,6 +414,12 @@ class ConfigureWorker(Message, frozen=True):
     costs: dict[int, float] = {}
 
 
+class Warm(Message, frozen=True):
+    """For a standby: a model of this file waits for its place; it shall be in memory by then."""
+
+    path: str
+
+
 class Peer(Message, frozen=True):
     """One descriptor comes along: the worker's end of a link to a proxy."""
 
@@ -536,7 +542,7 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
+    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
     | Listed | Unlisted | Scan | Remember
 )  # fmt: skip
 ToRoot = (

@@ -350,6 +350,7 @@ class Fleet:
             if others != before.get(name, ()) and name in self._models:
                 if others:
                     log.info("waits for room %s", facts(model=name, in_memory=",".join(others)))
+                    self._workers.warm(self._entry(name).model)
                 self.publish(name)
 
     def _try_refused_again(self) -> None:

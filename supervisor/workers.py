@@ -42,6 +42,7 @@ from supervisor.control import (
     ToRoot,
     Unwant,
     Want,
+    Warm,
 )
 from supervisor.ledger import Ledger
 from supervisor.liveness import Verdict
@@ -113,6 +114,11 @@ class Workers:
         known = costs if settings == model else {}
         order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking, known)
         self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+
+    def warm(self, model: config.Model) -> None:
+        """Has the standby read a model's file that waits for its place, so that its load need not read the disk."""
+        if self._standby is not None and model.path:
+            self._nursery.send(self._standby, Warm(model.path))
 
     def join(self, model: str, proxy: int, fd: int) -> None:
         """Hands one end of a link to the model's worker; the caller closes its copy."""

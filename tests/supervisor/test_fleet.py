@@ -60,6 +60,7 @@ class Workers:
     def __init__(self) -> None:
         self.of: dict[str, Any] = {}
         self.loads: list[str] = []
+        self.warmed: list[str] = []
         self.stops: list[tuple[str, str]] = []
         self.count = 0
 
@@ -77,6 +78,9 @@ class Workers:
 
     def keep_standby(self, *, beside_load: bool) -> None:
         pass
+
+    def warm(self, model: config.Model) -> None:
+        self.warmed.append(model.name)
 
 
 class World:
@@ -644,3 +648,13 @@ def test_the_more_important_want_is_loaded_first() -> None:
     world.say(Drained("a", 1))
     world.ended("a")
     assert world.workers.loads == ["a", "c"]
+
+
+def test_the_file_of_a_model_that_waits_for_room_is_read_meanwhile() -> None:
+    world = World(max_models=1)
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    assert world.workers.warmed == ["b"]
+    world.say(Activity("a", 1, 0))
+    assert world.workers.warmed == ["b"]
