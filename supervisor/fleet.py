@@ -119,7 +119,8 @@ class Fleet:
             self._retire()
         self._remove_the_gone()
         states = [model.state for model in self._models.values()]
-        self._workers.keep_standby(beside_load=State.LOADING in states)
+        if State.LOADING not in states:
+            self._workers.keep_standby()
         self._workers.neighbours(sum(map(self._computes, self._models.values())))
 
     def shut_down(self, deadline: float) -> None:

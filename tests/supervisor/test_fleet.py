@@ -76,7 +76,7 @@ class Workers:
     def neighbours(self, count: int) -> None:
         self.count = count
 
-    def keep_standby(self, *, beside_load: bool) -> None:
+    def keep_standby(self) -> None:
         pass
 
     def warm(self, model: config.Model) -> None:

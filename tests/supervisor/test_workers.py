@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from supervisor import config
 from supervisor.control import ConfigureWorker, Facts, Message, Ready
@@ -63,12 +62,12 @@ def test_what_one_load_measured_is_told_to_the_next_one_with_the_same_settings()
     assert world.load(config.Model(name="m", path="x.gguf", n_gpu_layers=3)).costs == {}
 
 
-@pytest.mark.parametrize(("cores", "loading", "starts"), [(8, True, True), (2, True, False), (2, False, True)])
-def test_a_standby_starts_beside_a_load_only_where_it_has_a_core(
-    monkeypatch: pytest.MonkeyPatch, cores: int, loading: bool, starts: bool
-) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))
+def test_a_standby_that_was_given_a_model_is_followed_by_another_one() -> None:
     world = World()
-    world.workers.keep_standby(beside_load=loading)
+    world.workers.keep_standby()
     world.timers.run(float("inf"))
-    assert world.nursery.started == (["standby"] if starts else [])
+    world.load(config.Model(name="m"))
+    assert world.nursery.started == ["standby"]
+    assert world.workers.of["m"].child.role == "w:m"
+    world.timers.run(time.monotonic())
+    assert world.nursery.started == ["standby", "standby"]
