@@ -27,9 +27,13 @@ class Hall:
     """`most`: of all models, `most_each`: of one."""
 
     def __init__(self, config: Config) -> None:
+        self._gates: dict[str, Waiting] = {}
+        self.reconfigure(config)
+
+    def reconfigure(self, config: Config) -> None:
+        """Takes over other bounds; who waits already goes on waiting."""
         self.most_each = share(config.admission.max_queue, config.server.proxies)
         self.most = share(config.admission.max_queue_total, config.server.proxies)
-        self._gates: dict[str, Waiting] = {}
         self._max_wait = config.admission.max_wait
 
     def enter(self, name: str, gate: Waiting) -> None:

@@ -49,6 +49,8 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Reconfigure,
+    Reloaded,
     Remember,
     Reopen,
     Ring,
@@ -114,6 +116,12 @@ class Proxy:
                 self.services.result().models.obey(message, fds)
                 if isinstance(message, ModelChanged):
                     self.services.result().feed.changed(message)
+            case Reloaded():
+                self.services.result().models.obey(message, fds)
+            case Reconfigure():
+                logs.set_level(message.config.log.level)
+                self.services.result().models.obey(message, fds)
+                self.services.result().reconfigure(message.config)
             case Figures() | Inquired() | Inquiry() | Finding():
                 self.services.result().views.obey(message)
             case Died():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from supervisor.control import ModelStatus, State
 from supervisor.lifecycle import Model
@@ -20,6 +21,7 @@ class Observed:
     log_tail: tuple[str, ...]
     idle_timeout: float = -1.0
     blocked_by: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 def status(model: Model, observed: Observed, now: float, wall: float) -> ModelStatus:
@@ -45,6 +47,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         facts=model.facts,
         idle_timeout=observed.idle_timeout,
         blocked_by=observed.blocked_by,
+        overrides=dict(observed.overrides),
     )
 
 

@@ -18,9 +18,10 @@ from worker.model import NativeModel
 class Aside:
     """A context manager; leaving it waits for the thread. The model must not be freed before."""
 
-    def __init__(self, model: NativeModel, settings: config.Model) -> None:
+    def __init__(self, model: NativeModel, settings: config.Model, template: str) -> None:
+        """`template`: the text of a chat template, "" for the configured one."""
         self._pool = ThreadPoolExecutor(1, "aside")
-        self._work = self._pool.submit(_prepare, model, settings)
+        self._work = self._pool.submit(_prepare, model, settings, template)
 
     def __enter__(self) -> Aside:
         return self
@@ -33,5 +34,5 @@ class Aside:
         return self._work.result()
 
 
-def _prepare(model: NativeModel, settings: config.Model) -> tuple[ChatTemplate, bytes]:
-    return ChatTemplate.of(model, settings.chat_template), fingerprint.of(settings)
+def _prepare(model: NativeModel, settings: config.Model, template: str) -> tuple[ChatTemplate, bytes]:
+    return ChatTemplate.of(model, settings.chat_template, template), fingerprint.of(settings)

@@ -90,7 +90,7 @@ def _generating(
     from worker.parked import Parked
     from worker.warmup import calibrate
 
-    with Aside(model, order.model) as aside:
+    with Aside(model, order.model, order.template) as aside:
         context = Context(model, order.model)
         stages.done("context")
         progress(1.0)
@@ -126,7 +126,7 @@ def _embedding(
     context = EmbedContext(model, settings, task.pooling)
     progress(1.0)
     costs = calibrate(context, order.costs)
-    template = ChatTemplate.of(model, settings.chat_template)
+    template = ChatTemplate.of(model, settings.chat_template, order.template)
     plain = LlamaText(model.vocabulary, template, context.limit, settings.sampling, MAX_IDS)
     facts = replace(_facts(model, template, began), task=task.name, pooling=task.pooling, infill=False)
     return EmbedModel(model, settings, context, costs, turn, plain, replace(facts, n_ctx=context.limit, slots=MAX_IDS))

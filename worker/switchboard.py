@@ -175,11 +175,11 @@ class Switchboard:
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking, costs):
+            case ConfigureWorker(model, generation, lease, parking, template, costs):
                 self._lease = lease
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
-                self._inbox.put(Load(model, generation, turn, parking, empty, left, costs))
+                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs))
             case Warm(path):
                 warming.begin(path, lambda: self._vitals.phase not in _IDLE)
             case Peer():
