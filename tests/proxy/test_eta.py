@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from proxy.eta import ready_in
-from proxy.hall import share
+from proxy.hall import Hall, share
+from supervisor.config import Admission, Config, Server
 from supervisor.control import Facts, ModelStatus, State
 
 NOW = 1000.0
@@ -48,3 +49,11 @@ def test_a_model_that_was_to_be_closed_long_ago_is_not_waited_for_any_longer() -
 @pytest.mark.parametrize(("bound", "proxies"), [(256, 1), (1024, 3), (7, 7), (100, 64)])
 def test_the_shares_of_all_proxies_are_the_bound_at_most(bound: int, proxies: int) -> None:
     assert bound - proxies < share(bound, proxies) * proxies <= bound
+
+
+def test_a_reload_changes_the_bounds() -> None:
+    hall = Hall(Config(file="x", models={}, server=Server(proxies=2)))
+    assert (hall.most_each, hall.most) == (128, 512)
+    limits = Admission(max_queue=10, max_queue_total=20)
+    hall.reconfigure(Config(file="x", models={}, server=Server(proxies=2), admission=limits))
+    assert (hall.most_each, hall.most) == (5, 10)
