@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from proxy.errors import ApiError
 from proxy.generation import Generation, Lease, Report
+from proxy.hall import Hall
 from proxy.refusals import failure, queue_full, queue_timeout, unloaded
 from supervisor.config import Config
 from supervisor.control import Lost, ModelStatus, State, Unwant, Want
@@ -28,19 +29,21 @@ class Wait:
     stalled: Callable[[], None]
     autoload: bool = True
     admin: bool = False
+    priority: int = 0
     began: float = 0.0
     load_ms: float = 0.0
 
 
 class Gate:
-    """Admission to one model. Its queue is bounded by admission.max_queue; full: the new request gets 429."""
+    """Admission to one model. Its queue is bounded, and so are all together; full: the new request gets 429."""
 
-    def __init__(self, config: Config, status: ModelStatus, report: Report) -> None:
+    def __init__(self, config: Config, status: ModelStatus, report: Report, hall: Hall) -> None:
         self.name = status.name
         self.status = status
         self.generations: dict[int, Generation] = {}
         self.current: Generation | None = None
-        self._config, self._report = config, report
+        self._config, self._report, self._hall = config, report, hall
+        self._wanted: int | None = None  # the priority that the root was told, if it was
         self._queue: deque[tuple[asyncio.Future[Lease], Wait]] = deque()
         self._watchers: list[asyncio.Future[None]] = []
         self._refusal: Callable[[], ApiError] | None = None
@@ -55,6 +58,11 @@ class Gate:
     @property
     def queued(self) -> int:
         return len(self._queue)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait here, and those that wait in the worker for a sequence."""
+        return len(self._queue) + self._beyond
 
     @property
     def oldest_wait(self) -> float:
@@ -85,10 +93,12 @@ class Gate:
         return await self._wait(wait)
 
     def position(self, wait: Wait) -> str:
-        """What a waiting client may be told: `loading 0.42`, or `queued 3` if it is the third."""
+        """What a waiting client may be told: `loading 0.42`, or `queued 3` if it is the third; ` eta 2.5`: seconds."""
+        rest = self._hall.ready_in(self.name, self.oldest_wait)
+        eta = "" if rest is None or self.admits else f" eta {rest:.1f}"
         if self.status.state is State.LOADING:
-            return f"loading {self.status.progress:.2f}"
-        return f"queued {self.place(wait) or self.queued + 1}"
+            return f"loading {self.status.progress:.2f}{eta}"
+        return f"queued {self.place(wait) or self.queued + 1}{eta}"
 
     def place(self, wait: Wait) -> int | None:
         """Its place in the queue, from 1; None if it does not wait here."""
@@ -136,6 +146,8 @@ class Gate:
 
     def serve(self) -> None:
         """Admits those who wait, in their order, if the model admits."""
+        if self._queue and self.admits:
+            self._wanted = None  # the root has seen to it
         while self._queue and self.admits:
             future, wait = self._queue.popleft()
             if future.done():
@@ -150,7 +162,8 @@ class Gate:
         if order.cause == UNLOADED and self.status.state is not State.STOPPING:
             self._dismiss(lambda wait: unloaded(self.name, order.message))
         elif self._queue:
-            self._report(Want(self.name))
+            self._wanted = None
+            self._tell()
 
     def refuse(self, refusal: Callable[[], ApiError]) -> None:
         """From now on everybody is turned away, those who wait included."""
@@ -167,16 +180,13 @@ class Gate:
             raise error
         if self.status.state is State.UNLOADED and not wait.autoload:
             raise ApiError("model_not_loaded", f"{self.name} is not loaded, and autoload is off", param="model")
-        limit = self._config.admission.max_queue
-        if len(self._queue) >= limit:
-            raise queue_full(self.name, len(self._queue), limit)
+        self._bound(len(self._queue))
 
     async def _wait(self, wait: Wait) -> Lease:
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         entry = (future, wait)
         self._queue.append(entry)
-        if len(self._queue) == 1:
-            self._report(Want(self.name))
+        self._tell()
         seconds = self._config.admission.queue_timeout
         try:
             async with asyncio.timeout(seconds):
@@ -193,20 +203,39 @@ class Gate:
             wait.load_ms = max(0.0, time.monotonic() - max(self._load_began, wait.began)) * 1000
         return lease
 
+    def _tell(self) -> None:
+        """Tells the root that requests wait, or none any more, and how important they are, if that has changed."""
+        highest = max((wait.priority for _, wait in self._queue), default=None)
+        if highest != self._wanted:
+            self._report(Unwant(self.name) if highest is None else Want(self.name, highest))
+            self._wanted = highest
+
+    @property
+    def _beyond(self) -> int:
+        """Requests with a lease for which the worker has no sequence left."""
+        slots = self.status.facts.slots if self.status.facts else 1
+        return max(0, len(self.current.leases) - slots) if self.current is not None else 0
+
+    def _bound(self, queued: int) -> None:
+        """Raises queue_full if nobody may wait beside those `queued` here and all at other models."""
+        if queued >= self._hall.most_each:
+            raise queue_full(self.name, queued, self._config.admission.max_queue)
+        if (waiting := self._hall.waiting) >= self._hall.most:
+            raise queue_full(None, waiting, self._config.admission.max_queue_total)
+
     def _leave(self, entry: tuple[asyncio.Future[Lease], Wait]) -> None:
         """The last one who waited and leaves takes the want along."""
         if entry in self._queue:
             self._queue.remove(entry)
-            if not self._queue and not self._refusal:
-                self._report(Unwant(self.name))
+            if not self._refusal:
+                self._tell()
 
     def _admit(self, wait: Wait) -> Lease:
         assert self.current is not None
-        slots = self.status.facts.slots if self.status.facts else 1
-        limit = self._config.admission.max_queue
-        queued = len(self.current.leases) - slots
-        if queued >= limit or self.current.link.full:
-            raise queue_full(self.name, max(queued, 0), limit)
+        if self.current.link.full:
+            raise queue_full(self.name, self._beyond, self._config.admission.max_queue)
+        if len(self.current.leases) >= (self.status.facts.slots if self.status.facts else 1):
+            self._bound(self._beyond)
         return self.current.admit(wait.limit, wait.stalled)
 
     def _dismiss(self, error: Callable[[Wait], ApiError | None]) -> None:
@@ -215,7 +244,7 @@ class Gate:
             if not future.done():
                 future.set_exception(error(wait) or ApiError("internal_error", "dismissed without a reason"))
         if queue:
-            self._report(Unwant(self.name))
+            self._tell()
 
     def _failure(self, fresh: bool, admin: bool = False) -> ApiError | None:
         return failure(self.status, self._config.admission.restart_hold, fresh, admin)

@@ -59,6 +59,7 @@ from supervisor.control import (
     Shutdown,
     Stop,
     Unlisted,
+    Warm,
 )
 
 _ORPHANED = 70
@@ -133,7 +134,7 @@ class Proxy:
                 self.services.result().limits.heard(message)
             case Ring():
                 self.services.result().logs.take(message.source, fds[0])
-            case ConfigureWorker() | Peer() | Neighbours() | Scan() | Remember():
+            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Scan() | Remember():
                 raise AssertionError(f"not a proxy's message: {message}")
             case _:
                 assert_never(message)

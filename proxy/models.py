@@ -1,6 +1,7 @@
 """What models there are and how they are, as the root says; names; and the root's orders to this proxy's share of them.
 
 Models       every model by name, and what the root's messages mean for it
+├── Hall         what bounds all gates together
 └── Gate         admission to one model, and who waits for it
     └── Generation   one link's leases
 """
@@ -19,6 +20,7 @@ import msgspec
 from proxy.errors import ApiError, BadRequest, Unloaded, WorkerLost
 from proxy.gate import UNLOADED, Gate
 from proxy.generation import Generation, Report
+from proxy.hall import Hall
 from proxy.links import Link
 from proxy.refusals import unloaded
 from proxy.tickets import Tickets
@@ -65,7 +67,8 @@ class Models:
         `shown` are the entries of all ids, variants' among them; `names` leads from every id and alias to an id.
         """
         self.config = config
-        self.gates = {status.name: Gate(config, status, report) for status in statuses}
+        self.gates: dict[str, Gate] = {}
+        self.hall = Hall(config)
         self.entries = {name: Entry(model) for name, model in config.models.items()}
         self.entries |= {entry.model.name: entry for entry in entries}
         self._report = report
@@ -76,6 +79,8 @@ class Models:
         self._tasks: set[asyncio.Task[None]] = set()
         self._emptied = asyncio.Event()
         self._stopping = False
+        for status in statuses:
+            self._open(status)
 
     # -- for requests -------------------------------------------------------------------------------------------------
 
@@ -200,6 +205,7 @@ class Models:
 
     def _reconfigure(self, config: Config) -> None:
         self.config = config
+        self.hall.reconfigure(config)
         for gate in self.gates.values():
             gate.reconfigure(config)
         self._renew()
@@ -218,13 +224,18 @@ class Models:
     def _list(self, order: Listed) -> None:
         for status in order.statuses:
             if status.name not in self.gates:
-                self.gates[status.name] = Gate(self.config, status, self._report)
+                self._open(status)
                 if self._stopping:
                     self.gates[status.name].refuse(shutting_down)
         self.entries |= {entry.model.name: entry for entry in order.entries}
         self._renew()
 
+    def _open(self, status: ModelStatus) -> None:
+        self.gates[status.name] = gate = Gate(self.config, status, self._report, self.hall)
+        self.hall.enter(status.name, gate)
+
     def _unlist(self, name: str) -> None:
+        self.hall.leave(name)
         self.entries.pop(name, None)
         self._renew()
         if (gate := self.gates.pop(name, None)) is not None:

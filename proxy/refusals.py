@@ -48,5 +48,9 @@ def unloaded(model: str, reason: str) -> ApiError:
     return Unloaded("model_unloaded", f"{model} was unloaded: {reason or 'on request'}", model=model)
 
 
-def queue_full(model: str, queued: int, limit: int) -> ApiError:
-    return ApiError("queue_full", f"too many requests wait for {model}", model=model, queued=queued, limit=limit)
+def queue_full(model: str | None, queued: int, limit: int) -> ApiError:
+    """`model` None: those for all models together are too many."""
+    text = f"too many requests wait for {model or 'models'}"
+    error = ApiError("queue_full", text, queued=queued, limit=limit)
+    error.fields |= {"model": model} if model else {}
+    return error

@@ -176,6 +176,7 @@ class Admission(Table):
     default_model: str = ""
     fallback_model: str = ""
     max_queue: Annotated[int, Meta(ge=1)] = 256
+    max_queue_total: Annotated[int, Meta(ge=1)] = 1024
     max_wait: Duration = 10.0
     queue_timeout: Duration = 600.0
     restart_hold: Duration = 5.0

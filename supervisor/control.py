@@ -329,9 +329,10 @@ class Listening(Message, frozen=True):
 
 
 class Want(Message, frozen=True):
-    """Requests wait for this model."""
+    """Requests wait for this model. `priority` is the highest among them; another one is told by another message."""
 
     model: str
+    priority: int = 0
 
 
 class Unwant(Message, frozen=True):
@@ -431,7 +432,7 @@ class ConfigureWorker(Message, frozen=True):
 
     Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
     next one; and what the last one left. The second and third may be missing. `template`: the text of a chat template,
-    in place of the configured one.
+    in place of the configured one. `costs`: what an earlier worker of the model has measured, so that this need not.
     """
 
     model: Model
@@ -439,6 +440,13 @@ class ConfigureWorker(Message, frozen=True):
     lease: float
     parking: Parking = Parking()
     template: str = ""
+    costs: dict[int, float] = {}
+
+
+class Warm(Message, frozen=True):
+    """For a standby: a model of this file waits for its place; it shall be in memory by then."""
+
+    path: str
 
 
 class Peer(Message, frozen=True):
@@ -547,9 +555,10 @@ class Report(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The worker has loaded its model and answers requests."""
+    """The worker has loaded its model and answers requests. `costs`: seconds of a decode by its rows, as measured."""
 
     facts: Facts
+    costs: dict[int, float] = {}
 
 
 class LoadFailed(Message, frozen=True):
@@ -562,7 +571,7 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
+    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
     | Listed | Unlisted | Scan | Remember | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (

@@ -240,8 +240,8 @@ class Fleet:
             self._unknown(proxy, message)
             return
         match message:
-            case Want(model):
-                self._want(model, proxy)
+            case Want(model, priority):
+                self._want(model, proxy, priority)
             case Unwant(model):
                 self._unwant(model, proxy)
             case Activity(model, generation, in_flight):
@@ -290,8 +290,8 @@ class Fleet:
         now = self._clock()
         self._traffic.used(model, now)
         if want := self._wants.get(model):
-            for proxy in want.proxies:  # theirs until they say otherwise: else the next want evicts it unused
-                self._traffic.report(model, proxy, 1, now)
+            for proxy in want.proxies:  # else the next want takes it away unused
+                self._traffic.promise(model, proxy)
         self._wants.drop(model)
         self.apply(model, lifecycle.Loaded(facts))
         if model in self._entries:
@@ -399,6 +399,7 @@ class Fleet:
             if others != before.get(name, ()) and name in self._models:
                 if others:
                     log.info("waits for room %s", facts(model=name, in_memory=",".join(others)))
+                    self._workers.warm(self._entry(name).model)
                 self.publish(name)
 
     def _try_refused_again(self) -> None:
@@ -427,6 +428,7 @@ class Fleet:
             needs=entry.needs,
             priority=entry.model.priority,
             group=entry.model.group,
+            promised=self._traffic.promised(name),
             settling=model.state is State.READY and self._clock() < model.since + entry.model.min_resident,
         )
 
@@ -605,7 +607,7 @@ class Fleet:
 
     # -- wants -------------------------------------------------------------------------------------------------
 
-    def _want(self, name: str, proxy: Ward) -> None:
+    def _want(self, name: str, proxy: Ward, priority: int) -> None:
         model = self._models[name]
         if self.closing or model.state is State.FAILED:
             self.publish(name)
@@ -613,7 +615,7 @@ class Fleet:
         if model.state is State.READY:
             self._attach(model, proxy)
             return
-        self._new_want(name).proxies.add(proxy)
+        self._new_want(name).proxies[proxy] = priority
 
     def _new_want(self, name: str) -> Waiters:
         now = self._clock()

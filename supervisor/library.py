@@ -22,6 +22,7 @@ from supervisor.process import StartFailed
 from supervisor.timers import Timers
 
 log = logging.getLogger("root")
+_NOISE = 0.02  # of the memory of a load
 _ENTRY = "supervisor.scan:main"
 _POLICY = config.Restart(backoff=1.0, max_deaths=5)
 
@@ -64,7 +65,7 @@ class Library:
         if entry.card is None or not footprint.devices:
             return
         key = catalog.memory_key(entry.model, entry.card)
-        if self._known.memory.get(key) != footprint:
+        if not _close(self._known.memory.get(key), footprint):
             self._known.memory[key] = self._unsaved[key] = footprint
             self._fresh.memory[key] = footprint
             self._save()
@@ -228,3 +229,10 @@ class Library:
             self._scan()
         else:
             self._save()
+
+
+def _close(known: Footprint | None, footprint: Footprint) -> bool:
+    """Whether it is what is known already: no two loads take the same number of pages."""
+    if known is None or known.devices.keys() != footprint.devices.keys() or known.kv != footprint.kv:
+        return False
+    return all(abs(size - known.devices[name]) <= size * _NOISE for name, size in footprint.devices.items())

@@ -1,6 +1,10 @@
 """Pure: which wanted model is loaded now, and which idle ones must go for it. No model that works is ever taken.
 
-A model fits where there is a place (`max_models`), memory on each device (`budgets`), and no other of its group.
+A model fits where there is a place (`max_models`), memory on each device (`budgets`), and no other of its group. While
+one stops, and there is memory for both, another loads in its place.
+
+Fairness is by turns. A model that was loaded first admits all who waited for it, however long others wait; then, and
+while nobody waits longer than `max_wait`, whoever comes. So a queue A A B A C A B C loads each model once.
 """
 
 from __future__ import annotations
@@ -35,15 +39,17 @@ class Resident:
     priority: int = 0  # one of a lower priority makes it go in no case
     group: str = ""
     settling: bool = False  # loaded so short a time ago that it stays
+    promised: bool = False  # ready, but those who waited for it have not been admitted yet
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A model that somebody waits for, in order of arrival. A restart after a crash evicts nobody."""
+    """A model that somebody waits for. A restart after a crash evicts nobody. `priority`: the waiters' highest."""
 
     name: str
     since: float
     evicts: bool = True
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ def plan(
     now: float,
     budgets: Mapping[str, int] = _NOBODY,
 ) -> Plan:
-    """First come, first served: each want takes free room, or room that is being vacated, or evicts idle models.
+    """In turn (`queue`) each want takes free room, or room that is being vacated, or evicts idle models.
 
     A want older than `max_wait` seconds closes admission to the least recently used busy models, so that steady traffic
     on one model cannot starve another. One that waits keeps later ones from what it waits for. `max_models` 0 = no
@@ -81,7 +87,7 @@ def plan(
     later = _Room(max_models, budgets, [model for model in held if model.state not in _LEAVING])
     idle, busy = _victims(models.values(), {want.name for want in wants})
     result = Plan()
-    for want in wants:
+    for want in queue(wants, max_wait, now):
         model = models[want.name]
         if model.state is State.DRAINING and model.evicting:
             continue  # kept, if the one it goes for leaves; see below
@@ -109,6 +115,19 @@ def plan(
     return result
 
 
+def queue(wants: Iterable[Wanted], max_wait: float, now: float) -> list[Wanted]:
+    """The order in which they are served: first come first, the more important before it.
+
+    What has waited for `max_wait` is before everything that has not, so that importance starves nobody.
+    """
+
+    def key(want: Wanted) -> tuple[bool, int, float]:
+        fresh = now - want.since < max_wait
+        return fresh, -want.priority if fresh else 0, want.since
+
+    return sorted(wants, key=key)
+
+
 def spare(residents: Iterable[Resident], name: str, wanted: set[str]) -> str:
     """Who goes for a load that ran out of memory in spite of the estimate: the idle model unused for longest, or ""."""
     models = {resident.name: resident for resident in residents}
@@ -129,20 +148,28 @@ def _size(number: int) -> str:
 class _Room:
     """What is taken, and whether one more fits."""
 
-    def __init__(self, max_models: int, budgets: Mapping[str, int], held: Iterable[Resident]) -> None:
+    def __init__(self, max_models: int, budgets: Mapping[str, int], held: Sequence[Resident]) -> None:
         self._max_models, self._budgets = max_models, budgets
         self.names: set[str] = set()
         self._used: Counter[str] = Counter()
         self._groups: Counter[str] = Counter()
+        self._stopping = [model for model in held if model.state is State.STOPPING]
         for model in held:
             self.take(model)
 
     def fits(self, model: Resident) -> bool:
         return (
-            (self._max_models == 0 or len(self.names) < self._max_models)
+            (self._max_models == 0 or len(self.names) - self._yielded(model) < self._max_models)
             and not (model.group and self._groups[model.group])
             and all(self._used[name] + need <= self._budgets.get(name, 2**63) for name, need in model.needs.items())
         )
+
+    def _yielded(self, model: Resident) -> int:
+        """The place of one that is stopping: it admits nothing, so only its memory counts, if that is known."""
+        return int(any(self._measures(other) for other in self._stopping) and self._measures(model))
+
+    def _measures(self, model: Resident) -> bool:
+        return bool(model.needs) and all(name in self._budgets for name in model.needs)
 
     def take(self, model: Resident) -> None:
         self.names.add(model.name)
@@ -197,6 +224,7 @@ def _withdrawn(models: Iterable[Resident], wants: Sequence[Wanted], room: _Room)
 
 def _victims(models: Iterable[Resident], wanted: set[str]) -> tuple[list[Resident], list[Resident]]:
     """Ready models that may go, the least important and least recently used first: those idle, those busy."""
-    ready = [m for m in models if m.state is State.READY and not m.pinned and not m.settling and m.name not in wanted]
+    ready = [m for m in models if m.state is State.READY and m.name not in wanted]
+    ready = [m for m in ready if not (m.pinned or m.settling or m.promised)]
     ready.sort(key=lambda model: (model.priority, model.last_used, model.name))
     return [m for m in ready if not m.in_flight], [m for m in ready if m.in_flight]

@@ -1,4 +1,4 @@
-"""Who waits for which model, in order of arrival. Pure bookkeeping."""
+"""Who waits for which model, and since when. Pure bookkeeping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Want:
     """One model's waiters: proxies with requests, an order (/models/load), or the background (preload, restart)."""
 
     since: float
-    proxies: set[Hashable] = field(default_factory=set)
+    proxies: dict[Hashable, int] = field(default_factory=dict)  # with the highest priority of those who wait there
     ordered: bool = False
     background: bool = False
 
@@ -26,9 +26,13 @@ class Want:
         """A preload, or a restart after a crash, makes nobody else go."""
         return bool(self.proxies) or self.ordered
 
+    @property
+    def priority(self) -> int:
+        return max(self.proxies.values(), default=0)
+
 
 class Wants:
-    """All wants. First come, first served: the order is that of each model's first waiter."""
+    """All wants, in the order of each model's first waiter."""
 
     def __init__(self) -> None:
         self._of: dict[str, Want] = {}
@@ -51,7 +55,7 @@ class Wants:
         want = self._of.get(model)
         if want is None:
             return False
-        want.proxies.discard(proxy)
+        want.proxies.pop(proxy, None)
         if not want.needed:
             del self._of[model]
         return not want.needed
@@ -68,4 +72,4 @@ class Wants:
 
     def in_order(self) -> list[Wanted]:
         """For placement."""
-        return [Wanted(model, want.since, want.evicts) for model, want in self._of.items()]
+        return [Wanted(model, want.since, want.evicts, want.priority) for model, want in self._of.items()]

@@ -283,6 +283,7 @@ class EchoModel:
             template_caps={"supports_system_role": True}, load_ms=options.load * 1000,
         )  # fmt: skip
         self.text = EchoText(n_ctx)
+        self.costs = {1: 0.001}
         self._options = options
         self._parallel = order.model.parallel
         self._defaults = order.model.sampling

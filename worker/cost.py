@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 
 _WEIGHT = 0.2  # of a new measurement
 _OUTLIER = 4.0  # a step this many times slower than predicted counts as that: the machine was busy, not the model
@@ -14,6 +15,19 @@ class CostCurve:
     def __init__(self) -> None:
         self._rows: list[int] = []  # sorted representatives of the buckets seen
         self._seconds: dict[int, float] = {}
+
+    @classmethod
+    def of(cls, measured: Mapping[int, float]) -> CostCurve:
+        """From seconds by rows."""
+        costs = cls()
+        for rows, seconds in measured.items():
+            costs.add(rows, seconds)
+        return costs
+
+    @property
+    def measured(self) -> dict[int, float]:
+        """Seconds by rows, as far as it was measured."""
+        return dict(self._seconds)
 
     def add(self, rows: int, seconds: float) -> None:
         """Counts one measured decode."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from worker.model import NativeModel
     from worker.native_log import NativeLog
     from worker.parked import Parked
+    from worker.stages import Stages
     from worker.turns import Turn
 
 
@@ -45,7 +46,8 @@ class Llama:
         import jinja2  # noqa: F401
         import numpy  # noqa: F401
 
-        from worker import binding, engine  # noqa: F401
+        from worker import aside, binding, context, engine, estate, footprint, parked, textside, warmup  # noqa: F401
+        from worker.embed import task  # noqa: F401
         from worker.native_log import NativeLog
 
         self._log = NativeLog()
@@ -55,38 +57,61 @@ class Llama:
         from worker import binding
         from worker.embed.task import decide
         from worker.model import NativeModel
+        from worker.stages import Stages
         from worker.turns import Turn
 
         assert self._log is not None, "prepare comes first"
         began = time.monotonic()
+        stages = Stages()
         binding.backend_init()
         model = NativeModel(order.model, self._log, progress)
+        stages.done("file")
         task = decide(model.header, order.model)
         turn = Turn(order.turn) if order.turn >= 0 and model.on_cpu else None
         load = _generating if task.name == "generate" else _embedding
-        return load(order, model, task, turn, progress, began)
+        loaded = load(order, model, task, turn, progress, began, stages)
+        stages.done("rest")
+        stages.tell()
+        return loaded
 
 
 def _generating(
-    order: Load, model: NativeModel, task: Task, turn: Turn | None, progress: Progress, began: float
+    order: Load,
+    model: NativeModel,
+    task: Task,
+    turn: Turn | None,
+    progress: Progress,
+    began: float,
+    stages: Stages,
 ) -> Loaded:
-    from worker import fingerprint
+    from worker.aside import Aside
     from worker.context import Context
     from worker.estate import Estate
     from worker.parked import Parked
     from worker.warmup import calibrate
 
-    context = Context(model, order.model)
-    progress(1.0)
-    costs = calibrate(context)
-    estate = Estate(order.parking, fingerprint.of(order.model), order.empty, order.left)
+    with Aside(model, order.model, order.template) as aside:
+        context = Context(model, order.model)
+        stages.done("context")
+        progress(1.0)
+        costs = calibrate(context, order.costs)
+        stages.done("warm_up")
+        template, fingerprint = aside.result()
+        stages.done("template")
+    estate = Estate(order.parking, fingerprint, order.empty, order.left)
     parked = Parked(order.parking.budget, exact=context.memory.exact)
     estate.inherit(parked)
-    return LlamaModel(order, model, context, costs, turn, estate, parked, began)
+    return LlamaModel(order, model, context, template, costs, turn, estate, parked, began)
 
 
 def _embedding(
-    order: Load, model: NativeModel, task: Task, turn: Turn | None, progress: Progress, began: float
+    order: Load,
+    model: NativeModel,
+    task: Task,
+    turn: Turn | None,
+    progress: Progress,
+    began: float,
+    stages: Stages,
 ) -> Loaded:
     from worker.chat.render import ChatTemplate
     from worker.embed import head
@@ -100,7 +125,7 @@ def _embedding(
         head.check(Path(settings.path), model.n_cls_out)
     context = EmbedContext(model, settings, task.pooling)
     progress(1.0)
-    costs = calibrate(context)
+    costs = calibrate(context, order.costs)
     template = ChatTemplate.of(model, settings.chat_template, order.template)
     plain = LlamaText(model.vocabulary, template, context.limit, settings.sampling, MAX_IDS)
     facts = replace(_facts(model, template, began), task=task.name, pooling=task.pooling, infill=False)
@@ -140,20 +165,19 @@ class LlamaModel:
         order: Load,
         model: NativeModel,
         context: Context,
+        template: ChatTemplate,
         costs: CostCurve,
         turn: Turn | None,
         estate: Estate,
         parked: Parked,
         began: float,
     ) -> None:
-        from worker.chat.render import ChatTemplate
         from worker.sampling import effective, from_gguf
         from worker.textside import LlamaText
 
         settings, vocabulary = order.model, model.vocabulary
         self._settings, self._context, self._costs, self._turn = settings, context, costs, turn
         self._estate, self._parked = estate, parked
-        template = ChatTemplate.of(model, settings.chat_template, order.template)
         self._sampling = effective(settings.sampling, from_gguf(model.meta))
         self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel, settings.n_batch)
         self._facts = replace(
@@ -163,6 +187,10 @@ class LlamaModel:
     @property
     def facts(self) -> Facts:
         return self._facts
+
+    @property
+    def costs(self) -> dict[int, float]:
+        return self._costs.measured
 
     @property
     def text(self) -> TextSide:

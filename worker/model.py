@@ -41,7 +41,11 @@ class NativeModel:
         if not self.handle:
             raise refused(log.reason or "llama.cpp refused the file and gave no reason")
         self.on_cpu = not binding.supports_gpu_offload() or 0 <= settings.n_gpu_layers <= self.n_layer
-        self.vocabulary = Vocabulary(self.handle, adds_space=self.meta("tokenizer.ggml.add_space_prefix") != "false")
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Made when it is first asked for, in any thread: some 1 µs a token."""
+        return Vocabulary(self.handle, adds_space=self.meta("tokenizer.ggml.add_space_prefix") != "false")
 
     @property
     def n_layer(self) -> int:

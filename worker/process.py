@@ -56,7 +56,7 @@ def _live(child: Child, kind: Kind, board: Switchboard, inbox: Inbox, vitals: Vi
         return EX_CONFIG if error.permanent else 1
     board.serve(loaded.text, order.generation)
     vitals.phase = Phase.IDLE
-    board.send(Ready(loaded.facts))
+    board.send(Ready(loaded.facts, dict(loaded.costs)))
     title.set(role, "ready")
     try:
         loaded.run(inbox, board, vitals)

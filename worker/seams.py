@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -91,7 +91,8 @@ class Load:
     """Load this model.
 
     Descriptors, or -1: `turn`, the file whose lock is the CPU turn; `empty`, for the states that it will leave; `left`,
-    those that the last worker left. `template`: the text of a chat template, "" for the configured one.
+    those that the last worker left. `template`: the text of a chat template, "" for the configured one. `costs`: see
+    Loaded.
     """
 
     model: Model
@@ -101,6 +102,7 @@ class Load:
     empty: int = -1
     left: int = -1
     template: str = ""
+    costs: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,10 @@ class Loaded(Protocol):
 
     @property
     def facts(self) -> Facts: ...
+
+    @property
+    def costs(self) -> Mapping[int, float]:
+        """Seconds of a decode by its rows, as measured at this load or an earlier one."""
 
     @property
     def text(self) -> TextSide: ...

@@ -17,9 +17,23 @@ from typing import Any
 
 import msgspec
 
-from supervisor.control import Channel, Closed, ConfigureWorker, Message, Neighbours, Peer, Ping, Pong, Report, Stop
+from supervisor.control import (
+    Channel,
+    Closed,
+    ConfigureWorker,
+    Message,
+    Neighbours,
+    Peer,
+    Phase,
+    Ping,
+    Pong,
+    Report,
+    Stop,
+    Warm,
+)
 from supervisor.figures import Series
 from supervisor.log import facts
+from worker import warming
 from worker.desk import Desk
 from worker.links import Gone, Link
 from worker.protocol import Event, ProtocolError
@@ -30,6 +44,7 @@ _ORPHANED = 70
 _TERM_GRACE = 3.0  # seconds after SIGTERM, as the root's next step is SIGKILL
 _LOAD_GRACE = 0.5  # a load that does not heed its progress callback is ended with the process
 _CUT = 0.3  # seconds before the end in which cut sequences' last events are sent
+_IDLE = (Phase.BOOT, Phase.STANDBY)
 _REPORTS = 1.0  # seconds between two reports to the root, at least
 _LATE = 2.0  # our own tick this late: the machine slept, not the root
 
@@ -160,11 +175,13 @@ class Switchboard:
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking, template):
+            case ConfigureWorker(model, generation, lease, parking, template, costs):
                 self._lease = lease
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
-                self._inbox.put(Load(model, generation, turn, parking, empty, left, template))
+                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs))
+            case Warm(path):
+                warming.begin(path, lambda: self._vitals.phase not in _IDLE)
             case Peer():
                 self._waiting_peers += fds[:1]
                 del fds[:1]

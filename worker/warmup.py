@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from worker.context import Context
 from worker.cost import CostCurve
@@ -12,11 +13,15 @@ from worker.sequences import Sequence
 _ROWS = (1, 8, 64)
 
 
-def calibrate(context: Context) -> CostCurve:
-    """Decodes of 1, 8 and 64 rows; leaves no trace in the cache. Raises LoadError if the model cannot compute."""
-    costs = CostCurve()
+def calibrate(context: Context, known: Mapping[int, float]) -> CostCurve:
+    """Decodes of 1, 8 and 64 rows; leaves no trace in the cache. Raises LoadError if the model cannot compute.
+
+    `known`: what an earlier load has measured, {} if there was none. One decode is enough then: the engine goes on
+    measuring anyway.
+    """
+    costs = CostCurve.of(known)
     _decode(context, 1)  # pages in a mapped model and starts the threads: not what a step costs
-    for rows in _ROWS:
+    for rows in () if known else _ROWS:
         rows = min(rows, context.n_batch, context.n_ctx)
         costs.add(rows, _decode(context, rows))
     context.clear()

@@ -69,7 +69,8 @@ def new_call(
     """A call for this request; only a stream has a reader that can be slow. `kept`: see Call."""
     who, server = context.of(request.scope), services.of(request).config.server
     limit = server.stream_backlog if stream else MAX_FRAME
-    wait = Wait(limit, who.cut, inbound.autoload(request), who.admin)
+    priority = who.key.priority if who.key is not None else 0
+    wait = Wait(limit, who.cut, inbound.autoload(request), who.admin, priority)
     if who.key is not None and who.permit is None:
         who.permit = services.of(request).limits.admit(who.key)
         asks = [_of_key(ask, who.key) for ask in asks]

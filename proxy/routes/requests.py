@@ -18,6 +18,7 @@ from proxy.routes import inbound
 from supervisor.control import State
 
 _HOLDING = {State.LOADING, State.READY, State.DRAINING, State.STOPPING}  # a place in memory
+_LEAVING = {State.DRAINING, State.STOPPING}
 
 
 async def queue(request: Request) -> Response:
@@ -29,10 +30,10 @@ async def queue(request: Request) -> Response:
         one = queues[gate.name]
         row: dict[str, Any] = {"model": gate.name, "state": gate.status.state}
         row |= {"in_flight": one.in_flight, "queued": one.queued, "oldest_wait_ms": round(one.oldest_wait_ms)}
-        if one.queued and (blocking := _blocking(found.models, gate)):
-            row["blocked_by"] = [other.name for other in blocking if other in seen]
+        if one.queued:
+            row |= _prospects(found.models, gate, one.oldest_wait_ms / 1000, {other.name for other in seen})
         rows.append(row)
-    total, limit = sum(row["queued"] for row in rows), found.config.admission.max_queue
+    total, limit = sum(row["queued"] for row in rows), found.config.admission.max_queue_total
     return inbound.answer({"models": rows, "queued": total, "limit": limit})
 
 
@@ -71,11 +72,17 @@ def _chosen(request: Request, rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _blocking(models: Models, gate: Gate) -> list[Gate]:
-    """The models that hold all places, so that this one waits for one of them to go."""
-    most = models.config.placement.max_models
-    holding = [other for other in models.gates.values() if other is not gate and other.status.state in _HOLDING]
-    return holding if gate.status.state not in _HOLDING and most and len(holding) >= most else []
+def _prospects(models: Models, gate: Gate, waited: float, seen: set[str]) -> dict[str, Any]:
+    """When it will be its turn, as far as known, and whom it waits for: those that stand in the way, or are leaving."""
+    found: dict[str, Any] = {}
+    if (rest := models.hall.ready_in(gate.name, waited)) is not None:
+        found["eta_ms"] = round(rest * 1000)
+    blocking = gate.status.blocked_by
+    if gate.status.state not in _HOLDING and not blocking:
+        blocking = tuple(name for name, other in models.gates.items() if other.status.state in _LEAVING)
+    if names := [name for name in blocking if name in seen]:
+        found["blocked_by"] = sorted(names)
+    return found
 
 
 ROUTES = [

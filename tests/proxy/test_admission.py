@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from supervisor.config import Admission
+from supervisor.config import Admission, Key, Server
 from supervisor.control import Activity, State, Unwant, Want
 from tests.proxy.harness import Harness, loaded, settings, until
 
@@ -207,3 +209,58 @@ async def test_a_worker_that_does_not_read_gets_no_new_requests() -> None:
         task = server.post()
         worker.reply(await worker.next(), "ok")
         assert (await task).status_code == 200
+
+
+async def test_all_queues_together_are_bounded() -> None:
+    limits = Admission(max_queue=2, max_queue_total=3)
+    async with Harness(settings("m", "n", admission=limits)) as server:
+        gates = server.proxy.services.result().models.gates
+        tasks = [server.post(model=name) for name in ("m", "m", "n")]
+        await until(lambda: gates["m"].queued + gates["n"].queued == 3)
+        error = (await server.post(model="m")).json()["error"]
+        assert (error["code"], error["model"], error["queued"], error["limit"]) == ("queue_full", "m", 2, 2)
+        response = await server.post(model="n")
+        error = response.json()["error"]
+        assert (response.status_code, error["code"], error["queued"], error["limit"]) == (429, "queue_full", 3, 3)
+        assert "model" not in error
+        assert int(response.headers["retry-after"]) >= 1
+        tasks.pop().cancel()
+        await until(lambda: gates["n"].queued == 0)
+        tasks.append(server.post(model="n"))
+        await until(lambda: gates["n"].queued == 1)  # there is room again
+        for task in tasks:
+            task.cancel()
+
+
+async def test_several_proxies_share_the_bound() -> None:
+    limits = settings(admission=Admission(max_queue=4), server=Server(proxies=2))
+    async with Harness(limits) as server:
+        tasks = [server.post(), server.post()]
+        await until(lambda: server.proxy.services.result().models.gates["m"].queued == 2)
+        assert (await server.post()).json()["error"]["limit"] == 4
+        for task in tasks:
+            task.cancel()
+
+
+def keyed_post(server: Harness, key: str) -> asyncio.Task[Any]:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    headers = {"Authorization": f"Bearer {key}"}
+    return asyncio.ensure_future(server.client.post("/v1/chat/completions", json=body, headers=headers))
+
+
+async def test_the_root_is_told_how_important_those_are_who_wait() -> None:
+    keys = tuple(
+        Key(name=name, sha256=sha256(name.encode()).hexdigest(), priority=p) for name, p in (("a", 0), ("b", 7))
+    )
+    async with Harness(settings(keys=keys)) as server:
+        gate = server.proxy.services.result().models.gates["m"]
+        low = keyed_post(server, "a")
+        await until(lambda: gate.queued == 1)
+        high = keyed_post(server, "b")
+        await until(lambda: gate.queued == 2)
+        high.cancel()
+        await until(lambda: gate.queued == 1)
+        low.cancel()
+        await server.heard(Unwant)
+        said = [message for message in server.said if isinstance(message, Want | Unwant)]
+        assert said == [Want("m"), Want("m", 7), Want("m"), Unwant("m")]

@@ -127,7 +127,7 @@ async def test_silence_is_filled_with_comments_that_say_what_is_awaited() -> Non
         client = Client(server, stream=True)
         await client.read(lambda data: b": queued 1\n\n" in data)
         await server.change(state=State.LOADING, progress=0.42, facts=None)
-        await client.read(lambda data: b": loading 0.42\n\n" in data)
+        await client.read(lambda data: b": loading 0.42 eta 0." in data)
         assert client.received.startswith(b"HTTP/1.1 200 OK")
         worker = await server.attach()
         ask = await worker.next()

@@ -17,11 +17,13 @@ from supervisor.config import LLAMA_DEFAULTS, Placement, Server
 from supervisor.control import (
     Activity,
     AskFigures,
+    Facts,
     Figures,
     Finding,
     Inquired,
     Inquiry,
     Message,
+    ModelChanged,
     Report,
     State,
     Unwant,
@@ -241,15 +243,19 @@ async def test_the_queue_tells_who_waits_and_what_for() -> None:
         task, _ = await begun(server, worker, model="a")
         waiting = server.post(model="b")
         await server.heard(Want)
+        blocked = loaded("b", state=State.UNLOADED, facts=Facts(load_ms=500.0), blocked_by=("a",))
+        server.tell(ModelChanged(blocked))
+        await until(lambda: server.proxy.services.result().models.gates["b"].status.blocked_by)
         found = (await server.client.get("/queue")).json()
-        oldest = found["models"][1].pop("oldest_wait_ms")
+        oldest, eta = (found["models"][1].pop(name) for name in ("oldest_wait_ms", "eta_ms"))
+        assert 5000 < eta <= 10500  # a closes after max_wait, then the load takes what it took
         assert found == {
             "models": [
                 {"model": "a", "state": "ready", "in_flight": 1, "queued": 0, "oldest_wait_ms": 0},
                 {"model": "b", "state": "unloaded", "in_flight": 0, "queued": 1, "blocked_by": ["a"]},
             ],
             "queued": 1,
-            "limit": 256,
+            "limit": 1024,
         }
         assert oldest >= 0
         for row in await rows(server):

@@ -55,9 +55,9 @@ def test_timers_fire_in_order_once_and_the_last_setting_counts() -> None:
 
 def test_wants_keep_the_order_of_the_first_waiter_and_forget_the_last() -> None:
     wants = Wants()
-    wants.add("b", 1.0).proxies.add("p0")
-    wants.add("a", 2.0).proxies.add("p0")
-    wants.add("b", 3.0).proxies.add("p1")
+    wants.add("b", 1.0).proxies["p0"] = 0
+    wants.add("a", 2.0).proxies["p0"] = 0
+    wants.add("b", 3.0).proxies["p1"] = 0
     assert [(want.name, want.since) for want in wants.in_order()] == [("b", 1.0), ("a", 2.0)]
     assert not wants.leave("b", "p0")
     assert wants.leave("b", "p1")
@@ -68,7 +68,7 @@ def test_wants_keep_the_order_of_the_first_waiter_and_forget_the_last() -> None:
 def test_an_order_outlives_every_waiter_and_a_preload_evicts_nobody() -> None:
     wants = Wants()
     wants.add("a", 0.0).ordered = True
-    wants.add("a", 0.0).proxies.add("p0")
+    wants.add("a", 0.0).proxies["p0"] = 0
     assert not wants.leave("a", "p0")
     wants.add("b", 1.0).background = True
     assert [want.evicts for want in wants.in_order()] == [True, False]

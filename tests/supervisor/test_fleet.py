@@ -60,6 +60,7 @@ class Workers:
     def __init__(self) -> None:
         self.of: dict[str, Any] = {}
         self.loads: list[str] = []
+        self.warmed: list[str] = []
         self.models: list[config.Model] = []
         self.stops: list[tuple[str, str]] = []
         self.count = 0
@@ -79,6 +80,9 @@ class Workers:
 
     def keep_standby(self) -> None:
         pass
+
+    def warm(self, model: config.Model) -> None:
+        self.warmed.append(model.name)
 
 
 class World:
@@ -646,6 +650,44 @@ def test_a_model_that_leaves_the_catalog_is_not_loaded_again_for_those_who_want_
     world.ended("a")
     assert world.workers.loads == ["a"]
     assert world.last(Unlisted) == Unlisted("a")
+
+
+def test_a_model_is_not_taken_away_before_those_who_waited_for_it_were_admitted() -> None:
+    world = World(max_models=1)
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    world.say(Want("c"))
+    world.elapse(11)  # both have waited too long
+    world.say(Drained("a", 1))
+    world.ended("a")
+    world.ready("b")
+    assert world.state("b") is State.READY
+    world.say(Activity("b", 1, 1))
+    assert world.state("b") is State.DRAINING  # its own are in flight; newcomers wait behind those of c
+    assert world.last(Drain).if_idle is False
+
+
+def test_the_more_important_want_is_loaded_first() -> None:
+    world = World(max_models=1)
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    world.say(Want("c", 5))
+    world.say(Activity("a", 1, 0))
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert world.workers.loads == ["a", "c"]
+
+
+def test_the_file_of_a_model_that_waits_for_room_is_read_meanwhile() -> None:
+    world = World(max_models=1)
+    world.load("a")
+    world.say(Activity("a", 1, 1))
+    world.say(Want("b"))
+    assert world.workers.warmed == ["b"]
+    world.say(Activity("a", 1, 0))
+    assert world.workers.warmed == ["b"]
 
 
 # -- out of memory at load ----------------------------------------------------------------------------------------

@@ -81,8 +81,8 @@ class Worker:
         assert pong.number == number
         return pong
 
-    def load(self, model: Model, *, lease: float = 0.0) -> Ready | LoadFailed:
-        self.tell(ConfigureWorker(model, 1, lease), self.turn)
+    def load(self, model: Model, *, lease: float = 0.0, costs: dict[int, float] | None = None) -> Ready | LoadFailed:
+        self.tell(ConfigureWorker(model, 1, lease, costs=costs or {}), self.turn)
         answer = self.hear()
         assert isinstance(answer, Ready | LoadFailed), answer
         return answer

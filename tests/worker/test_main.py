@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from supervisor.config import Model
 from supervisor.control import LoadFailed, Phase, Ready
-from tests import models
+from tests import models, vector_models
 from tests.worker.rig import Worker, end, generate, text
 from worker.protocol import Chat, Tokenize, Tokens
 
@@ -74,3 +75,18 @@ def test_the_protocol_and_the_host_import_nothing_heavy() -> None:
     code = "import sys, worker.protocol, worker.process, tests.echo_worker; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"numpy", "llama_cpp", "jinja2"} & set(loaded)
+
+
+@pytest.mark.parametrize("path", [models.tiny, vector_models.encoder])
+def test_what_a_load_has_measured_the_next_one_takes_over(path: Callable[[], str]) -> None:
+    model = Model(name="m", path=path())
+    with Worker(ENTRY) as worker:
+        first = worker.load(model)
+        assert isinstance(first, Ready)
+        assert list(first.costs) == [1, 8, 64]
+        assert all(seconds > 0 for seconds in first.costs.values())
+    known = {1: 0.5, 64: 2.0}
+    with Worker(ENTRY) as worker:
+        again = worker.load(model, costs=known)
+        assert isinstance(again, Ready)
+        assert again.costs == known

@@ -37,6 +37,10 @@ class EmbedModel:
         return self._facts
 
     @property
+    def costs(self) -> dict[int, float]:
+        return self._costs.measured
+
+    @property
     def text(self) -> TextSide:
         return self._text
 

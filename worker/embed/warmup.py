@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from worker.cost import CostCurve
 from worker.embed.context import EmbedContext
@@ -11,11 +12,11 @@ from worker.model import refused
 _ROWS = (1, 8, 64)
 
 
-def calibrate(context: EmbedContext) -> CostCurve:
-    """Batches of 1, 8 and 64 rows. Raises LoadError if the model cannot compute."""
-    costs = CostCurve()
+def calibrate(context: EmbedContext, known: Mapping[int, float]) -> CostCurve:
+    """Batches of 1, 8 and 64 rows, or of 1 if `known` has what an earlier load measured. Raises LoadError."""
+    costs = CostCurve.of(known)
     _compute(context, 1)  # pages in a mapped model and starts the threads
-    for rows in _ROWS:
+    for rows in () if known else _ROWS:
         rows = min(rows, context.limit, context.n_batch)
         costs.add(rows, _compute(context, rows))
     context.clear()

@@ -45,7 +45,9 @@ class Rules:
 
     def starts(self, model: config.Model, alive: dict[str, Process]) -> None:
         placement, name, now = self._world.settings.placement, model.name, self._world.agenda.now
-        if placement.max_models and len(alive) >= placement.max_models:
+        leaving = [process for process in alive.values() if process.stopping]
+        yielded = bool(leaving) and isinstance(placement.memory, dict)  # one that stops counts by its memory alone
+        if placement.max_models and len(alive) - yielded >= placement.max_models:
             raise Violation("max_models", f"{name} starts beside {', '.join(alive)}")
         if isinstance(placement.memory, dict):
             needed = sum(NEEDS[other] for other in {*alive, name})

@@ -118,6 +118,9 @@ class Workers:
     def keep_standby(self) -> None:
         pass
 
+    def warm(self, model: config.Model) -> None:
+        pass
+
     # -- what befalls them -------------------------------------------------------------------------------------
 
     def kill(self, model: str, code: int) -> bool:
