@@ -84,6 +84,8 @@ class Gate:
         """What a waiting client may be told: `loading 0.42`, or `queued 3` if it is the third."""
         if self.status.state is State.LOADING:
             return f"loading {self.status.progress:.2f}"
+        if self.status.state is State.DOWNLOADING:
+            return f"downloading {self.status.progress:.2f}"
         return f"queued {self.place(wait) or self.queued + 1}"
 
     def place(self, wait: Wait) -> int | None:

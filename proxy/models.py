@@ -41,6 +41,7 @@ from supervisor.log import facts
 
 LOST_GRACE = 1.0  # seconds between a link's end and the root's word on why; then the proxy speaks for itself
 COMMAND_TIMEOUT = 10.0  # seconds for the root to answer a command
+PULL_TIMEOUT = 60.0  # seconds for the hub to say what it has
 RESCAN_TIMEOUT = 20.0  # seconds that a list waits for a scan; what comes later is in the next one
 
 log = logging.getLogger("proxy.models")
@@ -88,15 +89,24 @@ class Models:
         raise ApiError("model_not_found", f'model "{name[:200]}" not found', param="model")
 
     async def command(self, verb: str, model: str, admin: bool) -> Answer:
-        """Has the root "load" or "unload" a model; returns once it has decided. Raises ApiError."""
-        ticket = next(self._tickets)
+        """Has the root "load", "unload", "pull" or "remove" a model; returns once it has decided. Raises ApiError.
+
+        "pull" is decided when the hub has said what it has, "remove" when the files are gone.
+        """
+        ticket, within = next(self._tickets), self._patience(verb)
         try:
-            answer = await self._asked(ticket, ModelCommand(ticket, verb, model, admin), COMMAND_TIMEOUT)
+            answer = await self._asked(ticket, ModelCommand(ticket, verb, model, admin), within)
         except TimeoutError:
-            raise ApiError("starting", f"the root did not answer within {COMMAND_TIMEOUT:g} s") from None
+            raise ApiError("starting", f"the root did not answer within {within:g} s") from None
         if answer.error:
-            raise ApiError(answer.error, answer.message or answer.error, model=model)
+            raise ApiError(answer.error, answer.message or answer.error, model=answer.model or model)
         return answer
+
+    def _patience(self, verb: str) -> float:
+        """Seconds that a command may take."""
+        limits = self.config.shutdown
+        drain = limits.drain_timeout + limits.stop_timeout + limits.term_timeout + limits.kill_timeout
+        return {"pull": PULL_TIMEOUT, "remove": drain + RESCAN_TIMEOUT}.get(verb, COMMAND_TIMEOUT)
 
     async def rescan(self) -> bool:
         """Has the root look for models again; whether that was done in time."""

@@ -181,7 +181,7 @@ class Placement(Table):
 
 
 class Parking(Table):
-    """[parking]: states of sequences that are kept outside the KV cache. """
+    """[parking]: states of sequences that are kept outside the KV cache."""
 
     memory: Literal["auto"] | Size = "auto"
     dir: str = ""
@@ -245,6 +245,7 @@ class Sources(Table):
     models_dir: str = ""
     presets: str = ""
     hf_cache: bool = False
+    autodownload: bool = False
 
 
 class StateFolder(Table):

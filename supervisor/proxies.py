@@ -16,8 +16,12 @@ from supervisor.control import (
     AskFigures,
     Busy,
     ConfigureProxy,
+    Discarded,
+    Downloaded,
+    DownloadFailed,
     Drained,
     Entry,
+    Fetched,
     Figures,
     Finding,
     FolderChanged,
@@ -32,6 +36,7 @@ from supervisor.control import (
     Message,
     ModelCommand,
     ModelStatus,
+    Planned,
     Pong,
     Ready,
     Report,
@@ -198,14 +203,19 @@ class Proxies:
             case Finding(origin=origin):
                 if (asker := self.running.get(origin)) is not None:
                     self.send(asker, message)
-            case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck():
-                log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
+            case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
+                self._out_of_place(ward, message)
+            case Planned() | Fetched() | Downloaded() | DownloadFailed():
+                self._out_of_place(ward, message)
             case Rescan(ticket):
                 self.models.look_again(ward, ticket)
             case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:
                 assert_never(message)
+
+    def _out_of_place(self, ward: Ward, message: Message) -> None:
+        log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
 
     def _relay(self, ward: Ward, use: KeyUse) -> None:
         """Every proxy knows what a key has used on the others."""
@@ -217,6 +227,7 @@ class Proxies:
     def _tell_key_uses(self, ward: Ward) -> None:
         for (key, proxy), running in self._key_uses.items():
             self._nursery.send(ward, KeyUse(key, proxy, running))
+
     def _pass_on(self, asker: Ward, inquiry: Inquiry) -> None:
         """One proxy's question goes to all others."""
         others = [ward for ward in self.running.values() if ward is not asker and ward in self._serving]

@@ -17,6 +17,7 @@ from supervisor.log import facts
 from supervisor.notify import Notifier
 from supervisor.nursery import Nursery
 from supervisor.proxies import Proxies
+from supervisor.store import Store, take_token
 from supervisor.timers import Timers
 from supervisor.workers import Workers
 
@@ -46,6 +47,8 @@ class Tree:
         self._fleet = Fleet(settings, self._timers, self._proxies, self._workers)
         self._workers.lives = self._fleet
         self._library = Library(self._nursery, self._timers, settings, self._fleet.adopt)
+        self._store = Store(self._nursery, self._fleet, self._library, take_token(os.environ))
+        self._fleet.store = self._store
         self._fleet.measured, self._fleet.rescan = self._library.remember, self._library.rescan
         self._ready = self._stopping = False
         self._exit: int | None = None
@@ -151,6 +154,7 @@ class Tree:
         total = limits.drain_timeout + limits.stop_timeout + limits.term_timeout + limits.kill_timeout
         self._notifier.send(STOPPING=1, EXTEND_TIMEOUT_USEC=int(total * 1e6))
         self._workers.close()
+        self._store.close()
         self._library.close()
         self._proxies.shut_down(limits.drain_timeout)
         self._fleet.shut_down(limits.drain_timeout)

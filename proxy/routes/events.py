@@ -67,14 +67,15 @@ class Watch(Response):
         await stream.close()
 
     def _record(self, record: Record, snapshot: bool = False, id: bool = True) -> bytes:
-        data: dict[str, Any] = dict(record.data)
+        data: dict[str, Any] = dict(record.data or {})
         if snapshot:
             data["snapshot"] = True
         if not context.of(self.request.scope).admin:
             data.pop("log_tail", None)
-        if record.info and record.status is not None:
+        if record.info and record.status is not None and record.model in self.services.models.entries:
             data["info"] = shown(self.request, record.status)
-        body = encode({"model": record.model, "event": record.event, "data": data})
+        about = {"model": record.model, "event": record.event}
+        body = encode(about if record.data is None else about | {"data": data})
         head = f"id: {self.services.feed.boot}.{record.number}\n".encode() if id else b""
         return b"%bdata: %b\n\n" % (head, body)
 
