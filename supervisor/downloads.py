@@ -151,8 +151,8 @@ class Downloads:
     def _of(self, name: str) -> Run | None:
         return next((run for run in self._runs.values() if run.name == name), None) or self._arriving.get(name)
 
-    def _under_way(self, name: str, spec: str) -> bool:
-        runs = [*self._runs.values(), *self._arriving.values()]
+    def _under_way(self, name: str, spec: str, apart_from: Run | None = None) -> bool:
+        runs = [run for run in (*self._runs.values(), *self._arriving.values()) if run is not apart_from]
         return any(run.spec.lower() == spec.lower() or (name and run.name == name) for run in runs)
 
     def _plan(self, run: Run, plan: Planned) -> None:
@@ -161,7 +161,7 @@ class Downloads:
         if not run.name:
             known = _meant(plan.name, self._models.catalog())
             name = known.model.name if known else plan.name
-            if self._under_way(name, plan.name):
+            if self._under_way(name, plan.name, apart_from=run):
                 self._refuse(run, f"{name} is being downloaded", name)
                 return
             if known and (why := _complete(known)):

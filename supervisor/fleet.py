@@ -477,7 +477,9 @@ class Fleet:
 
     def _leave(self, name: str) -> None:
         """In the catalog no more: it drains, and is forgotten once it has ended."""
-        self.forget(name)
+        if self._models[name].state not in (State.READY, State.DRAINING):  # else what runs may end
+            self.forget(name)
+        self._wants.drop(name)
         match self._models[name].state:
             case State.READY:
                 self.drain(name, "removed")

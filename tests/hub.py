@@ -1,4 +1,4 @@
-"""A stand-in of a model hub's HTTP API: repositories, files with checksums, ranges, a second host for the bytes. And faults."""
+"""A stand-in of a model hub: repositories, files with checksums, ranges, a second host for the bytes; and faults."""
 
 from __future__ import annotations
 

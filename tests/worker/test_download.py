@@ -34,7 +34,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(remote, "_PAUSE", 0.01)
     with Hub() as stand_in:
         monkeypatch.setattr(constants, "ENDPOINT", stand_in.endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", stand_in.endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", stand_in.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
         stand_in.add("u/r", {"README.md": b"#", "r-Q4_K_M.gguf": DATA, "r-Q8_0.gguf": DATA * 2})
         yield stand_in
 
@@ -237,7 +239,7 @@ def test_a_disk_that_fills_up_ends_it_and_what_is_there_is_kept(
     monkeypatch.setattr(transfer.Sink, "write", write)
     told = run("u/r", tmp_path)
     assert isinstance(told[0], Planned)
-    assert list(told[0].files.values())[0][0] > 200_000
+    assert next(iter(told[0].files.values()))[0] > 200_000
     assert content("u/r:Q4_K_M") == DATA
 
 

@@ -159,7 +159,7 @@ def _stream(sink: Sink, part: Part, token: str) -> None:
         headers["range"] = f"bytes={sink.size}-"
     with get_session().stream("GET", part.url, headers=headers, timeout=_TIMEOUT, follow_redirects=True) as response:
         _check(response, sink, part)
-        for data in response.iter_raw():  # as they come: what waits for a larger piece would be lost with the connection
+        for data in response.iter_raw():  # as it comes: what waits for a whole piece is lost with the connection
             if sink.size + len(data) > part.size:
                 sink.restart()
                 raise Failed(f"{part.path} is longer than the {part.size} bytes that the hub says")
