@@ -1,4 +1,6 @@
-"""The command line: `python -m supervisor FILE` runs the server, `check FILE` checks a file, `key new` makes a key."""
+"""The command line: `python -m supervisor FILE` runs the server, `check FILE` checks a file, `key new` makes a key.
+
+`ctl …` asks and tells a running server: supervisor.ctl."""
 
 from __future__ import annotations
 
@@ -17,10 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["key"]:
         return new_key(words[1:])
+    if words[:1] == ["ctl"]:
+        from supervisor.ctl.main import main as ctl  # a client, with tables and HTTP: nothing the server needs
+
+        return ctl(words[1:])
     command = words.pop(0) if words and words[0] in ("run", "check") else "run"
     parser = argparse.ArgumentParser(
         prog="python -m supervisor",
-        usage="python -m supervisor [run|check] [FILE]\n       python -m supervisor key new [--name NAME]",
+        usage="python -m supervisor [run|check] [FILE]\n       python -m supervisor key new [--name NAME]\n"
+        "       python -m supervisor ctl [--help] COMMAND …",
         description="A multi-model LLM server: one process for each model, one endpoint for all.",
     )
     parser.add_argument("file", nargs="?", default=_DEFAULT, metavar="FILE", help=f"configuration (default {_DEFAULT})")

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+MOST_IDS = 256  # llama.cpp's limit
+_KEPT, _KEPT_STATES = 16, 2
+
+
+def sequence_ids(parallel: int, *, cuttable: bool) -> int:
+    """Sequences that a worker's context has: those that run, ended ones that are kept, and one for parking.
+
+    Where a state cannot be cut (recurrent layers, sliding windows) few are kept, as each id has memory of its own.
+    """
+    return min(parallel + (_KEPT if cuttable else _KEPT_STATES) + 1, MOST_IDS)
+
 
 class Layer(msgspec.Struct, frozen=True, array_like=True):
     """What one layer takes. `k`, `v`: values of the KV cache per token; `window`: tokens it looks back, 0 = all.

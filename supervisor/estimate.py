@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from supervisor.card import Card, Layer, Shape
+from supervisor.card import Card, Layer, Shape, sequence_ids
 from supervisor.config import Model
 from supervisor.ggml_types import BLOCKS, TYPES
 
@@ -18,7 +18,6 @@ RAM = "ram"
 PROCESS = 48 * 2**20  # a worker without a model: interpreter, libraries; measured: 27 MiB of its own, 20 of files
 DEVICE = 400 * 2**20  # what a driver takes for a process on a GPU, beside buffers; not measured
 _PADDING = 256  # of the cache, in cells
-_SWA_FULL = True  # llama.cpp's default, which the worker keeps: windows save no cache
 _TYPE = {name.lower(): number for number, name in TYPES.items()}
 _FLOAT, _HALF = 4, 2
 
@@ -48,10 +47,11 @@ def estimate(card: Card, model: Model, gpus: int = 0) -> Estimate:
         return Estimate()
     homes = _homes(len(shape.layers), model.n_gpu_layers, gpus)
     cells, ubatch = _cells(card, model), min(model.n_ubatch, model.n_batch)
+    ids = _ids(shape, model)
     devices: dict[str, int] = {RAM: PROCESS + shape.input + card.projector_size}
     kv = 0
     for layer, home in zip(shape.layers, homes, strict=False):
-        cached = layer_cache(layer, cells, model, ubatch)
+        cached = layer_cache(layer, cells, model, ubatch, ids)
         kv += cached
         devices[home] = devices.get(home, 0) + layer.weights + cached
     last = homes[-1]
@@ -75,17 +75,22 @@ def _homes(layers: int, on_gpu: int, gpus: int) -> list[str]:
 def _cells(card: Card, model: Model) -> int:
     """Tokens that the cache holds, of all sequences."""
     longest = card.n_ctx_train or model.n_ctx
-    wanted = min(model.n_ctx or longest, longest) * model.parallel
+    wanted = model.kv_cells or min(model.n_ctx or longest, longest) * model.parallel
     return -(-wanted // _PADDING) * _PADDING
 
 
-def layer_cache(layer: Layer, cells: int, model: Model, ubatch: int) -> int:
-    """Bytes that one layer caches: K and V of each token, or a state for each sequence."""
-    if layer.window and not _SWA_FULL:
-        needed = layer.window * model.parallel + ubatch
+def _ids(shape: Shape, model: Model) -> int:
+    windows = not model.swa_full and any(layer.window for layer in shape.layers)
+    return sequence_ids(model.parallel, cuttable=not windows and not any(layer.state for layer in shape.layers))
+
+
+def layer_cache(layer: Layer, cells: int, model: Model, ubatch: int, ids: int) -> int:
+    """Bytes that one layer caches: K and V of each token, or a state for each sequence id."""
+    if layer.window and not model.swa_full:
+        needed = layer.window * ids + ubatch
         cells = min(cells, -(-needed // _PADDING) * _PADDING)
     block, size = BLOCKS[_TYPE[model.kv]]
-    return cells * ((layer.k + layer.v) // block * size) + layer.state * _FLOAT * model.parallel
+    return cells * ((layer.k + layer.v) // block * size) + layer.state * _FLOAT * ids
 
 
 def compute_buffer(card: Card, model: Model, cells: int, ubatch: int) -> int:
@@ -95,7 +100,7 @@ def compute_buffer(card: Card, model: Model, cells: int, ubatch: int) -> int:
     mask = cells * ubatch * _HALF if attends else 0
     scores = cells * ubatch * shape.heads * _FLOAT if attends and model.flash_attention == "off" else 0
     activations = ubatch * (4 * card.n_embd + 3 * shape.width) * _FLOAT
-    output = 2 * model.parallel * card.n_vocab * _FLOAT
+    output = 2 * _ids(shape, model) * card.n_vocab * _FLOAT
     return mask + scores + activations + output
 
 

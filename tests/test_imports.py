@@ -16,6 +16,8 @@ PACKAGES = ("supervisor", "worker", "proxy")
 _SHARED = ("boot", "control", "config", "schema", "log", "ring", "title", "figures", "card", "hub", "shelf", "pulled")
 SHARED = {f"supervisor.{name}" for name in _SHARED}
 ROOT_MAY_USE = {*sys.stdlib_module_names, "supervisor", "msgspec", "setproctitle"}
+CTL = "supervisor.ctl"  # a client, which runs in a process of its own
+CTL_MAY_USE = {*sys.stdlib_module_names, "supervisor", "msgspec", "prometheus_client", "rich"}
 
 
 class Import(NamedTuple):
@@ -72,6 +74,10 @@ def fault(found: Import) -> str:
         return "every child imports this package, so it imports nothing"
     if found.importer == "supervisor.boot" and not found.inner and top not in sys.stdlib_module_names:
         return "before the lifelines are armed there is only the standard library"
+    if f"{module}.".startswith(f"{CTL}.") and not f"{found.importer}.".startswith(f"{CTL}."):
+        return "" if found.importer == "supervisor.__main__" and found.inner else "only its command imports the client"
+    if f"{found.importer}.".startswith(f"{CTL}."):
+        return "" if top in CTL_MAY_USE else "the client has the standard library, msgspec, prometheus_client and rich"
     if package == "supervisor" and top not in ROOT_MAY_USE:
         return "the root has the standard library, msgspec and setproctitle"
     if package != "supervisor" and top == "supervisor" and not any(f"{module}.".startswith(f"{m}.") for m in SHARED):
@@ -113,6 +119,12 @@ def test_llama_cpp_has_one_door() -> None:
         ("supervisor.boot", "import msgspec"),
         ("supervisor.boot", "from supervisor import log"),
         ("supervisor.boot", "from . import log"),
+        ("supervisor.tree", "import rich"),
+        ("supervisor.tree", "def f():\n    from supervisor.ctl import main"),
+        ("supervisor.__main__", "from supervisor.ctl.main import main"),
+        ("proxy.main", "from supervisor.ctl.client import Client"),
+        ("supervisor.ctl.client", "import httpx"),
+        ("supervisor.ctl.client", "from proxy.sse import SSE"),
         ("worker.main", "from proxy.links import Link"),
         ("worker.main", "from supervisor import tree"),
         ("worker.main", "from supervisor.process import spawn"),
@@ -137,6 +149,8 @@ def test_forbidden_import_is_found(importer: str, source: str) -> None:
     [
         ("supervisor.tree", "import os, msgspec\nfrom supervisor import control"),
         ("supervisor.process", "import multiprocessing"),
+        ("supervisor.__main__", "def f():\n    from supervisor.ctl.main import main"),
+        ("supervisor.ctl.tables", "from rich.table import Table\nfrom supervisor.ctl import shown\nimport http.client"),
         ("supervisor.boot", "import os\ndef run():\n    from supervisor import log, title"),
         ("worker.main", "import llama_cpp, numpy\nfrom supervisor.control import Ping\nfrom worker import engine"),
         ("worker.chat.render", "from . import split\nfrom .. import text\nimport jinja2"),
@@ -153,6 +167,7 @@ def test_allowed_import_passes(importer: str, source: str) -> None:
     [
         ("worker.protocol", ("llama_cpp", "numpy", "multiprocessing")),
         ("supervisor", ("msgspec", "asyncio")),
+        ("supervisor.__main__", ("rich", "http.client", "prometheus_client")),
         ("supervisor.boot", ("msgspec", "asyncio", "multiprocessing", "setproctitle")),
     ],
 )

@@ -71,19 +71,19 @@ class Admission:
         request = reply.job.request
         self.line.add(reply, request.owner, request.priority, time.monotonic(), interrupted=True)
 
-    def drop(self, key: Key) -> Reply | None:
-        """Forgets a request; the interrupted reply, if it was one. A request with other choices stays for them."""
+    def drop(self, key: Key) -> None:
+        """Forgets a request that has not begun; one with other choices stays for them."""
         for work in self.line:
             if isinstance(work, Arrival) and key in work.job.keys:
                 left = work.job.without(key)
-                if left is None:
-                    self.line.remove(work)
-                else:
-                    self.line.replace(work, Arrival(left, work.tokens))
-            elif isinstance(work, Reply) and work.job.key == key:
-                self.line.remove(work)
-                return work
-        return None
+                self.replace(work, Arrival(left, work.tokens) if left else None)
+
+    def replace(self, work: Arrival | Reply, other: Arrival | Reply | None) -> None:
+        """Another has its place in the line, or nobody."""
+        if other is None:
+            self.line.remove(work)
+        else:
+            self.line.replace(work, other)
 
     def clear(self) -> list[Arrival | Reply]:
         """Nobody waits any more; who did."""

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from supervisor import config
+from supervisor.card import sequence_ids
 from worker import binding, cores
 from worker.memory import Class, NativeMemory, class_of
 from worker.model import NativeModel, refused
 from worker.scheduler import MIN_CHUNK
-from worker.sequences import KEPT, Sequence
+from worker.sequences import Sequence
 
-_MAX_IDS = 256  # llama.cpp's limit
-_KEPT_STATES = 2  # a state-space layer has memory for each id, a window layer cells
 Logits = npt.NDArray[np.float32]
 
 
@@ -34,14 +33,15 @@ class Context:
         self.n_ctx = min(settings.n_ctx or model.n_ctx_train, model.n_ctx_train)
         if settings.kv_cells:
             self.n_ctx = min(self.n_ctx, settings.kv_cells)
-        kept = KEPT if class_of(model.handle) is Class.PLAIN else _KEPT_STATES
-        self.ids = min(self.parallel + kept, _MAX_IDS - 1)
+        kind = class_of(model.handle)
+        cuttable = kind is Class.PLAIN or (kind is Class.WINDOW and settings.swa_full)
+        self.ids = sequence_ids(self.parallel, cuttable=cuttable) - 1  # the last one is for parking
         self.threads = cores.threads(settings.threads, on_cpu=model.on_cpu)
         params = binding.context_default_params()
         params.n_ctx = settings.kv_cells or self.n_ctx * self.parallel
         params.n_batch = max(settings.n_batch, self.parallel + MIN_CHUNK)  # every sequence must be able to decode
         params.n_ubatch = min(settings.n_ubatch, params.n_batch)
-        params.n_seq_max = params.n_outputs_max = self.ids + 1  # the last one is for parking
+        params.n_seq_max = params.n_outputs_max = self.ids + 1
         params.swa_full = settings.swa_full
         params.kv_unified = True
         params.n_threads = params.n_threads_batch = self.threads
@@ -106,6 +106,7 @@ class Context:
             count += rows
             self._output[count - 1] = end == sequence.size
             last.append(count - 1)
+        assert len(last) <= self.ids + 1, "more outputs than n_outputs_max would abort the process"
         self._batch.n_tokens = count
         return last
 

@@ -8,24 +8,22 @@ from __future__ import annotations
 import queue
 import time
 
-import numpy as np
-from msgspec.structs import replace
-
 from supervisor.config import Sampling
 from supervisor.control import Phase
-from worker import decoding
-from worker.admission import Admission, Arrival, keys
-from worker.context import Context
+from worker import cores, decoding
+from worker.admission import Admission, Arrival, Begun, keys
+from worker.context import Context, Logits
 from worker.cost import CostCurve
+from worker.crew import Crew
 from worker.failure import RequestError
 from worker.parked import Parked
 from worker.parking import Parking
 from worker.protocol import Event, Failed
+from worker.replies import Replies, bequeath
 from worker.reply import Reply
-from worker.sampling import RANDOM_SEED, Candidates, Sampler
 from worker.scheduler import Limits, plan
 from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
-from worker.sequences import Pool, Sequence
+from worker.sequences import Pool
 from worker.turns import Turn
 
 _PROTECTED = 3  # times a reply may be interrupted, as long as another can be
@@ -52,10 +50,10 @@ class EngineCore:
         self.parking = Parking(self.pool, context.memory, parked)
         self.waiting = Admission(self.pool, self.parking, context.parallel)
         self.running: list[Reply] = []  # first come first; without choices that wait for their leader
-        self._vocabulary = context.model.vocabulary
-        self._defaults, self._costs, self._turn, self._outbox = defaults, costs, turn, outbox
+        self._replies = Replies(context, self.pool, defaults)
+        self._costs, self._turn, self._outbox = costs, turn, outbox
         self._limits = Limits(context.n_batch, context.n_ubatch, budget)
-        self._candidates = Candidates(self._vocabulary.size)
+        self._crew = Crew(context.model.vocabulary.size, cores.physical())
         self._decoder = decoding.Decoder(context, self.pool)
         self._events: dict[int, list[Event]] = {}
         self.leave_at = float("inf")  # monotonic seconds: what runs then is cut off
@@ -127,53 +125,20 @@ class EngineCore:
     def _admit(self) -> None:
         while (begun := self.waiting.next(self.running)) is not None:
             if isinstance(begun.work, Arrival):
-                self.vitals.meters.begun(begun.work.job.arrived, begun.cached)
-                reply = self._begin(begun.work.job, begun.sequence, begun.cached)
-                for index in range(1, len(begun.work.job.keys)):
-                    reply.siblings.append(self._begin_sibling(reply, index))
+                reply = self._begin(begun.work.job, begun)
             else:
                 reply = begun.work
                 reply.sequence = begun.sequence
             reply.stops = list(begun.stops)
             self.running.append(reply)
 
-    def _begin(self, job: Job, sequence: Sequence, cached: int) -> Reply:
-        parameters = job.request.sampling.over(self._defaults)
-        guide = job.guides[0] if job.guides else None
-        sampler = Sampler(parameters, self._vocabulary, self.context.n_ctx, self._candidates, guide)
-        limit = -1 if parameters.max_tokens is None else parameters.max_tokens
-        reply = Reply(job, sequence, cached, sampler, limit, self._vocabulary)
-        sampler.remember(np.asarray(job.prompt, np.int32))
-        self.vitals.places.enter(reply)
-        self._post(reply, [reply.started()])
-        return reply
-
-    def _begin_sibling(self, leader: Reply, index: int) -> Reply:
-        """A choice that waits until the leader's prompt is in the cache; the prompt counts as the leader's."""
-        sequence = self.pool.reserve()
-        assert sequence is not None, "choices of one request begin together"
-        seed = (leader.sampler.seed + index) % RANDOM_SEED
-        sampling = replace(leader.job.request.sampling, seed=seed)
-        request = replace(leader.job.request, sampling=sampling, return_progress=False, siblings=())
-        reply = self._begin(leader.job.sibling(index, request), sequence, 0)
-        reply.sampler.remember(np.asarray(leader.job.prompt, np.int32))
-        return reply
-
-    def _fork(self, leader: Reply, index: int) -> None:
-        """The prompt is computed: the siblings go on from it, each with its own draw from the same logits."""
-        siblings, leader.siblings = leader.siblings, []
-        for reply in siblings:
-            self.pool.share(leader.sequence, reply.sequence)
-        for reply in siblings:
-            self.running.append(reply)
-            self._sample(reply, index)
-
-    def _bequeath(self, leader: Reply) -> Reply:
-        """The leader goes before its prompt is computed: the first sibling takes over its sequence."""
-        heir, *rest = leader.siblings
-        heir.siblings, leader.siblings = rest, []
-        heir.sequence, leader.sequence = leader.sequence, heir.sequence
-        return heir
+    def _begin(self, job: Job, begun: Begun) -> Reply:
+        self.vitals.meters.begun(job.arrived, begun.cached)
+        replies = self._replies.make(job, begun.sequence, begun.cached)
+        for reply in replies:
+            self.vitals.places.enter(reply)
+            self._post(reply, [reply.started()])
+        return replies[0]
 
     def _compute(self) -> None:
         """Plans, decodes and samples one batch."""
@@ -191,16 +156,18 @@ class EngineCore:
         decoded = time.monotonic()
         prompts = [count for reply, count in filled if not reply.n_out]  # the others' are computed once more
         self._costs.add(rows, seconds)
-        for reply, index in zip(decoding_now, last, strict=False):
+        ready = list(zip(decoding_now, last, strict=False))
+        for reply in decoding_now:
             self._commit(reply, 1)
-            self._sample(reply, index)
         for (reply, count), index in zip(filled, last[len(decoding_now) :], strict=True):
             self._commit(reply, count)
             self._post(reply, reply.progressed(count, seconds))
             if not reply.sequence.missing:
                 self._resume(reply)
-                self._fork(reply, index)
-                self._sample(reply, index)
+                siblings = self._replies.part(reply)
+                self.running += siblings
+                ready += [(each, index) for each in (*siblings, reply)]
+        self._sample(ready)
         self.vitals.meters.stepped(len(decoding_now), len(prompts), sum(prompts), rows, seconds, decoded)
         self.running = [reply for reply in self.running if not reply.reason]
 
@@ -254,20 +221,28 @@ class EngineCore:
         self._decoder.check()
         return None
 
-    def _sample(self, reply: Reply, index: int) -> None:
-        """The next token of a sequence whose tokens are all in the cache."""
-        if reply.limit == 0:
-            events = reply.prefilled()
-        else:
-            row = self.context.logits(index)
-            try:
-                token = reply.sampler.sample(row)
-            except RequestError as error:
-                self._fail(reply, error)
-                return
-            self.vitals.meters.predicted_tokens += 1
-            wanted = reply.probabilities
-            events = reply.take(token, wanted.of(row, token, reply.sampler) if wanted else None)
+    def _sample(self, ready: list[tuple[Reply, int]]) -> None:
+        """The next token of each sequence whose tokens are all in the cache."""
+        rows = [(reply, self.context.logits(index)) for reply, index in ready if reply.limit]
+        many = [(reply, row) for reply, row in rows if not reply.job.request.post_sampling_probs]
+        tokens = self._crew.draw([(reply.sampler, row) for reply, row in many])
+        drawn = dict(zip((reply for reply, _ in many), tokens, strict=True))
+        for reply, row in rows:
+            token = drawn[reply] if reply in drawn else self._crew.draw([(reply.sampler, row)])[0]
+            self._take(reply, row, token)
+        for reply, _ in ready:
+            if not reply.limit:
+                self._advance(reply, reply.prefilled())
+
+    def _take(self, reply: Reply, row: Logits, token: int | RequestError) -> None:
+        if isinstance(token, RequestError):
+            self._fail(reply, token)
+            return
+        self.vitals.meters.predicted_tokens += 1
+        wanted = reply.probabilities
+        self._advance(reply, reply.take(token, wanted.of(row, token, reply.sampler) if wanted else None))
+
+    def _advance(self, reply: Reply, events: list[Event]) -> None:
         self._post(reply, events)
         if reply.reason:
             self._release(reply)
@@ -324,33 +299,35 @@ class EngineCore:
         self.running.remove(reply)
 
     def _drop(self, key: Key) -> None:
-        interrupted = self.waiting.drop(key)
-        if interrupted is not None:
-            self._release(interrupted)
-        for at, reply in enumerate(self.running):
-            for sibling in reply.siblings:
-                if sibling.job.key == key:
-                    self._release(sibling)
-            reply.siblings = [sibling for sibling in reply.siblings if sibling.job.key != key]
-            if reply.job.key == key:
-                if reply.siblings:
-                    self.running[at] = self._bequeath(reply)
-                self._release(reply)
-        self.running = [reply for reply in self.running if reply.job.key != key]
+        self.waiting.drop(key)
+        for leader in [*self.running, *self.waiting.replies]:
+            for sibling in [each for each in leader.siblings if each.job.key == key]:
+                leader.siblings.remove(sibling)
+                self._release(sibling)
+            if leader.job.key == key:
+                self._replace(leader, bequeath(leader) if leader.siblings else None)
+                self._release(leader)
+
+    def _replace(self, leader: Reply, heir: Reply | None) -> None:
+        """Its place, among those that run or that wait, is another's or nobody's."""
+        if leader not in self.running:
+            self.waiting.replace(leader, heir)
+        elif heir is None:
+            self.running.remove(leader)
+        else:
+            self.running[self.running.index(leader)] = heir
 
     def _cut(self) -> None:
         """Leaving: who waits goes now, who runs may finish until the deadline."""
-        gone = []
-        for work in self.waiting.clear():
-            gone += keys(work)
-            if isinstance(work, Reply):
-                self._release(work)
+        gone = self.waiting.clear()
         if time.monotonic() >= self.leave_at:
-            for reply in [each for leader in self.running for each in (leader, *leader.siblings)]:
-                gone.append(reply.job.key)
-                self._release(reply)
+            gone += self.running
             self.running.clear()
-        for link, id in gone:
+        ends = [key for work in gone for key in keys(work)]
+        for leader in [work for work in gone if isinstance(work, Reply)]:
+            for reply in (leader, *leader.siblings):
+                self._release(reply)
+        for link, id in ends:
             failed = Failed(id, "model_unloaded", "the model is being unloaded")
             self._events.setdefault(link, []).append(failed)
 

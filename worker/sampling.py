@@ -73,17 +73,14 @@ class Sampler:
         parameters: Sampling,
         vocabulary: Vocabulary,
         n_ctx: int,
-        candidates: Candidates,
         guide: Guide | None = None,
     ) -> None:
-        """`parameters` are complete, as `effective` makes them; `candidates` is shared by the samplers of a thread.
-
-        `guide` is closed with the sampler.
-        """
+        """`parameters` are complete, as `effective` makes them; `guide` is closed with the sampler."""
         self._guide, self._end = guide, vocabulary.end
         self._was_forced = False
-        self._candidates = candidates
+        self._candidates: Candidates | None = None  # those that the last token was drawn from
         self._chain = 0
+        self.seconds = 0.0  # that a token takes, on average
         self.parameters = parameters
         self.seed = _seed(parameters.seed)
         found = links(parameters, vocabulary, n_ctx, self.seed)
@@ -101,25 +98,29 @@ class Sampler:
             for token in tokens.tolist():
                 binding.sampler_accept(self._chain, token)
 
-    def sample(self, logits: npt.NDArray[np.float32]) -> int:
-        """The next token for a row of logits, shape (n_vocab,). Raises RequestError at a grammar's dead end."""
+    def sample(self, logits: npt.NDArray[np.float32], candidates: Candidates) -> int:
+        """The next token for a row of logits, shape (n_vocab,). Raises RequestError at a grammar's dead end.
+
+        `candidates` belong to the calling thread.
+        """
         guide = self._guide
+        self._candidates = candidates
         forced = None if guide is None else guide.forced()
         if forced is not None:
             token = forced
         else:
-            token = self._candidates.choose(self._chain, logits) if self._chain else int(logits.argmax())
+            token = candidates.choose(self._chain, logits) if self._chain else int(logits.argmax())
             if guide is not None and guide.binds:
-                token = self._constrained(guide, token, logits)
+                token = self._constrained(guide, token, logits, candidates)
         if self._remembers:
             binding.sampler_accept(self._chain, token)
         self._drawn, self._was_forced = token, forced is not None
         return token
 
-    def _constrained(self, rules: Rules, token: int, logits: Values) -> int:
+    def _constrained(self, rules: Rules, token: int, logits: Values, candidates: Candidates) -> int:
         """The token if the rules allow it, else one drawn from those that they allow; they accept it."""
         if not rules.allows(token):
-            token = self._candidates.choose(self._chain, logits, rules)
+            token = candidates.choose(self._chain, logits, rules)
             if token < 0:  # nothing is left; a reply that is complete may end
                 token = next((end for end in self._end if rules.allows(end)), -1)
             if token < 0:
@@ -131,6 +132,7 @@ class Sampler:
         """Tokens and their probabilities after the chain, for the token just drawn; views, for the moment only."""
         if self._greedy or self._was_forced:
             return np.array([self._drawn], np.int32), np.ones(1, np.float32)
+        assert self._candidates is not None, "nothing was drawn"
         return self._candidates.left
 
     def close(self) -> None:
@@ -142,9 +144,13 @@ class Sampler:
 
 
 class Candidates:
-    """The array (id, logit, p) that a chain works on, filled anew for each token."""
+    """The array (id, logit, p) that a chain works on, filled anew for each token. One thread's own.
 
-    def __init__(self, n_vocab: int) -> None:
+    shares: other threads run Python meanwhile. The call that allows it costs up to 0.3 ms where one does.
+    """
+
+    def __init__(self, n_vocab: int, *, shares: bool = False) -> None:
+        self._apply = binding.sampler_apply_long if shares else binding.sampler_apply
         self._array = np.zeros(n_vocab, dtype=[("id", np.int32), ("logit", np.float32), ("p", np.float32)])
         self._ids = np.arange(n_vocab, dtype=np.int32)
         self._id, self._logit = self._array["id"], self._array["logit"]
@@ -186,7 +192,7 @@ class Candidates:
                 return -1
         if not chain:
             return int(self._id[self._logit[: native.size].argmax()])
-        binding.sampler_apply(chain, self.reference)
+        self._apply(chain, self.reference)
         assert 0 <= native.selected < native.size, "the chain selected nothing"
         selected = native.data[native.selected]
         return -1 if rules is not None and selected.logit == -math.inf else int(selected.id)

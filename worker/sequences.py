@@ -17,7 +17,6 @@ import numpy as np
 
 from worker.prefix_tree import Ids, Match, PrefixTree, State
 
-KEPT = 16  # ids beyond those that run
 _TAIL = 32  # a kept sequence that goes on for less than this behind the match is cut rather than copied
 
 

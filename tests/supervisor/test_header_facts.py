@@ -202,7 +202,7 @@ def test_the_cache_follows_context_sequences_and_type() -> None:
 
 def test_states_are_kept_for_each_sequence() -> None:
     recurrent = Card(shape=Shape((Layer(10, state=100),)))
-    assert estimate(recurrent, Model(parallel=5)).kv == 100 * 4 * 5
+    assert estimate(recurrent, Model(parallel=5)).kv == 100 * 4 * (5 + 2 + 1)  # two are kept, one parks
 
 
 def test_a_model_without_facts_has_no_estimate() -> None:

@@ -8,7 +8,7 @@ from supervisor import config
 from supervisor.estimate import RAM, estimate
 from supervisor.gguf import read
 from supervisor.header_facts import card
-from tests import models
+from tests import model_classes, models
 from worker.context import Context
 from worker.footprint import buffers, footprint
 from worker.model import NativeModel
@@ -68,3 +68,19 @@ def test_the_estimate_is_what_llama_cpp_allocates(
     assert expected.kv == pytest.approx(found["CPU", "KV"], abs=0.01 * MIB)
     computed = found["CPU", "compute"] + found.get(("CPU", "output"), 0)
     assert expected.compute == pytest.approx(computed, rel=0.35, abs=3 * MIB)
+
+
+@pytest.mark.parametrize("swa_full", [False, True])
+@pytest.mark.parametrize("name", model_classes.NAMES)
+def test_every_class_caches_what_the_estimate_says(log: NativeLog, name: str, swa_full: bool) -> None:
+    settings = config.Model(path=model_classes.path(name), n_ctx=1024, parallel=3, swa_full=swa_full, kv_cells=2048)
+    log.sizes.clear()
+    model = NativeModel(settings, log, lambda _: True)
+    context = Context(model, settings)
+    found = buffers(log.sizes)
+    context.close()
+    model.close()
+    cached = sum(size for (_, kind), size in found.items() if kind in ("KV", "RS"))
+    expected = estimate(card([read(settings.path)[0]]), settings)
+    assert cached
+    assert expected.kv == pytest.approx(cached, rel=0.02, abs=0.02 * MIB)

@@ -205,11 +205,11 @@ def test_penalties_count_what_the_grammar_chose(smollm: Bench) -> None:
     vocabulary = smollm.model._context.model.vocabulary
     parameters = Sampling(temperature=0, presence_penalty=100).over(LLAMA_DEFAULTS)
     guide = Guide(Plan(Gbnf("root ::= [ab]*", vocabulary)))
-    sampler = Sampler(parameters, vocabulary, 64, Candidates(vocabulary.size), guide)
+    sampler, candidates = Sampler(parameters, vocabulary, 64, guide), Candidates(vocabulary.size)
     row = smollm.model._context.logits
     smollm.new()
     smollm.reply("Say", Sampling(temperature=0, max_tokens=1))
     logits = row(0)
-    drawn = [sampler.sample(logits) for _ in range(2)]
+    drawn = [sampler.sample(logits, candidates) for _ in range(2)]
     assert drawn[0] != drawn[1]
     sampler.close()

@@ -111,7 +111,7 @@ class Logits:
             slot.append(97 + step)
 
     def ours(self, p: Sampling) -> Sampler:
-        sampler = Sampler(p, self.vocabulary, self.context.n_ctx, self.candidates)
+        sampler = Sampler(p, self.vocabulary, self.context.n_ctx)
         sampler.remember(np.array(PROMPT, np.int32))
         return sampler
 
@@ -181,7 +181,7 @@ def test_the_chain_draws_what_llama_cpp_draws(logits: Logits, said: dict[str, An
     pairs = []
     for index in logits.rows():
         expected = native.llama_sampler_sample(theirs, logits.context.handle, index)
-        pairs.append((ours.sample(logits.context.logits(index)), expected))
+        pairs.append((ours.sample(logits.context.logits(index), logits.candidates), expected))
     ours.close()
     native.llama_sampler_free(theirs)
     assert [ours for ours, _ in pairs] == [theirs for _, theirs in pairs]
@@ -190,7 +190,7 @@ def test_the_chain_draws_what_llama_cpp_draws(logits: Logits, said: dict[str, An
 def test_a_bias_by_text_is_a_bias_of_its_tokens(logits: Logits) -> None:
     found = logits.ours(Sampling(temperature=0, logit_bias=(("Z", 1000.0),)).over(LLAMA_DEFAULTS))
     for index in logits.rows():
-        assert found.sample(logits.context.logits(index)) == ord("Z")
+        assert found.sample(logits.context.logits(index), logits.candidates) == ord("Z")
     found.close()
 
 

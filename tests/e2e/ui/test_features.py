@@ -428,7 +428,18 @@ def test_a_fast_long_stream_leaves_the_page_responsive(page: Page, browser: Brow
     page.get_by_test_id("settings-button").click()
     page.get_by_test_id("sampling-max_tokens").fill("20000" if paragraphs else "4000")
     page.keyboard.press("Escape")
-    page.get_by_test_id("message").fill(paced(block if paragraphs else sentence, keep=True, rate=4000))
+    text = paced(block if paragraphs else sentence, keep=True, rate=4000)
+    longest = []
+    while not longest or (min(longest) >= 50 and len(longest) < 3):  # a busy machine adds to a task, and takes nothing
+        longest.append(traced(page, browser, text))
+    assert len(answers(page)[0]) > 15_000
+    assert min(longest) < 50
+    assert page.evaluate("window.shift") < 0.001
+
+
+def traced(page: Page, browser: Browser, text: str) -> float:
+    """Sends a message, and waits for the end of the answer: the longest task meanwhile."""
+    page.get_by_test_id("message").fill(text)
     browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
     try:
         page.get_by_test_id("send").click()
@@ -440,6 +451,4 @@ def test_a_fast_long_stream_leaves_the_page_responsive(page: Page, browser: Brow
         )
     finally:
         trace = browser.stop_tracing()
-    assert len(answers(page)[0]) > 15_000
-    assert busiest(trace) < 50
-    assert page.evaluate("window.shift") < 0.001
+    return busiest(trace)
