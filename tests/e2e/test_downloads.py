@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import psutil
 import pytest
 
 from tests import models
-from tests.e2e.server import Server, Stream, until
+from tests.e2e.server import ROOT, Server, Stream, until
 from tests.hub import SIGNATURE, Faults, Hub
 
 TOKEN = "hf_verysecrettoken"
@@ -361,3 +363,23 @@ def test_a_failed_pull_is_the_last_line(server: Server, hub: Hub) -> None:
     answer = server.http.post("/api/pull", json={"model": "u/r", "stream": False})
     assert answer.status_code == 503
     assert "checksum" in answer.json()["error"]
+
+
+# -- the command line's -------------------------------------------------------------------------------------------
+
+
+def ctl(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "supervisor", "ctl", "--url", server.url, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+
+
+def test_the_command_line_pulls_and_removes(server: Server, hub: Hub) -> None:
+    done = ctl(server, "pull", "u/r")
+    assert (done.returncode, done.stdout.strip()) == (0, f"{NAME}: downloaded"), done
+    assert ctl(server, "pull", NAME).stdout.strip() == f"{NAME}: there already"
+    assert ctl(server, "rm", NAME).returncode == 0
+    assert NAME not in listed(server)
+    hub.faults.digests[FILE] = "0" * 64
+    failed = ctl(server, "pull", "u/r")
+    assert failed.returncode == 1
+    assert "checksum" in failed.stderr
