@@ -120,6 +120,11 @@ class Downloads:
         """Where the files are as long as they are not whole."""
         return run.partial if (run := self._of(name)) else ()
 
+    @property
+    def partials(self) -> tuple[str, ...]:
+        """Those of all downloads: some share a projector."""
+        return tuple(path for run in self._runs.values() for path in run.partial)
+
     def cancel(self, name: str) -> None:
         """Its process ends; what is there is kept, for the next time."""
         if run := self._of(name):

@@ -254,6 +254,8 @@ class Fleet:
         """`message`: why it failed. Whoever has a list is told to ask for it again."""
         if name in self._models:
             self.apply(name, lifecycle.DownloadEnded(message, cancelled))
+            if self._models[name].state is State.FAILED:
+                self._wants.drop(name)
             self._proxies.broadcast(self.journal.listed(()))
 
     # -- what proxies say (Models) -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from supervisor.control import Answer, Entry, ModelCommand
+from supervisor.downloads import Downloads
 from supervisor.log import facts
 from supervisor.shelf import siblings
 
@@ -44,10 +45,10 @@ class _Removal:
 
 
 class Removals:
-    """Those under way. `partial`: where a model's files are while it is downloaded."""
+    """Those under way."""
 
-    def __init__(self, models: Models, shelf: Shelf, partial: Callable[[str], tuple[str, ...]]) -> None:
-        self._models, self._shelf, self._partial = models, shelf, partial
+    def __init__(self, models: Models, shelf: Shelf, downloads: Downloads) -> None:
+        self._models, self._shelf, self._downloads = models, shelf, downloads
         self._under_way: dict[str, _Removal] = {}
 
     def remove(self, command: ModelCommand, reply: Reply) -> None:
@@ -64,7 +65,7 @@ class Removals:
             text = f"{name} stands {where}; only models of the cache can be deleted here"
             reply(Answer(command.ticket, "not_removable", text))
         else:
-            self._under_way[name] = _Removal(_files(entry) + self._partial(name), [(command.ticket, reply)])
+            self._under_way[name] = _Removal(_files(entry) + self._downloads.partial(name), [(command.ticket, reply)])
             self._shelf.condemn(name)  # it drains, and `gone` is called once it has ended
 
     def gone(self, name: str) -> None:
@@ -73,6 +74,7 @@ class Removals:
             return
         others = [entry.model for entry in self._models.catalog() if entry.model.name != name]
         keep = tuple(path for model in others for path in (*siblings(model.path), model.mmproj) if path)
+        keep += self._downloads.partials
         self._shelf.discard(name, removal.paths, keep, lambda problem: self._discarded(name, problem))
 
     def _discarded(self, name: str, problem: str) -> None:

@@ -19,7 +19,7 @@ class Store:
 
     def __init__(self, nursery: Nursery, fleet: Fleet, library: Library, token: str = "") -> None:
         self.downloads = Downloads(nursery, fleet, library, token)
-        self.removals = Removals(fleet, library, self.downloads.partial)
+        self.removals = Removals(fleet, library, self.downloads)
         self._library = library
 
     def obey(self, command: ModelCommand, reply: Callable[[Answer], None]) -> None:

@@ -263,6 +263,12 @@ def test_a_killed_server_goes_on_after_its_restart(own: Path, hub: Hub, data: by
         first.process.wait(10)
         psutil.wait_procs(family, timeout=10)
     hub.go.set()
+    with Server(own, toml(own)) as cut_short:
+        assert NAME not in listed(cut_short)
+        hub.hold(FILE, len(data) * 3 // 4)
+        pull(cut_short)
+        assert hub.reached.wait(10)  # and it is told to stop
+    hub.go.set()
     with Server(own, toml(own)) as second:
         assert NAME not in listed(second)
         pull(second)
