@@ -73,8 +73,8 @@ def create_app(services: Services) -> Starlette:
             Middleware(Catch),
             Middleware(BasePath, base=services.config.server.root_path),
             Middleware(Slash),
-            Middleware(Auth, config=services.config, public=public),
-            Middleware(Upstream, config=services.config),
+            Middleware(Auth, config=lambda: services.config, public=public),
+            Middleware(Upstream, models=services.models, root_path=services.config.server.root_path),
         ],
         exception_handlers={HTTPException: _pass_on},
     )

@@ -24,9 +24,10 @@ PUBLIC = {"/health", "/v1/health", "/", "/index.html", "/sw.js"}  # need no key;
 class Auth:
     """ASGI middleware: sets `key` and `admin` of the Context. Raises ApiError 401, 403."""
 
-    def __init__(self, app: ASGIApp, config: Config, public: Callable[[str], bool]) -> None:
+    def __init__(self, app: ASGIApp, config: Callable[[], Config], public: Callable[[str], bool]) -> None:
+        """`config` gives the present one: keys come and go."""
         self.app, self.config, self.public = app, config, public
-        self.hosts = {host.lower() for host in config.server.allowed_hosts} | machine_names()
+        self.hosts = {host.lower() for host in config().server.allowed_hosts} | machine_names()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.public(scope["path"]):
@@ -34,15 +35,15 @@ class Auth:
         await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
-        who = context.of(scope)
-        if self.config.keys:
-            who.key = find(presented(scope), self.config.keys)
+        who, config = context.of(scope), self.config()
+        if config.keys:
+            who.key = find(presented(scope), config.keys)
             if who.key is None:
                 raise ApiError("invalid_api_key", "a valid API key is required (Authorization: Bearer …)")
             who.admin = who.key.admin
             check_endpoint(who.key, scope["path"])
         else:
-            refuse_foreign_pages(scope, self.config.server.cors_origins, self.hosts)
+            refuse_foreign_pages(scope, config.server.cors_origins, self.hosts)
             who.admin = True
 
 

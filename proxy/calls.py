@@ -37,7 +37,7 @@ class Call:
 
     `queue_ms`, `load_ms`: None until the worker accepts; `started_ms` until it has a sequence; `first_ms` until the
     first output. All count from the call's beginning. `kept`: for how many seconds the client wants the model kept
-    after its last use, if it says so.
+    after its last use, if it says so. `model`: the id that answers, a variant's or the gate's.
     """
 
     def __init__(
@@ -47,8 +47,10 @@ class Call:
         wait: Wait,
         kept: float | None = None,
         permit: Permit | None = None,
+        model: str = "",
     ) -> None:
         self.gate, self.wait, self.kept, self._permit = gate, wait, kept, permit
+        self.model = model or gate.name
         self.queue_ms: float | None = None
         self.load_ms: float | None = None
         self.started_ms: float | None = None

@@ -29,6 +29,7 @@ STATUS: dict[str, tuple[int, str]] = {
     "invalid_grammar": (400, _INVALID),
     "template_error": (400, _INVALID),
     "cancelled": (400, _INVALID),
+    "config_invalid": (400, _INVALID),
     "context_length_exceeded": (400, "exceed_context_size_error"),
     "invalid_api_key": (401, "authentication_error"),
     "admin_required": (403, "permission_error"),

@@ -88,6 +88,10 @@ class Feed:
     def close(self) -> None:
         """The server ends: so does every stream."""
         self._closed = True
+        self.part()
+
+    def part(self) -> None:
+        """Those who read now shall come back: what they may see has changed."""
         for reader in self._readers:
             reader.close()
 

@@ -72,6 +72,10 @@ class Gate:
             return None
         return (time.time() if self.in_flight else self.current.last_used) + self.status.idle_timeout
 
+    def reconfigure(self, config: Config) -> None:
+        """Other limits, from now on."""
+        self._config = config
+
     async def acquire(self, wait: Wait) -> Lease:
         """A lease on the model: at once if it is ready, else when the root has attached it. Raises ApiError."""
         wait.began = time.monotonic()

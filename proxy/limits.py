@@ -143,9 +143,23 @@ class Limits:
             for key in keys
         }
 
+    def reconfigure(self, keys: Iterable[Key]) -> None:
+        """Other keys, or other limits of theirs; what each has used still counts. A limit that changed starts full."""
+        now, before, self.accounts = self._clock(), self.accounts, {}
+        for key in keys:
+            account = before.get(key.name) or Account(key, None, None)
+            if account.requests is None or account.requests.most != key.requests_per_minute:
+                account.requests = _bucket(key.requests_per_minute, now)
+            if account.tokens is None or account.tokens.most != key.tokens_per_minute:
+                account.tokens = _bucket(key.tokens_per_minute, now)
+            account.key = key
+            self.accounts[key.name] = account
+
     def admit(self, key: Key) -> Permit:
-        """A permit for one request; its holder closes it. Raises ApiError key_rate_limited."""
-        account = self.accounts[key.name]
+        """A permit for one request; its holder closes it. Raises ApiError key_rate_limited, invalid_api_key."""
+        account = self.accounts.get(key.name)
+        if account is None:
+            raise ApiError("invalid_api_key", "this API key is valid no more")
         account.check(self._clock())
         account.running += 1
         self._use(account, 1, 0, 0)
@@ -153,7 +167,8 @@ class Limits:
 
     def heard(self, use: KeyUse) -> None:
         """What another proxy's clients have used."""
-        account = self.accounts[use.key]
+        if (account := self.accounts.get(use.key)) is None:
+            return  # a key of before
         account.elsewhere[use.proxy] = use.running
         account.use(use.requests, use.prompt_tokens, use.completion_tokens, self._clock())
 

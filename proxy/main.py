@@ -51,6 +51,8 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Reconfigure,
+    Reloaded,
     Remember,
     Reopen,
     Ring,
@@ -119,6 +121,12 @@ class Proxy:
                     self.services.result().feed.listed(message)
                 elif isinstance(message, Unlisted):
                     self.services.result().feed.unlisted(message)
+            case Reloaded():
+                self.services.result().models.obey(message, fds)
+            case Reconfigure():
+                logs.set_level(message.config.log.level)
+                self.services.result().models.obey(message, fds)
+                self.services.result().reconfigure(message.config)
             case Figures() | Inquired() | Inquiry() | Finding():
                 self.services.result().views.obey(message)
             case Died():

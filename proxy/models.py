@@ -14,11 +14,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from proxy.errors import ApiError, BadRequest, Unloaded, WorkerLost
 from proxy.gate import UNLOADED, Gate
 from proxy.generation import Generation, Report
 from proxy.links import Link
 from proxy.refusals import unloaded
+from proxy.tickets import Tickets
 from supervisor.config import Config, Key
 from supervisor.control import (
     Answer,
@@ -33,8 +36,10 @@ from supervisor.control import (
     ModelChanged,
     ModelCommand,
     ModelStatus,
+    Reconfigure,
+    Reload,
+    Reloaded,
     Reopen,
-    Rescan,
     Unlisted,
 )
 from supervisor.log import facts
@@ -42,10 +47,13 @@ from supervisor.log import facts
 LOST_GRACE = 1.0  # seconds between a link's end and the root's word on why; then the proxy speaks for itself
 COMMAND_TIMEOUT = 10.0  # seconds for the root to answer a command
 PULL_TIMEOUT = 60.0  # seconds for the hub to say what it has
-RESCAN_TIMEOUT = 20.0  # seconds that a list waits for a scan; what comes later is in the next one
+REMOVE_TIMEOUT = 20.0  # seconds for files to go, once the model has stopped
+RELOAD_TIMEOUT = 30.0  # the same for another configuration; longer than the root takes at most
+
+_NONE: Mapping[str, Any] = {}
 
 log = logging.getLogger("proxy.models")
-Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer | Listed | Unlisted
+Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer | Listed | Unlisted | Reconfigure | Reloaded
 
 
 class Models:
@@ -54,14 +62,18 @@ class Models:
     def __init__(
         self, config: Config, statuses: Iterable[ModelStatus], report: Report, entries: Iterable[Entry] = ()
     ) -> None:
-        """`entries` is the catalog; what the configuration names is in it in any case."""
+        """`entries` is the catalog; what the configuration names is in it in any case.
+
+        `shown` are the entries of all ids, variants' among them; `names` leads from every id and alias to an id.
+        """
         self.config = config
         self.gates = {status.name: Gate(config, status, report) for status in statuses}
         self.entries = {name: Entry(model) for name, model in config.models.items()}
         self.entries |= {entry.model.name: entry for entry in entries}
         self._report = report
-        self._names = _names(self.entries)
+        self._renew()
         self._tickets = itertools.count(1)
+        self._reloads: Tickets[Reloaded] = Tickets(report)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._emptied = asyncio.Event()
@@ -73,29 +85,43 @@ class Models:
     def in_flight(self) -> int:
         return sum(gate.in_flight for gate in self.gates.values())
 
-    def resolve(self, name: str, key: Key | None, *, fallback: bool = False) -> Gate:
-        """The gate of a model by id or alias; absent or empty: the default or the only one. None sees every model.
+    def listed(self, key: Key | None) -> list[tuple[str, Gate]]:
+        """Every id that the key may see, variants' too, in order, each with the gate of its model."""
+        found = ((id, self._gate(id)) for id in sorted(self.shown) if key is None or key.sees(id))
+        return [(id, gate) for id, gate in found if gate is not None]
 
-        `fallback`: a name that no model has means the fallback model, if there is one.
+    def faces(self, model: str) -> list[str]:
+        """The ids under which a model is known: its own, and those of its variants."""
+        return [model, *sorted(id for id, base in self._bases.items() if base == model)]
+
+    def resolve(self, name: str, key: Key | None, *, fallback: bool = False) -> Gate:
+        """The gate of what `find` finds."""
+        return self.find(name, key, fallback=fallback)[1]
+
+    def find(self, name: str, key: Key | None, *, fallback: bool = False) -> tuple[str, Gate]:
+        """Id and gate of a model or a variant, by id or alias; absent or empty: the default, or the only model.
+
+        No key sees everything. `fallback`: a name that no model has means the fallback model, if there is one.
         """
         if not name:
             name = self.config.admission.default_model or (next(iter(self.gates)) if len(self.gates) == 1 else "")
         if not name:
             raise BadRequest("model: required, as several models are configured", "model", "missing_model")
         for known in (name, self.config.admission.fallback_model if fallback else ""):
-            gate = self.gates.get(self._names.get(known, known))
-            if gate is not None and (key is None or key.sees(gate.name)):
-                return gate
+            id = self.names.get(known, known)
+            gate = self._gate(id)
+            if gate is not None and (key is None or key.sees(id)):
+                return id, gate
         raise ApiError("model_not_found", f'model "{name[:200]}" not found', param="model")
 
-    async def command(self, verb: str, model: str, admin: bool) -> Answer:
+    async def command(self, verb: str, model: str, admin: bool, overrides: Mapping[str, Any] = _NONE) -> Answer:
         """Has the root "load", "unload", "pull" or "remove" a model; returns once it has decided. Raises ApiError.
 
         "pull" is decided when the hub has said what it has, "remove" when the files are gone.
         """
         ticket, within = next(self._tickets), self._patience(verb)
         try:
-            answer = await self._asked(ticket, ModelCommand(ticket, verb, model, admin), within)
+            answer = await self._asked(ticket, ModelCommand(ticket, verb, model, admin, dict(overrides)), within)
         except TimeoutError:
             raise ApiError("starting", f"the root did not answer within {within:g} s") from None
         if answer.error:
@@ -106,16 +132,14 @@ class Models:
         """Seconds that a command may take."""
         limits = self.config.shutdown
         drain = limits.drain_timeout + limits.stop_timeout + limits.term_timeout + limits.kill_timeout
-        return {"pull": PULL_TIMEOUT, "remove": drain + RESCAN_TIMEOUT}.get(verb, COMMAND_TIMEOUT)
+        return {"pull": PULL_TIMEOUT, "remove": drain + REMOVE_TIMEOUT}.get(verb, COMMAND_TIMEOUT)
 
-    async def rescan(self) -> bool:
-        """Has the root look for models again; whether that was done in time."""
-        ticket = next(self._tickets)
+    async def reload(self) -> Reloaded:
+        """Has the root read its configuration again. Raises ApiError if it does not answer."""
         try:
-            await self._asked(ticket, Rescan(ticket), RESCAN_TIMEOUT)
+            return await self._reloads.ask(Reload, RELOAD_TIMEOUT)
         except TimeoutError:
-            return False
-        return True
+            raise ApiError("starting", f"the root did not answer within {RELOAD_TIMEOUT:g} s") from None
 
     # -- for the root's messages --------------------------------------------------------------------------------------
 
@@ -124,6 +148,10 @@ class Models:
         match order:
             case Answer():
                 self._answer(order)
+            case Reloaded():
+                self._reloads.answer(order.ticket, order)
+            case Reconfigure():
+                self._reconfigure(order.config)
             case Listed():
                 self._list(order)
             case Unlisted():
@@ -176,6 +204,26 @@ class Models:
         finally:
             del self._answers[ticket]
 
+    def _gate(self, id: str) -> Gate | None:
+        return self.gates.get(self._bases.get(id, id))
+
+    def _reconfigure(self, config: Config) -> None:
+        self.config = config
+        for gate in self.gates.values():
+            gate.reconfigure(config)
+        self._renew()
+
+    def _renew(self) -> None:
+        """After a change of what there is: variants of models that are there, and what every name leads to."""
+        found = {name: own for name, own in self.config.variants.items() if own.base in self.entries}
+        found = {name: own for name, own in found.items() if name not in self.entries}
+        self._bases = {name: own.base for name, own in found.items()}
+        self.shown = dict(self.entries)
+        for name, own in found.items():
+            base = self.entries[own.base]
+            self.shown[name] = msgspec.structs.replace(base, model=base.model.variant(name, own))
+        self.names = _names(self.shown)
+
     def _list(self, order: Listed) -> None:
         for status in order.statuses:
             if status.name not in self.gates:
@@ -183,11 +231,11 @@ class Models:
                 if self._stopping:
                     self.gates[status.name].refuse(shutting_down)
         self.entries |= {entry.model.name: entry for entry in order.entries}
-        self._names = _names(self.entries)
+        self._renew()
 
     def _unlist(self, name: str) -> None:
         self.entries.pop(name, None)
-        self._names = _names(self.entries)
+        self._renew()
         if (gate := self.gates.pop(name, None)) is not None:
             gate.refuse(lambda: ApiError("model_not_found", f'model "{name}" is there no more', param="model"))
 

@@ -37,6 +37,13 @@ class Services:
     def __post_init__(self) -> None:
         self.site = Site(self.config.ui)
 
+    def reconfigure(self, config: Config) -> None:
+        """Another configuration, which differs where a proxy can follow. Who watches with a key comes back with it."""
+        if config.keys != self.config.keys:
+            self.feed.part()
+        self.config = config
+        self.limits.reconfigure(config.keys)
+
     @property
     def root_silence(self) -> float:
         return time.monotonic() - self.heard

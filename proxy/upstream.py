@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from proxy import context
 from proxy.auth import check_endpoint
 from proxy.errors import ApiError
-from supervisor.config import Config
+from proxy.models import Models
 
 PREFIX = "/upstream/"
 _FILE = re.compile(r"\.(css|gif|ico|jpe?g|js|map|png|svg|webp|woff2?)\Z")  # a page's, asked for relative to ours
@@ -20,8 +20,8 @@ _FILE = re.compile(r"\.(css|gif|ico|jpe?g|js|map|png|svg|webp|woff2?)\Z")  # a p
 class Upstream:
     """ASGI middleware: rewrites the path, and names the model in `scope["state"]["upstream"]` and in the query."""
 
-    def __init__(self, app: ASGIApp, config: Config) -> None:
-        self.app, self.config = app, config
+    def __init__(self, app: ASGIApp, models: Models, root_path: str) -> None:
+        self.app, self.models, self.root_path = app, models, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not scope["path"].startswith(PREFIX):
@@ -42,7 +42,7 @@ class Upstream:
     def _split(self, scope: Scope) -> tuple[str, str]:
         """The model, whose name may have slashes in it, and the rest of the path. Raises ApiError."""
         text, key = scope["path"].removeprefix(PREFIX), context.of(scope).key
-        names = self.config.names
+        names = self.models.names
         fit = [name for name in names if text == name or text.startswith(f"{name}/")]
         fit = [name for name in fit if key is None or key.sees(names[name])]
         if not fit:
@@ -54,4 +54,4 @@ class Upstream:
         """To the same place with a slash behind it; from there to the interface."""
         permanent = 301 if scope["method"] in ("GET", "HEAD") else 308
         status = 302 if path == "/" else permanent
-        await RedirectResponse(self.config.server.root_path + path, status_code=status)(scope, receive, send)
+        await RedirectResponse(self.root_path + path, status_code=status)(scope, receive, send)

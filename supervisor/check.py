@@ -31,10 +31,18 @@ def report(settings: config.Config) -> Iterator[str]:
     yield f"{settings.file}: correct"
     for entry in entries.values():
         yield f"  {_described(entry)}"
+    for name, own in settings.variants.items():
+        yield f"  {', '.join((name, *own.aliases))}: a variant of {own.base}"
     if not settings.keys and any(not _loopback(listen) for listen in settings.server.listen):
         yield "  warning: [server].listen reaches beyond this machine, but there are no [[keys]]: anyone may use it"
+    known = {word for entry in entries.values() for word in _names(entry)}
+    for own in settings.variants.values():
+        if own.base not in entries:
+            yield f"  warning: [models.{own.name}].base is {own.base}, but there is no such model now"
+        else:
+            known |= {own.name, *own.aliases}
     for name in (settings.admission.default_model, settings.admission.fallback_model):
-        if name and name not in {word for entry in entries.values() for word in _names(entry)}:
+        if name and name not in known:
             yield f"  warning: [admission] names {name}, but there is no such model now"
     for text in (*problems, *left_out):
         yield f"  warning: {text}"

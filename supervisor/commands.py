@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from supervisor import lifecycle
 from supervisor.control import Answer, ModelCommand, State
@@ -30,6 +31,10 @@ class Models(Protocol):
 
     def publish(self, name: str) -> None: ...
 
+    def overridden(self, name: str) -> Mapping[str, Any]: ...
+
+    def override(self, name: str, settings: dict[str, Any]) -> None: ...
+
 
 def obey(models: Models, command: ModelCommand) -> Answer:
     """Begins to load or unload; the outcome shows in the model's state."""
@@ -40,12 +45,29 @@ def _load(models: Models, command: ModelCommand) -> Answer:
     name, model = command.model, models.model(command.model)
     if models.closing:
         return Answer(command.ticket, "shutting_down", "the server is shutting down")
+    if command.overrides and command.overrides != models.overridden(name):
+        return _load_otherwise(models, command)
     if model.state in (State.READY, State.LOADING):
         models.publish(name)
         return Answer(command.ticket, already=True)
     if model.state is State.FAILED and (not command.admin or model.stuck):
         return Answer(command.ticket, "model_failed", model.message)
     models.apply(name, lifecycle.Cleared())
+    models.order(name)
+    return Answer(command.ticket)
+
+
+def _load_otherwise(models: Models, command: ModelCommand) -> Answer:
+    """With other settings than it has, or would have; a load that is there goes for it."""
+    name, model = command.model, models.model(command.model)
+    if model.stuck:
+        return Answer(command.ticket, "model_failed", model.message)
+    models.override(name, command.overrides)
+    if model.state is State.READY:
+        models.drain(name, "reload")
+    else:
+        models.apply(name, lifecycle.Cancelled("reload"))
+        models.apply(name, lifecycle.Cleared())
     models.order(name)
     return Answer(command.ticket)
 

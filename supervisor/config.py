@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from typing import Annotated, Literal, dataclass_transform
+from typing import Annotated, Any, Literal, dataclass_transform
 
 import msgspec
 from msgspec import Meta
@@ -43,7 +43,14 @@ _SUN_PATH = 107  # bytes that fit into sockaddr_un, less the final zero
 
 
 class ConfigError(Exception):
-    """The configuration is wrong; the text names the file, the place and the way out."""
+    """The configuration is wrong; the text names the file, the place and the way out.
+
+    `table` and `key` are that place, like "models.qwen3" and "n_ctx"; "" where it is the whole file, or the table.
+    """
+
+    def __init__(self, text: str, *, table: str = "", key: str = "") -> None:
+        super().__init__(text)
+        self.table, self.key = table, key
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)  # what msgspec does anyway, but mypy cannot see
@@ -170,6 +177,7 @@ class Admission(Table):
     max_wait: Duration = 10.0
     queue_timeout: Duration = 600.0
     restart_hold: Duration = 5.0
+    allow_load_overrides: bool = False
     keep_alive_max: Duration = 0.0
 
 
@@ -255,13 +263,17 @@ class StateFolder(Table):
 
 
 class Model(Table):
-    """A model: [defaults] and [models.NAME], merged. `name` is its id; `title` is the key `name`, for people."""
+    """A model: [defaults] and [models.NAME], merged. `name` is its id; `title` is the key `name`, for people.
+
+    `base`: it is no model of its own, but a variant of that one: another name for it, with its own way to answer.
+    """
 
     name: str = msgspec.field(default="", name="id")
     title: str = msgspec.field(default="", name="name")
     description: str = ""
     tags: tuple[str, ...] = ()
     hidden: bool = False
+    base: str = ""
     package: str = ""
     file: str = ""
     path: str = ""
@@ -293,7 +305,27 @@ class Model(Table):
     embd_normalize: Annotated[int, Meta(ge=-1, le=1000)] = 2
     dimensions: tuple[Annotated[int, Meta(ge=1, le=65536)], ...] = ()
     worker: Entry = "worker.main:main"
+    chat_template_kwargs: dict[str, Any] = {}
+    system_prompt: str = ""
+    system_prompt_mode: Literal["missing", "always"] = "missing"
     sampling: Sampling = Sampling()
+    force: Sampling = Sampling()
+
+    def variant(self, name: str, own: Model) -> Model:
+        """This model as its variant `own` shows it: what that does not say is said here."""
+        said = {key: value for key in VARIANT_KEYS if (value := getattr(own, key)) != getattr(_UNSAID, key)}
+        kwargs = {**self.chat_template_kwargs, **own.chat_template_kwargs}
+        ways = {"sampling": own.sampling.over(self.sampling), "force": own.force.over(self.force)}
+        names = {"name": name, "aliases": own.aliases, "title": own.title, "hidden": own.hidden, "tags": own.tags}
+        return msgspec.structs.replace(self, **{**said, **ways, **names, "chat_template_kwargs": kwargs})
+
+
+# What a variant may say; everything else belongs to the load that it shares.
+VARIANT_KEYS = (
+    "base", "title", "description", "tags", "hidden", "aliases", "sampling", "force", "chat_template_kwargs",
+    "system_prompt", "system_prompt_mode",
+)  # fmt: skip
+_UNSAID = Model()
 
 
 class Sections(Table):
@@ -316,19 +348,21 @@ class Sections(Table):
 class Config(Sections, kw_only=True):
     """Everything the file says, checked; configfile.load reads it. `models`: those it and its presets name.
 
-    `defaults`: what a model has that only [sources] found. `warnings`: what is odd, but no error.
+    `variants`: further names of models, by name, see Model.base. `defaults`: what a model has that only [sources]
+    found. `warnings`: what is odd, but no error.
     """
 
     file: str
     models: dict[str, Model]
+    variants: dict[str, Model] = {}
     defaults: Model = msgspec.field(default_factory=Model)
     warnings: tuple[str, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
         """Every id and alias → the id of its model."""
-        pairs = ((word, model.name) for model in self.models.values() for word in (*model.aliases, model.name))
-        return dict(pairs)
+        both = (*self.models.values(), *self.variants.values())
+        return {word: model.name for model in both for word in (*model.aliases, model.name)}
 
 
 def parse_listen(text: str, path: schema.Path = ()) -> tuple[str, str, int]:

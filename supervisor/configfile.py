@@ -23,6 +23,7 @@ from supervisor.modelfile import below, locate
 from supervisor.presetfile import preset_models
 from supervisor.schema import Invalid, Missing, convert, near
 from supervisor.textfile import EXAMPLE, read_text
+from supervisor.variants import based, check_kwargs, variant
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -34,7 +35,8 @@ class _File(Sections):
 
 
 _SECTIONS = (*_File.__struct_fields__, "models")
-_NOT_SHARED = ("id", "name", "description", "package", "file", "path", "hf", "mmproj", "aliases")
+_NOT_SHARED = ("id", "name", "description", "base", "package", "file", "path", "hf", "mmproj", "aliases")
+_MERGED = ("sampling", "force", "chat_template_kwargs")  # tables in a model's, laid over those of [defaults]
 
 
 def load(file: str | os.PathLike[str]) -> Config:
@@ -43,7 +45,9 @@ def load(file: str | os.PathLike[str]) -> Config:
     try:
         return build(read(path), path)
     except Invalid as error:
-        raise ConfigError(f"{path}: {place(error.path)}: {error.reason}") from None
+        table, key = _split(error.path)
+        plain = table.strip("[]").replace("]] #", " #")
+        raise ConfigError(f"{path}: {place(error.path)}: {error.reason}", table=plain, key=key) from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -68,11 +72,16 @@ def build(tree: Mapping[str, Any], path: Path) -> Config:
     known["parking"] = _parking(parts.parking, path.parent)
     known["sources"] = sources = _sources(parts.sources, path.parent)
     known["defaults"] = _defaults(parts.defaults, path.parent)
-    models = {model.name: model for model in _models(tree, path.parent, required=sources == Sources())}
-    _no_duplicate_aliases(models)
-    added, warnings = preset_models(sources, tree.get("defaults", {}), models)
-    config = Config(file=str(path), models={**models, **added}, warnings=tuple(warnings), **known)
-    if not sources.models_dir and not sources.hf_cache:  # else the names are not known yet
+    written = {model.name: model for model in _models(tree, path.parent, required=sources == Sources())}
+    _no_duplicate_aliases(written)
+    variants = {name: model for name, model in written.items() if model.base}
+    models = {name: model for name, model in written.items() if not model.base}
+    added, warnings = preset_models(sources, tree.get("defaults", {}), written)
+    models |= added
+    all_known = not sources.models_dir and not sources.hf_cache  # else the names are not known yet
+    bases = {name: based(model, models, written, all_known) for name, model in variants.items()}
+    config = Config(file=str(path), models=models, variants=bases, warnings=tuple(warnings), **known)
+    if all_known:
         _known_models(config)
     return config
 
@@ -196,6 +205,7 @@ def _sources(sources: Sources, base: Path) -> Sources:
 
 def _defaults(defaults: Model, base: Path) -> Model:
     """With an absolute path of the template. That it exists is checked with the models that use it."""
+    check_kwargs(defaults.chat_template_kwargs, ("defaults", "chat_template_kwargs"))
     template = below(base, defaults.chat_template) if defaults.chat_template else ""
     return msgspec.structs.replace(defaults, chat_template=template)
 
@@ -217,9 +227,13 @@ def _models(tree: Mapping[str, Any], base: Path, required: bool) -> Iterator[Mod
             raise _not_a_model(where, name, table)
         if "id" in table:
             raise Invalid((*where, "id"), "a known key", table["id"], "the name in [models.NAME] is the model's id")
-        convert(table, Model, path=where)  # by itself, so that an error in [defaults.sampling] is not laid on it
-        sampling = {**defaults.get("sampling", {}), **table.get("sampling", {})}
-        model = convert({**defaults, **table, "sampling": sampling}, Model, path=where)
+        own = convert(table, Model, path=where)  # by itself, so that an error in [defaults.sampling] is not laid on it
+        check_kwargs(own.chat_template_kwargs, (*where, "chat_template_kwargs"))
+        if own.base:
+            yield variant(table, msgspec.structs.replace(own, name=name), where)
+            continue
+        merged = {key: {**defaults.get(key, {}), **table.get(key, {})} for key in _MERGED}
+        model = convert({**defaults, **table, **merged}, Model, path=where)
         yield locate(msgspec.structs.replace(model, name=name), base, where, own_template="chat_template" in table)
 
 
@@ -241,12 +255,16 @@ def _no_duplicate_aliases(models: Mapping[str, Model]) -> None:
 
 def place(path: schema.Path) -> str:
     """A path in the file's own spelling: `[models.qwen3].n_ctx`, `[[keys]] #2.sha256`, `[server].listen[0]`."""
+    table, key = _split(path)
+    return f"{table}.{key}" if key else table
+
+
+def _split(path: schema.Path) -> tuple[str, str]:
+    """A path's table, with its brackets, and the key in it."""
     depth = 2 if path[0] == "models" and len(path) > 1 else 1
     if path[0] == "keys" and len(path) > 1 and isinstance(path[1], int):
-        head, rest = f"[[keys]] #{path[1] + 1}", path[2:]
-    else:
-        head, rest = f"[{'.'.join(_quoted(str(part)) for part in path[:depth])}]", path[depth:]
-    return head + (f".{schema.dotted(rest)}" if rest else "")
+        return f"[[keys]] #{path[1] + 1}", schema.dotted(path[2:])
+    return f"[{'.'.join(_quoted(str(part)) for part in path[:depth])}]", schema.dotted(path[depth:])
 
 
 def _quoted(key: str) -> str:

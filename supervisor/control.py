@@ -133,6 +133,7 @@ class ModelStatus(Message, frozen=True):
     idle_timeout: float = -1.0  # seconds after its last use in which it goes by itself; negative: never
     blocked_by: tuple[str, ...] = ()  # it is wanted, and these would have to go
     files: dict[str, tuple[int, int]] = {}  # while it is downloaded: bytes there and bytes in all, by URL
+    overrides: dict[str, Any] = {}  # settings of this load that are not the configuration's
 
 
 class Death(Message, frozen=True):
@@ -240,6 +241,29 @@ class KeyUse(Message, frozen=True):
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+class Reconfigure(Message, frozen=True):
+    """Another configuration; what of it a proxy cannot take over while it runs is as before."""
+
+    config: Config
+
+
+class Reloaded(Message, frozen=True):
+    """The answer to Reload: names of models, or `error` and the place of it; then nothing has changed.
+
+    `restarting`: those that were loaded, and drain because of it. `complete`: the folders have been looked through.
+    """
+
+    ticket: int = 0
+    error: str = ""
+    table: str = ""
+    key: str = ""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    restarting: tuple[str, ...] = ()
+    complete: bool = True
 
 
 class Ring(Message, frozen=True):
@@ -371,12 +395,14 @@ class ModelCommand(Message, frozen=True):
     """`verb`: "load", "unload", "pull" or "remove"; answered by Answer with the same ticket. `admin` may clear FAILED.
 
     What is pulled is a configured model or "user/repo:QUANT". "remove" is answered once the files are gone.
+    `overrides`: settings for this load in place of the configured ones; checked already.
     """
 
     ticket: int
     verb: str
     model: str
     admin: bool = False
+    overrides: dict[str, Any] = {}
 
 
 class AskFigures(Message, frozen=True):
@@ -385,8 +411,8 @@ class AskFigures(Message, frozen=True):
     ticket: int
 
 
-class Rescan(Message, frozen=True):
-    """Look for models again; answered by Answer with the same ticket once that is done."""
+class Reload(Message, frozen=True):
+    """Read the configuration again, and look for models; answered by Reloaded with the same ticket."""
 
     ticket: int
 
@@ -418,13 +444,15 @@ class ConfigureWorker(Message, frozen=True):
     """Load this model.
 
     Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
-    next one; and what the last one left. The second and third may be missing.
+    next one; and what the last one left. The second and third may be missing. `template`: the text of a chat template,
+    in place of the configured one.
     """
 
     model: Model
     generation: int
     lease: float
     parking: Parking = Parking()
+    template: str = ""
 
 
 class Peer(Message, frozen=True):
@@ -607,12 +635,12 @@ class LoadFailed(Message, frozen=True):
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
     | ConfigureWorker | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
-    | Listed | Unlisted | Scan | Remember | Discard | Download
+    | Listed | Unlisted | Scan | Remember | Discard | Download | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
     | Pong | Ready | LoadFailed | KeyUse | Report | AskFigures | Inquiry | Finding
-    | Rescan | Scanned | Known | FolderChanged | Stuck | Discarded
+    | Reload | Scanned | Known | FolderChanged | Stuck | Discarded
     | Planned | Fetched | Downloaded | DownloadFailed
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ A model of the configuration is DOWNLOADING from the start; one that is new is l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,7 +40,8 @@ class Models(Protocol):
 
     def entry(self, name: str) -> Entry | None: ...
 
-    def catalog(self) -> tuple[Entry, ...]: ...
+    @property
+    def catalog(self) -> Mapping[str, Entry]: ...
 
     def download_begun(self, name: str) -> bool: ...
 
@@ -98,7 +99,7 @@ class Downloads:
         if self._closing:
             reply(Answer(command.ticket, "shutting_down", "the server is shutting down"))
             return
-        known = _named(command.model, self._models.catalog())
+        known = _named(command.model, self._models.catalog.values())
         name = known.model.name if known else ""
         if self._under_way(name, command.model):
             reply(Answer(command.ticket, "model_exists", f"{name or command.model} is being downloaded", model=name))
@@ -164,7 +165,7 @@ class Downloads:
         """What it is about is known now: the model may be there, or be one that the configuration names."""
         run.planned = True
         if not run.name:
-            known = _meant(plan.name, self._models.catalog())
+            known = _meant(plan.name, self._models.catalog.values())
             name = known.model.name if known else plan.name
             if self._under_way(name, plan.name, apart_from=run):
                 self._refuse(run, f"{name} is being downloaded", name)
@@ -249,7 +250,7 @@ class Downloads:
             self._end(run, Ended(-9, (), ""))
 
 
-def _named(text: str, entries: tuple[Entry, ...]) -> Entry | None:
+def _named(text: str, entries: Collection[Entry]) -> Entry | None:
     """The model with this id or alias; then the one whose files this is."""
     for entry in entries:
         if text in (entry.model.name, *entry.model.aliases):
@@ -257,7 +258,7 @@ def _named(text: str, entries: tuple[Entry, ...]) -> Entry | None:
     return _meant(text, entries)
 
 
-def _meant(spec: str, entries: tuple[Entry, ...]) -> Entry | None:
+def _meant(spec: str, entries: Collection[Entry]) -> Entry | None:
     """The model that is "user/repo:QUANT", by its name or by its key `hf`, in whatever case."""
     asked = spec.lower()
     named = [entry for entry in entries if entry.model.name.lower() == asked]

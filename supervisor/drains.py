@@ -43,12 +43,15 @@ class Drains:
         self._clock, self._over = clock, over
         self._of: dict[str, _Awaited] = {}
 
-    def ask(self, model: Model, *, if_idle: bool, deadline: float | None) -> None:
-        """Has every proxy stop admitting to a draining model. `deadline` None: what runs has all the time it needs."""
+    def ask(self, model: Model, *, if_idle: bool, deadline: float | None, final: bool = False) -> None:
+        """Has every proxy stop admitting to a draining model. `deadline` None: what runs has all the time it needs.
+
+        `final`: placement, which counts on estimates, may not withdraw it.
+        """
         for proxy in self._linked(model.name):
             order = Drain(model.name, model.generation, model.stop_reason, if_idle, deadline)
             self._proxies.send(proxy, order)
-        self.wait(model.name, evicting=model.stop_reason == "evicted", deadline=deadline)
+        self.wait(model.name, evicting=model.stop_reason == "evicted" and not final, deadline=deadline)
 
     def wait(self, model: str, *, evicting: bool = False, deadline: float | None) -> None:
         """Awaits the proxies that are joined to the model; they have been told."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from supervisor import (
     budget,
@@ -52,6 +52,7 @@ from supervisor.lifecycle import Model
 from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Ward
+from supervisor.overrides import Overrides
 from supervisor.proxies import Proxies, ProxyMessage
 from supervisor.status import Observed, status, summary
 from supervisor.timers import Timers
@@ -97,8 +98,7 @@ class _NoStore:
 class Fleet:
     """All models of the catalog. `proxies` and `workers` act for it; it is what they report to.
 
-    `measured` is told what a load took; `rescan` looks for models again, and calls back at the end of it. `store`
-    fetches models and deletes them.
+    `measured` is told what a load took; `store` fetches models and deletes them.
     """
 
     def __init__(
@@ -121,6 +121,8 @@ class Fleet:
         self._wants, self._traffic = Wants(), Traffic()
         self._idle = Idle(lambda name: self._entry(name).model, settings.admission.keep_alive_max)
         self._drains = Drains(proxies, self._traffic, timers, clock, self._drained)
+        self._overrides = Overrides()
+        self._room: dict[str, str] = {}  # a load that ran out of memory → who goes for it, "" for nobody
         self._suspended: set[str] = set()
         self._tails: dict[str, tuple[str, ...]] = {}
         self._blocked: dict[str, tuple[str, ...]] = {}
@@ -130,7 +132,6 @@ class Fleet:
         self.closing = False
         self.ledger = Ledger()
         self.measured: Callable[[Entry, Footprint], None] = lambda entry, footprint: None
-        self.rescan: Callable[[Callable[[], None]], None] = lambda done: done()
         self.store: Store = _NoStore()
 
     # -- the tree's side ---------------------------------------------------------------------------------------
@@ -147,6 +148,7 @@ class Fleet:
             self._dirty = False
             self._place()
             self._retire()
+            self._retry_loads()
         self._remove_the_gone()
         states = [model.state for model in self._models.values()]
         if State.LOADING not in states:
@@ -173,6 +175,7 @@ class Fleet:
         """Takes over limits; `adopt` is told of the models."""
         self._config = settings
         self._policy = lifecycle.Policy(settings.restart)
+        self._idle.limit(settings.admission.keep_alive_max)
         self._try_refused_again()
 
     def adopt(self, entries: dict[str, Entry], gpus: tuple[int, ...] = ()) -> None:
@@ -193,6 +196,8 @@ class Fleet:
         for name in told:
             if name in self._wants:
                 self.store.wanted(entries[name])
+        for name in change.changed:
+            self.publish(name)  # the time in which it goes may be another
         for name in change.reload:
             self._begin_anew(name)
         for name in change.repaired:
@@ -205,6 +210,17 @@ class Fleet:
 
     def entries(self) -> tuple[Entry, ...]:
         return (*self._entries.values(), *self._leaving.values())
+
+    @property
+    def catalog(self) -> Mapping[str, Entry]:
+        """The models there are, by name."""
+        return self._entries
+
+    @property
+    def running(self) -> set[str]:
+        """Models that have a process with their present settings."""
+        busy = (State.LOADING, State.READY, State.DRAINING)
+        return {name for name, model in self._models.items() if model.state in busy}
 
     def summary(self) -> str:
         """One line for the service manager."""
@@ -226,8 +242,17 @@ class Fleet:
         """Its process is told to end; what is there already stays."""
         self.store.cancel(name)
 
+    def overridden(self, name: str) -> Mapping[str, Any]:
+        """The settings of its load that are not the configuration's."""
+        return self._overrides.of(name)
+
+    def override(self, name: str, settings: dict[str, Any]) -> None:
+        """Its next load is to have these settings, until it is unloaded."""
+        self._overrides.ask(name, settings)
+
     def forget(self, name: str) -> None:
         """Nobody wants it any more; whoever waits is told that the load was called off."""
+        self._overrides.forget(name)
         self._wants.drop(name)
         text = "the load was called off by a request to unload the model"
         self._proxies.broadcast(Lost(name, self._models[name].generation, "unloaded", text))
@@ -237,9 +262,6 @@ class Fleet:
     def entry(self, name: str) -> Entry | None:
         """A model of the catalog."""
         return self._entries.get(name)
-
-    def catalog(self) -> tuple[Entry, ...]:
-        return tuple(self._entries.values())
 
     def download_begun(self, name: str) -> bool:
         """Whether it is in a state in which its files can be fetched; then it is in DOWNLOADING now."""
@@ -311,10 +333,6 @@ class Fleet:
         elif message.model not in self._retired:  # else it was on its way when the model went
             log.error("a proxy names no model of ours %s", facts(role=proxy.role, model=message.model))
 
-    def look_again(self, proxy: Ward, ticket: int) -> None:
-        """A proxy is answered once there was another scan."""
-        self.rescan(lambda: self._proxies.send(proxy, Answer(ticket)))
-
     def proxy_gone(self, proxy: Ward) -> None:
         """It died, or has finished: it wants nothing, has nothing in flight, and counts as drained."""
         for name in self._wants.of_proxy(proxy):
@@ -337,8 +355,8 @@ class Fleet:
                 self._traffic.report(model, proxy, 1, now)
         self._wants.drop(model)
         self.apply(model, lifecycle.Loaded(facts))
-        if entry := self._entries.get(model):
-            self.measured(entry, facts.memory)
+        if model in self._entries:
+            self.measured(self._as_loaded(model), facts.memory)
 
     def worker_refused(self, model: str, refusal: LoadFailed) -> None:
         self.apply(model, lifecycle.Refused(refusal.cause, refusal.message, refusal.permanent))
@@ -405,6 +423,29 @@ class Fleet:
             else:
                 self._timers.no_later(("idle", name), due, self._mark)
 
+    def _make_room(self, name: str) -> None:
+        """Its load ran out of memory: one idle model goes for it, before it is tried once more."""
+        wanted = {want.name for want in self._wants.in_order()}
+        self._room[name] = victim = placement.spare(map(self._resident, self._models.values()), name, wanted)
+        log.warning("out of memory at load, trying once more %s", facts(model=name, evicts=victim or "nobody"))
+        if victim:
+            self._drain_idle(victim, "evicted", final=True)
+
+    def _retry_loads(self) -> None:
+        """Those loads for which room was made go on."""
+        for name, victim in list(self._room.items()):
+            if not (model := self._models.get(name)) or not model.makes_room:
+                del self._room[name]
+            elif not self._goes(victim):
+                del self._room[name]
+                self.apply(name, lifecycle.RoomMade())
+
+    def _goes(self, name: str) -> bool:
+        """Whether this model is about to free its memory; without a name: whether any is."""
+        models = [self._models[name]] if name in self._models else [] if name else self._models.values()
+        leaving = (State.DRAINING, State.STOPPING) if name else (State.STOPPING,)
+        return any(model.state in leaving for model in models)
+
     def _give_up(self, name: str) -> None:
         """A preload or a restart evicts nobody: without a free place it is left until somebody asks."""
         log.info("no free place %s", facts(model=name, max_models=self._config.placement.max_models))
@@ -434,7 +475,7 @@ class Fleet:
         return budget.budgets(self._config.placement, self._ram, self._gpus)
 
     def _resident(self, model: Model) -> placement.Resident:
-        name, entry = model.name, self._entry(model.name)
+        name, entry = model.name, self._as_loaded(model.name)
         return placement.Resident(
             name,
             model.state,
@@ -458,6 +499,10 @@ class Fleet:
 
     def _entry(self, name: str) -> Entry:
         return self._entries.get(name) or self._leaving[name]
+
+    def _as_loaded(self, name: str) -> Entry:
+        """With the settings that were asked for."""
+        return self._overrides.entry(self._entry(name), len(self._gpus))
 
     def _add(self, name: str) -> None:
         if self._leaving.pop(name, None) is None:
@@ -503,6 +548,7 @@ class Fleet:
         del self._leaving[name], self._models[name]
         self._retired[name] = model.generation
         self._wants.drop(name)
+        self._overrides.forget(name)
         self._tails.pop(name, None)
         for timer in ("retry", "want", "resident", "idle"):
             self._timers.cancel((timer, name))
@@ -531,6 +577,8 @@ class Fleet:
         match action:
             case lifecycle.StartWorker(generation):
                 self._start_worker(model.name, generation)
+            case lifecycle.MakeRoom():
+                self._make_room(model.name)
             case lifecycle.AttachLinks():
                 for proxy in list(self._proxies.running.values()):
                     self._attach(model, proxy)
@@ -558,20 +606,25 @@ class Fleet:
         if after.state in (State.UNLOADED, State.BACKOFF, State.FAILED):
             self._suspended.discard(name)
             self._idle.forget(name)
+        if after.state is State.UNLOADED:
+            self._overrides.unloaded(name)
+        if after.state is State.FAILED:
+            self._overrides.forget(name)
         if after.state is State.READY:
             self._timers.set(("resident", name), now + self._entry(name).model.min_resident, self._mark)
         if after.state is State.BACKOFF:
             self._timers.set(("retry", name), after.retry_at or now, lambda: self._retry(name))
 
     def _start_worker(self, name: str, generation: int) -> None:
-        entry = self._entry(name)
+        self._overrides.begin(name)
+        entry = self._as_loaded(name)
         if entry.card is not None and entry.card.cause == "file_missing":
             self.apply(name, lifecycle.Refused(entry.card.cause, entry.card.problem, permanent=True))
             self.apply(name, lifecycle.Exited(lifecycle.EX_CONFIG))
             self._wants.drop(name)
             return
         try:
-            self._workers.load(entry.model, generation)
+            self._workers.load(entry.model, generation, self._overrides.template(name))
         except process.StartFailed as error:
             log.error("%s", error)
             self.apply(name, lifecycle.Exited(1, message=str(error)))
@@ -613,6 +666,7 @@ class Fleet:
             idle_timeout=self._idle.timeout(model.name),
             blocked_by=self._blocked.get(model.name, ()),
             files=files,
+            overrides=self._overrides.of(model.name),
         )
         return status(model, seen, self._clock(), time.time())
 
@@ -678,10 +732,10 @@ class Fleet:
         self.apply(name, lifecycle.DrainBegun("evicted"))
         self._drains.ask(self._models[name], if_idle=False, deadline=None)
 
-    def _drain_idle(self, name: str, reason: str) -> None:
+    def _drain_idle(self, name: str, reason: str, *, final: bool = False) -> None:
         """The same, unless a proxy has something in flight after all."""
         self.apply(name, lifecycle.DrainBegun(reason))
-        self._drains.ask(self._models[name], if_idle=True, deadline=None)
+        self._drains.ask(self._models[name], if_idle=True, deadline=None, final=final)
 
     def _drained(self, name: str) -> None:
         self.apply(name, lifecycle.DrainedOut())

@@ -19,6 +19,10 @@ class Idle:
         self._settings, self._longest = settings, longest
         self._said: dict[str, float] = {}
 
+    def limit(self, longest: float) -> None:
+        """Another most that a client may ask for, from now on."""
+        self._longest = longest
+
     def say(self, model: str, seconds: float) -> bool:
         """A client wants it kept so long, negative = for ever. Whether that changes anything."""
         before = self.timeout(model)

@@ -71,10 +71,9 @@ class Library:
         self._scan()
 
     def reconfigure(self, settings: config.Config) -> None:
-        """Another configuration: what it names and what was found are put together anew, then looked for again."""
+        """Another configuration: what it names and what was found are put together anew; `rescan` does more."""
         self._config = settings
         self._tell()
-        self.rescan()
 
     def remember(self, entry: Entry, footprint: Footprint) -> None:
         """Keeps what a load took: it replaces the estimate."""

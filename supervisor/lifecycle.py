@@ -7,6 +7,7 @@
 
     UNLOADED, BACKOFF, FAILED ─DownloadBegun▶ DOWNLOADING ─DownloadEnded▶ UNLOADED, or FAILED with its cause
 
+A load that runs out of memory stays LOADING once: MakeRoom, then RoomMade, then another process.
 Each state has a way out: BACKOFF and draining have deadlines, STOPPING has the ladder, LOADING and READY are watched.
 """
 
@@ -25,7 +26,7 @@ EX_CONFIG = 78
 TRANSITIONS: dict[State, set[State]] = {
     State.UNLOADED: {State.LOADING, State.FAILED, State.DOWNLOADING},
     State.DOWNLOADING: {State.UNLOADED, State.FAILED},
-    State.LOADING: {State.READY, State.STOPPING, State.BACKOFF, State.FAILED},
+    State.LOADING: {State.UNLOADED, State.READY, State.STOPPING, State.BACKOFF, State.FAILED},
     State.READY: {State.DRAINING, State.STOPPING, State.BACKOFF, State.FAILED},
     State.DRAINING: {State.READY, State.STOPPING, State.BACKOFF, State.FAILED},
     State.STOPPING: {State.UNLOADED, State.BACKOFF, State.FAILED},
@@ -44,6 +45,9 @@ class Model:
     generation: int = 0
     history: restart.History = field(default_factory=restart.History)
     refusals: int = 0
+    refused: bool = False  # the worker of this load has said why it fails
+    retried: bool = False  # this load ran out of memory once, and is tried again
+    makes_room: bool = False  # LOADING without a process, until others have gone
     retry_at: float | None = None
     stop_reason: str = ""
     doomed: bool = False  # STOPPING because it was hung: its end is a death
@@ -93,6 +97,11 @@ class Refused:
     cause: str
     message: str
     permanent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMade:
+    """Who was to go for a load that ran out of memory has gone, as far as anybody could."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +177,7 @@ Event = (
     | Impossible
     | Loaded
     | Refused
+    | RoomMade
     | DrainBegun
     | Reopened
     | DrainedOut
@@ -198,6 +208,11 @@ class StartWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeRoom:
+    """Evict a model, then say RoomMade."""
+
+
+@dataclass(frozen=True, slots=True)
 class AttachLinks:
     """Join the worker to every proxy."""
 
@@ -222,7 +237,7 @@ class WantAgain:
     """A model that served and died comes back without being asked."""
 
 
-Action = StartWorker | AttachLinks | StopWorker | EndStreams | WantAgain
+Action = StartWorker | MakeRoom | AttachLinks | StopWorker | EndStreams | WantAgain
 Step = tuple[Model, list[Action]]
 
 
@@ -241,6 +256,8 @@ class Policy:
 def step(model: Model, event: Event, now: float, policy: Policy) -> Step:
     """One event. What does not fit the state any more (a late answer) changes nothing."""
     match event:
+        case Loaded() | Refused() | Hung() | Exited() if model.makes_room:
+            return model, []  # of a process that has ended
         case Place() if model.placeable(now):
             return _load(model, now)
         case Impossible(message) if model.state in (State.UNLOADED, State.BACKOFF):
@@ -255,13 +272,18 @@ def step(model: Model, event: Event, now: float, policy: Policy) -> Step:
             return move(model, State.READY, now, **kept), [AttachLinks()]
         case Refused(cause, message, permanent) if model.state is State.LOADING:
             refusals = 2 if permanent else model.refusals + 1
-            return replace(model, cause=cause, message=message, refusals=refusals), []
+            return replace(model, cause=cause, message=message, refusals=refusals, refused=True), []
+        case RoomMade() if model.state is State.LOADING and model.makes_room:
+            generation = model.generation + 1
+            return replace(model, generation=generation, makes_room=False), [StartWorker(generation)]
         case DrainBegun(reason) if model.state is State.READY:
             return move(model, State.DRAINING, now, stop_reason=reason), []
         case Reopened() if model.state is State.DRAINING:
             return move(model, State.READY, now, stop_reason=""), [AttachLinks()]
         case DrainedOut() if model.state is State.DRAINING:
             return move(model, State.STOPPING, now), [_unloaded(model), StopWorker("polite")]
+        case Cancelled(reason) if model.state is State.LOADING and model.makes_room:
+            return move(model, State.UNLOADED, now, stop_reason=reason, makes_room=False), []
         case Cancelled(reason) if model.state is State.LOADING:
             return move(model, State.STOPPING, now, stop_reason=reason), [StopWorker("cancel")]
         case Hung(message) if model.state in (State.LOADING, State.READY, State.DRAINING):
@@ -281,6 +303,7 @@ def step(model: Model, event: Event, now: float, policy: Policy) -> Step:
             | Impossible()
             | Loaded()
             | Refused()
+            | RoomMade()
             | DrainBegun()
             | Reopened()
             | DrainedOut()
@@ -303,7 +326,7 @@ def move(model: Model, state: State, now: float, **changes: object) -> Model:
 
 def _load(model: Model, now: float) -> Step:
     generation = model.generation + 1
-    cleared = {"retry_at": None, "stop_reason": "", "doomed": False}
+    cleared = {"retry_at": None, "stop_reason": "", "doomed": False, "refused": False, "retried": False}
     return move(model, State.LOADING, now, generation=generation, **cleared), [StartWorker(generation)]
 
 
@@ -317,7 +340,13 @@ def _exited(model: Model, event: Exited, now: float, policy: Policy) -> Step:
     if model.state is State.STOPPING and not model.doomed:
         ended = {"cause": "", "message": "", "exit_code": 0, "signal": "", "restarts": 0}
         return move(model, State.UNLOADED, now, **ended), []
+    if model.state is State.LOADING and not model.retried and _out_of_memory(model, event):
+        return replace(model, retried=True, makes_room=True, refused=False), [MakeRoom()]  # stays LOADING
     return _died(model, event, now, policy)
+
+
+def _out_of_memory(model: Model, event: Exited) -> bool:
+    return event.out_of_memory or (model.refused and model.cause == "out_of_memory")
 
 
 def _died(model: Model, event: Exited, now: float, policy: Policy) -> Step:
@@ -326,7 +355,8 @@ def _died(model: Model, event: Exited, now: float, policy: Policy) -> Step:
     cause, message = _cause(model, event)
     facts = {"history": history, "exit_code": event.code, "signal": signal_name(event.code)}
     actions: list[Action] = [EndStreams(cause, message)]
-    if model.refusals >= 2 or (event.code == EX_CONFIG and model.state is State.LOADING):
+    again = model.state is State.LOADING and model.retried and _out_of_memory(model, event)
+    if again or model.refusals >= 2 or (event.code == EX_CONFIG and model.state is State.LOADING):
         return move(model, State.FAILED, now, cause=cause, message=message, **facts), actions
     if delay is None:
         text = f"{message}; {len(history.deaths)} deaths within {policy.restart.window:.0f} s"
@@ -339,7 +369,7 @@ def _died(model: Model, event: Exited, now: float, policy: Policy) -> Step:
 
 def _cause(model: Model, event: Exited) -> tuple[str, str]:
     """The API's word for why it died (API.md, 2.2), and a sentence."""
-    if model.doomed or (model.state is State.LOADING and model.cause and model.message):
+    if model.doomed or (model.state is State.LOADING and model.refused):
         return model.cause, model.message
     if event.message:
         return "crashed", event.message

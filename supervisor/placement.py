@@ -108,6 +108,13 @@ def plan(
     return result
 
 
+def spare(residents: Iterable[Resident], name: str, wanted: set[str]) -> str:
+    """Who goes for a load that ran out of memory in spite of the estimate: the idle model unused for longest, or ""."""
+    models = {resident.name: resident for resident in residents}
+    idle, _ = _victims(models.values(), wanted | {name})
+    return next((victim.name for victim in idle if victim.priority <= models[name].priority), "")
+
+
 def too_large(model: Resident, budgets: Mapping[str, int]) -> str:
     """Why it fits in no case, "" if it may."""
     over = [(name, need, budgets[name]) for name, need in model.needs.items() if need > budgets.get(name, need)]

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, assert_never
 
+import msgspec
+
 from supervisor import config, ladder, restart
 from supervisor.control import (
     Activity,
@@ -39,8 +41,10 @@ from supervisor.control import (
     Planned,
     Pong,
     Ready,
+    Reconfigure,
+    Reload,
+    Reloaded,
     Report,
-    Rescan,
     Ring,
     Scanned,
     ShutDown,
@@ -80,8 +84,6 @@ class Models(Protocol):
 
     def attach_all(self, proxy: Ward) -> None: ...
 
-    def look_again(self, proxy: Ward, ticket: int) -> None: ...
-
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None: ...
 
     def proxy_gone(self, proxy: Ward) -> None: ...
@@ -111,6 +113,7 @@ class Proxies:
         self._shutting_down = False
         self._key_uses: dict[tuple[str, int], int] = {}  # key, proxy → requests in flight
         self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
+        self.reload: Callable[[Callable[[Reloaded], None]], None]  # has the configuration read again
         self.models: Models
 
     def start(self, models: Models) -> None:
@@ -138,6 +141,11 @@ class Proxies:
         self._rings[source] = kept
         for ward in self.running.values():
             self._nursery.send(ward, Ring(source), [fd])
+
+    def reconfigure(self, settings: config.Config) -> None:
+        """Tells them all; those that start later begin with it."""
+        self._config = settings
+        self.broadcast(Reconfigure(settings))
 
     def shut_down(self, deadline: float) -> None:
         """They stop accepting; what runs ends within `deadline` seconds."""
@@ -207,8 +215,8 @@ class Proxies:
                 self._out_of_place(ward, message)
             case Planned() | Fetched() | Downloaded() | DownloadFailed():
                 self._out_of_place(ward, message)
-            case Rescan(ticket):
-                self.models.look_again(ward, ticket)
+            case Reload(ticket):
+                self.reload(lambda outcome: self.send(ward, msgspec.structs.replace(outcome, ticket=ticket)))
             case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:

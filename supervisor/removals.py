@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +21,8 @@ class Models(Protocol):
 
     def entry(self, name: str) -> Entry | None: ...
 
-    def catalog(self) -> tuple[Entry, ...]: ...
+    @property
+    def catalog(self) -> Mapping[str, Entry]: ...
 
 
 class Shelf(Protocol):
@@ -72,7 +73,7 @@ class Removals:
         """The model runs no more and is in no list."""
         if (removal := self._under_way.get(name)) is None:
             return
-        others = [entry.model for entry in self._models.catalog() if entry.model.name != name]
+        others = [entry.model for entry in self._models.catalog.values() if entry.model.name != name]
         keep = tuple(path for model in others for path in (*siblings(model.path), model.mmproj) if path)
         keep += self._downloads.partials
         self._shelf.discard(name, removal.paths, keep, lambda problem: self._discarded(name, problem))

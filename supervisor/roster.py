@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from supervisor.config import Model
+from supervisor.config import Model, Sampling
 from supervisor.control import Entry
 
 
@@ -41,10 +41,16 @@ def change(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Change:
     )
 
 
+_ELSEWHERE = {
+    "title": "", "description": "", "tags": (), "hidden": False, "aliases": (), "preload": False, "pin": False,
+    "idle_timeout": 0.0, "min_resident": 0.0, "priority": 0, "group": "", "chat_template_kwargs": {},
+    "system_prompt": "", "system_prompt_mode": "missing", "force": Sampling(),
+}  # fmt: skip
+
+
 def _loaded_with(model: Model) -> Model:
     """Without what a worker does not care for."""
-    shown = {"title": "", "description": "", "tags": (), "hidden": False, "aliases": (), "preload": False, "pin": False}
-    return msgspec.structs.replace(model, **shown)
+    return msgspec.structs.replace(model, **_ELSEWHERE)
 
 
 def _file(entry: Entry) -> tuple[str, int, int]:

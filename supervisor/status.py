@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from supervisor.control import ModelStatus, State
 from supervisor.lifecycle import Model
@@ -23,6 +24,7 @@ class Observed:
     idle_timeout: float = -1.0
     blocked_by: tuple[str, ...] = ()
     files: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 def status(model: Model, observed: Observed, now: float, wall: float) -> ModelStatus:
@@ -49,6 +51,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         idle_timeout=observed.idle_timeout,
         blocked_by=observed.blocked_by,
         files=dict(observed.files),
+        overrides=dict(observed.overrides),
     )
 
 

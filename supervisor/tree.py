@@ -10,7 +10,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from supervisor import config, configfile, listeners, log, title
+from supervisor import config, listeners, log, reload, title
+from supervisor.control import Reloaded
 from supervisor.fleet import Fleet
 from supervisor.library import Library
 from supervisor.log import facts
@@ -23,8 +24,6 @@ from supervisor.workers import Workers
 
 logger = logging.getLogger("root")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# What no proxy has a copy of: it learns of models from the catalog.
-_RELOADABLE = {"placement", "liveness", "restart", "shutdown", "models", "defaults", "sources", "state", "warnings"}
 _STARTUP_DEADLINE = 120.0
 
 
@@ -49,7 +48,17 @@ class Tree:
         self._library = Library(self._nursery, self._timers, settings, self._fleet.adopt)
         self._store = Store(self._nursery, self._fleet, self._library, take_token(os.environ))
         self._fleet.store = self._store
-        self._fleet.measured, self._fleet.rescan = self._library.remember, self._library.rescan
+        self._fleet.measured = self._library.remember
+        self._reloads = reload.Reloads(
+            self._selector,
+            self._timers,
+            current=lambda: self._config,
+            take=self._take,
+            catalog=lambda: self._fleet.catalog,
+            running=lambda: self._fleet.running,
+            rescan=self._library.rescan,
+        )
+        self._proxies.reload = self._reload
         self._ready = self._stopping = False
         self._exit: int | None = None
         self._terminal_gone = not os.isatty(0)
@@ -153,6 +162,7 @@ class Tree:
         limits = self._config.shutdown
         total = limits.drain_timeout + limits.stop_timeout + limits.term_timeout + limits.kill_timeout
         self._notifier.send(STOPPING=1, EXTEND_TIMEOUT_USEC=int(total * 1e6))
+        self._reloads.close()
         self._workers.close()
         self._store.close()
         self._library.close()
@@ -175,26 +185,27 @@ class Tree:
 
     # -- reload ------------------------------------------------------------------------------------------------
 
-    def _reload(self) -> None:
+    def _reload(self, answer: Callable[[Reloaded], None] = lambda outcome: None) -> None:
         """Checks the whole new file first. What needs a restart is refused, and nothing changes then."""
-        self._notifier.send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
-        try:
-            fresh = configfile.load(self._config.file)
-            before = self._config
-            changed = [name for name in fresh.__struct_fields__ if getattr(fresh, name) != getattr(before, name)]
-            if refused := sorted(set(changed) - _RELOADABLE):
-                places = "], [".join(refused)
-                raise config.ConfigError(f"{fresh.file}: a change of [{places}] needs a restart of the server")
-        except config.ConfigError as error:
-            logger.error("reload refused, the old configuration stays: %s", error)
-            self._notifier.send(READY=1, STATUS=f"reload refused: {error}")
-            return
-        self._config = fresh
+
+        def told(outcome: Reloaded) -> None:
+            if outcome.error and not self._stopping:
+                self._notifier.send(READY=1, STATUS=f"reload refused: {outcome.error}")
+            answer(outcome)
+
+        if not self._stopping:
+            self._notifier.send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        self._reloads.ask(told)
+
+    def _take(self, fresh: config.Config) -> None:
+        """Another configuration, checked already."""
+        changed, self._config = reload.changed_sections(self._config, fresh), fresh
         log.set_level(fresh.log.level)
         self._nursery.reconfigure(fresh)
         self._workers.reconfigure(fresh)
         self._fleet.reconfigure(fresh)
         self._library.reconfigure(fresh)
+        self._proxies.reconfigure(fresh)  # last: by now they know of the models that it names
         logger.info("reloaded %s", facts(changed=",".join(changed) or "nothing"))
         self._warn()
         self._notifier.send(READY=1, STATUS=self._status)

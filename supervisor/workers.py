@@ -39,8 +39,8 @@ from supervisor.control import (
     Planned,
     Pong,
     Ready,
+    Reload,
     Report,
-    Rescan,
     Scanned,
     ShutDown,
     Stuck,
@@ -101,15 +101,15 @@ class Workers:
     def reconfigure(self, settings: config.Config) -> None:
         self._config = settings
 
-    def load(self, model: config.Model, generation: int) -> None:
-        """Gives the model to the standby, or to a new process. Raises StartFailed."""
+    def load(self, model: config.Model, generation: int, template: str = "") -> None:
+        """Gives the model to the standby, or to a new process. `template`: see ConfigureWorker. Raises StartFailed."""
         assert model.name not in self.of, model.name
         ward = self._take_standby(model.worker) or self._nursery.start(model.worker, f"w:{model.name}", self)
         ward.child.role = f"w:{model.name}"
         self.of[model.name] = ward
         self._model[ward] = model.name
         self.show_ring(ward.role, ward.child.ring)
-        order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking)
+        order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking, template)
         self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
 
     def join(self, model: str, proxy: int, fd: int) -> None:
@@ -187,7 +187,7 @@ class Workers:
             case Report(series):
                 if model is not None:
                     self.lives.ledger.report(ward, series, (model,))
-            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Rescan():
+            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
                 self._out_of_place(ward, message)
             case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)

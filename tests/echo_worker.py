@@ -18,7 +18,8 @@ overrides them for one request and is not echoed:
     raw      text of a chat template: what follows is emitted character by character and split by that family
     template the chat template that the model says it has     only in `file`
     load     seconds a load takes (0)                       only in `file`
-    fail     "permanent" or "temporary": the load fails     only in `file`
+    fail     "permanent", "temporary" or "out_of_memory": the load fails     only in `file`
+    hurdle   a path: while there is a file, the load removes it and fails for want of memory     only in `file`
     crash    a fault as above, while loading                only in `file`
 """
 
@@ -89,6 +90,7 @@ class Options(msgspec.Struct, frozen=True):
     template: str = "{{ messages }}"
     load: float = 0.0
     fail: str = ""
+    hurdle: str = ""
     crash: str = ""
 
 
@@ -177,6 +179,10 @@ class Echo:
             threading.Event().wait(0.02)
         if options.crash:
             fail(options.crash)
+        if options.fail == "out_of_memory" or (options.hurdle and os.path.exists(options.hurdle)):
+            if options.hurdle:
+                os.unlink(options.hurdle)
+            raise LoadError("out_of_memory", "told to find no memory", permanent=False)
         if options.fail:
             raise LoadError("load_error", f"told to fail: {options.fail}", permanent=options.fail == "permanent")
         return EchoModel(order, options)

@@ -101,7 +101,7 @@ def _embedding(
     context = EmbedContext(model, settings, task.pooling)
     progress(1.0)
     costs = calibrate(context)
-    template = ChatTemplate.of(model, settings.chat_template)
+    template = ChatTemplate.of(model, settings.chat_template, order.template)
     plain = LlamaText(model.vocabulary, template, context.limit, settings.sampling, MAX_IDS)
     facts = replace(_facts(model, template, began), task=task.name, pooling=task.pooling, infill=False)
     return EmbedModel(model, settings, context, costs, turn, plain, replace(facts, n_ctx=context.limit, slots=MAX_IDS))
@@ -153,7 +153,7 @@ class LlamaModel:
         settings, vocabulary = order.model, model.vocabulary
         self._settings, self._context, self._costs, self._turn = settings, context, costs, turn
         self._estate, self._parked = estate, parked
-        template = ChatTemplate.of(model, settings.chat_template)
+        template = ChatTemplate.of(model, settings.chat_template, order.template)
         self._sampling = effective(settings.sampling, from_gguf(model.meta))
         self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel, settings.n_batch)
         self._facts = replace(

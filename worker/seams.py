@@ -91,7 +91,7 @@ class Load:
     """Load this model.
 
     Descriptors, or -1: `turn`, the file whose lock is the CPU turn; `empty`, for the states that it will leave; `left`,
-    those that the last worker left.
+    those that the last worker left. `template`: the text of a chat template, "" for the configured one.
     """
 
     model: Model
@@ -100,6 +100,7 @@ class Load:
     parking: Parking = field(default_factory=Parking)
     empty: int = -1
     left: int = -1
+    template: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,11 +160,11 @@ class Switchboard:
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking):
+            case ConfigureWorker(model, generation, lease, parking, template):
                 self._lease = lease
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
-                self._inbox.put(Load(model, generation, turn, parking, empty, left))
+                self._inbox.put(Load(model, generation, turn, parking, empty, left, template))
             case Peer():
                 self._waiting_peers += fds[:1]
                 del fds[:1]

@@ -34,6 +34,7 @@ def model_object(entry: Entry, status: ModelStatus, in_flight: int, queued: int,
         "owned_by": "llamacpp",
         "created": card.modified,
         **{key: text for key, text in named.items() if text},
+        **({"base": model.base} if model.base else {}),
         "aliases": list(model.aliases),
         "tags": list(model.tags),
         "path": model.path if admin else os.path.basename(model.path),
@@ -76,6 +77,8 @@ def _status(entry: Entry, status: ModelStatus, queued: int, admin: bool) -> dict
         found["stop_reason"] = status.stop_reason
     if status.suspended:
         found["suspended"] = True
+    if status.overrides:
+        found["overrides"] = status.overrides
     if admin and status.log_tail:
         found["log_tail"] = list(status.log_tail[-20:])
     return found

@@ -25,4 +25,16 @@ async def deaths(request: Request) -> Response:
     return inbound.answer({"deaths": found[: int(text)]})
 
 
-ROUTES = [Route("/admin/deaths", deaths)]
+async def reload(request: Request) -> Response:
+    """Reads the configuration again, whole or not at all, and looks for models. API.md, 11."""
+    if not context.of(request.scope).admin:
+        raise ApiError("admin_required", "POST /admin/reload needs a key with admin = true")
+    outcome = await services.of(request).models.reload()
+    if outcome.error:
+        file = services.of(request).config.file
+        raise ApiError("config_invalid", outcome.error, file=file, table=outcome.table, key=outcome.key)
+    names = {word: list(getattr(outcome, word)) for word in ("added", "removed", "changed", "restarting")}
+    return inbound.answer({"success": True} | names | ({} if outcome.complete else {"incomplete": True}))
+
+
+ROUTES = [Route("/admin/deaths", deaths), Route("/admin/reload", reload, methods=["POST"])]

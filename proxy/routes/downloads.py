@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from proxy import context, services
 from proxy.errors import ApiError, BadRequest
+from proxy.gate import Gate
 from proxy.routes import inbound
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[A-Za-z0-9][\w.-]*)?", re.ASCII)
@@ -28,8 +29,15 @@ async def remove(request: Request) -> Response:
     """Answered once the model has stopped and its files are gone."""
     demand_admin(request, "deleting a model")
     gate = inbound.gate(request, request.query_params.get("model") or missing(), fallback=False)
-    await services.of(request).models.command("remove", gate.name, admin=True)
+    await discard(request, gate)
     return inbound.answer({"success": True})
+
+
+async def discard(request: Request, gate: Gate) -> None:
+    """Returns once the model and its files are gone. Raises ApiError."""
+    if (asked := context.of(request.scope).model) != gate.name:
+        raise ApiError("not_removable", f"{asked} is a variant of {gate.name}, and has no files of its own")
+    await services.of(request).models.command("remove", gate.name, admin=True)
 
 
 def demand_admin(request: Request, what: str) -> None:

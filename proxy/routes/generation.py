@@ -19,6 +19,7 @@ from proxy.dialects.reply import Plan
 from proxy.errors import ApiError
 from proxy.gate import Gate, Wait
 from proxy.links import Ask
+from proxy.manner import instructed
 from proxy.routes import inbound
 from proxy.running import Running
 from proxy.sse import EventStream
@@ -72,7 +73,9 @@ def new_call(
     if who.key is not None and who.permit is None:
         who.permit = services.of(request).limits.admit(who.key)
         asks = [_of_key(ask, who.key) for ask in asks]
-    who.call = kind(gate, asks, wait, kept, who.permit)
+    if (entry := services.of(request).models.shown.get(who.model)) is not None:
+        asks = [instructed(ask, entry.model) for ask in asks]
+    who.call = kind(gate, asks, wait, kept, who.permit, who.model)
     services.of(request).views.activity.begin(who, who.call, request.scope["path"], stream)
     return who.call
 
@@ -107,7 +110,7 @@ class Whole(Response):
         self.call, self.plan = call, plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call, reply = self.call, self.plan.reply(self.call.gate.name)
+        call, reply = self.call, self.plan.reply(self.call.model)
         call.answer = reply
         async with Connected(receive), aclosing(call.batches()) as batches:
             async for events in batches:
@@ -124,7 +127,7 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = self.plan.fields.sse_ping_interval
-        self.call.answer = answer = self.plan.reply(self.call.gate.name)
+        self.call.answer = answer = self.plan.reply(self.call.model)
         stream = EventStream(
             send,
             ping=self.server.sse_ping_interval if asked is None else max(0, asked),

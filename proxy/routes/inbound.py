@@ -25,14 +25,14 @@ def gate(request: Request, name: object, *, fallback: bool = True) -> Gate:
     """The model a request names, as far as its key may see it; noted for the log. Raises ApiError.
 
     The one that its path names, below /upstream/, goes before. `fallback`: a name that no model has means the
-    configured fallback model; not where models are managed.
+    configured fallback model; not where models are managed. A variant's gate is that of its model; the Context has the
+    id that was asked for.
     """
     name = request.scope["state"].get("upstream", name)
     if name is not None and not isinstance(name, str):
         raise BadRequest(f"model: expected string, got {name!r:.60}", "model")
     who = context.of(request.scope)
-    found = services.of(request).models.resolve(name or "", who.key, fallback=fallback)
-    who.model = found.name
+    who.model, found = services.of(request).models.find(name or "", who.key, fallback=fallback)
     return found
 
 

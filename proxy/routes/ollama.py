@@ -36,19 +36,20 @@ async def version(request: Request) -> Response:
 
 
 async def tags(request: Request) -> Response:
-    return inbound.answer({"models": [ollama_models.tag(_about(request, gate)) for gate in _seen(request)]})
+    return inbound.answer({"models": [ollama_models.tag(_about(request, id, gate)) for id, gate in _seen(request)]})
 
 
 async def ps(request: Request) -> Response:
-    found = [gate for gate in _seen(request) if gate.status.state in _LOADED]
-    found.sort(key=lambda gate: -(gate.expires_at or float("inf")))  # the longest that stays first
-    return inbound.answer({"models": [ollama_models.process(_about(request, gate), gate.expires_at) for gate in found]})
+    found = [(id, gate) for id, gate in _seen(request) if gate.status.state in _LOADED]
+    found.sort(key=lambda pair: -(pair[1].expires_at or float("inf")))  # the longest that stays first
+    rows = [ollama_models.process(_about(request, id, gate), gate.expires_at) for id, gate in found]
+    return inbound.answer({"models": rows})
 
 
 async def show(request: Request) -> Response:
     body = await inbound.json_body(request)
     gate = gate_of(request, body.get("model") or body.get("name"))
-    return inbound.answer(ollama_models.show(_about(request, gate)))
+    return inbound.answer(ollama_models.show(_about(request, _id(request), gate)))
 
 
 async def chat(request: Request) -> Response:
@@ -78,15 +79,15 @@ async def _embed(
     if plan is not None:
         return await vectors.answer(request, new_call(request, gate, [plan.ask], kept=kept), plan)
     await _load(request, gate, kept)
-    return inbound.answer(empty(gate.name))
+    return inbound.answer(empty(_id(request)))
 
 
 async def _generate(request: Request, parse: Callable[[dict[str, Any], str], ollama.Parsed]) -> Response:
     body = await inbound.json_body(request)
     parsed = parse(body, context.of(request.scope).request_id)
     gate = gate_of(request, body.get("model"))
-    if parsed.thinks and _about(request, gate).thinks is False:
-        raise BadRequest(f'"{gate.name}" does not support thinking', "think")
+    if parsed.thinks and _about(request, _id(request), gate).thinks is False:
+        raise BadRequest(f'"{_id(request)}" does not support thinking', "think")
     if parsed.plan is None:
         return await _only_load(request, parsed, gate)
     return generate_from(request, gate, parsed.plan)
@@ -99,7 +100,7 @@ async def _only_load(request: Request, parsed: ollama.Parsed, gate: Gate) -> Res
         await services.of(request).models.command("unload", gate.name, context.of(request.scope).admin)
     else:
         await _load(request, gate, parsed.fields.kept)
-    content = loaded(gate.name, parsed.shape, "unload" if unloads else "load")
+    content = loaded(_id(request), parsed.shape, "unload" if unloads else "load")
     if not parsed.stream:
         return inbound.answer(content)
     return Response(encode(content) + b"\n", media_type=NDJSON.media_type.decode())
@@ -126,14 +127,18 @@ def gate_of(request: Request, name: object) -> Gate:
             raise error from None  # with the name that the client knows
 
 
-def _seen(request: Request) -> list[Gate]:
+def _id(request: Request) -> str:
+    """The model that the request has named, as its key knows it."""
+    return context.of(request.scope).model
+
+
+def _seen(request: Request) -> list[tuple[str, Gate]]:
     """The models that the key may see, by name."""
-    who, gates = context.of(request.scope), services.of(request).models.gates
-    return [gate for name, gate in sorted(gates.items()) if who.key is None or who.key.sees(name)]
+    return services.of(request).models.listed(context.of(request.scope).key)
 
 
-def _about(request: Request, gate: Gate) -> About:
-    entry = services.of(request).models.entries[gate.name]
+def _about(request: Request, id: str, gate: Gate) -> About:
+    entry = services.of(request).models.shown[id]
     return About(entry.model, gate.status.facts, entry.card or Card())
 
 

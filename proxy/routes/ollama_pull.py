@@ -51,7 +51,7 @@ async def delete(request: Request) -> Response:
     name = body.get("model") or body.get("name")
     plain = ollama_pull.repository(name) if isinstance(name, str) and name.count("/") > 1 else name
     gate = gate_of(request, plain or downloads.missing())
-    await services.of(request).models.command("remove", gate.name, admin=True)
+    await downloads.discard(request, gate)
     return Response(status_code=200)
 
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy import services
+from proxy import context, services
 from proxy.dialects.props import model_props, server_props
 from proxy.routes import inbound
 
@@ -17,7 +17,7 @@ async def props(request: Request) -> Response:
     if not name:
         return inbound.answer(server_props(found.config, found.site.served))
     gate = inbound.gate(request, name, fallback=False)
-    model, slots = found.models.entries[gate.name].model, found.config.server.slots
+    model, slots = found.models.shown[context.of(request.scope).model].model, found.config.server.slots
     return inbound.answer(model_props(model, gate.status, found.site.served, slots))
 
 

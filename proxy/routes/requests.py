@@ -64,8 +64,8 @@ def _chosen(request: Request, rows: list[Row]) -> list[Row]:
     """Those of the model that the query names; whose they are is for admins."""
     name = request.query_params.get("model")
     if name:
-        model = inbound.gate(request, name).name
-        rows = [row for row in rows if row.model == model]
+        inbound.gate(request, name)
+        rows = [row for row in rows if row.model == context.of(request.scope).model]
     if not context.of(request.scope).admin:
         rows = [msgspec.structs.replace(row, key=None) for row in rows]
     return rows

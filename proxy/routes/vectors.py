@@ -46,16 +46,16 @@ async def _answer(request: Request, parse: Callable[[dict[str, Any], str], Vecto
 
 async def answer(request: Request, call: Call, plan: VectorPlan) -> Response:
     """The answer that a plan asks for, once the vectors are there."""
-    found, gate = plan.found(), call.gate
+    found = plan.found()
     call.answer = found
     async with Connected(request.receive), aclosing(call.batches()) as batches:
         async for events in batches:
             found.take(events)
             found.load_ms = call.load_ms or 0.0
     if found.size > _LARGE:
-        content = await asyncio.to_thread(plan.body, gate.name, found)
+        content = await asyncio.to_thread(plan.body, call.model, found)
     else:
-        content = plan.body(gate.name, found)
+        content = plan.body(call.model, found)
     return Response(content, media_type="application/json")
 
 

@@ -6,11 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.dialects.model_object import model_object
 from supervisor.card import Capabilities, Card
 from supervisor.config import Admission, Key, Model
-from supervisor.control import Answer, Entry, Facts, Footprint, Listed, ModelStatus, Rescan, State, Unlisted, Want
+from supervisor.control import Entry, Facts, Footprint, Listed, ModelStatus, Reload, Reloaded, State, Unlisted, Want
 from tests.proxy.harness import Harness, loaded, settings, until
 
 CARD = Card(
@@ -128,20 +129,30 @@ KEYS = tuple(
 async def test_only_an_admin_has_the_folders_looked_at_again_and_waits_for_it() -> None:
     async with Harness(settings("a", keys=KEYS)) as server:
         assert await listed(server, "?reload=1", authorization="Bearer user") == ["a"]
-        assert not [message for message in server.said if isinstance(message, Rescan)]
+        assert not [message for message in server.said if isinstance(message, Reload)]
         headers = {"authorization": "Bearer root"}
         task = asyncio.ensure_future(server.client.get("/v1/models?reload=1", headers=headers))
-        rescan = await server.heard(Rescan)
+        reload = await server.heard(Reload)
         server.tell(Listed((Entry(Model(name="b")),), (loaded("b", state=State.UNLOADED, facts=None),)))
-        server.tell(Answer(rescan.ticket))
+        server.tell(Reloaded(reload.ticket))
         assert [entry["id"] for entry in (await task).json()["data"]] == ["a", "b"]
 
 
-async def test_a_scan_that_takes_too_long_is_said_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.models.RESCAN_TIMEOUT", 0.05)
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [(Reloaded(complete=False), "takes longer"), (Reloaded(error="x: no"), "x: no"), (None, "root")],
+)
+async def test_a_reload_that_fails_or_takes_too_long_is_said_and_the_list_given(
+    monkeypatch: pytest.MonkeyPatch, outcome: Reloaded | None, said: str
+) -> None:
+    monkeypatch.setattr("proxy.models.RELOAD_TIMEOUT", 0.05 if outcome is None else 5.0)
     async with Harness(settings("a")) as server:
-        answer = (await server.client.get("/v1/models?reload=1")).json()
-        assert "takes longer" in answer["reload_error"]
+        task = asyncio.ensure_future(server.client.get("/v1/models?reload=1"))
+        asked = await server.heard(Reload)
+        if outcome is not None:
+            server.tell(replace(outcome, ticket=asked.ticket))
+        answer = (await task).json()
+        assert said in answer["reload_error"]
         assert [entry["id"] for entry in answer["data"]] == ["a"]
 
 

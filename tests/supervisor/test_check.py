@@ -35,3 +35,16 @@ def test_each_model_is_described_and_each_oddity_named(tmp_path: Path, monkeypat
         f"{tmp_path}/p.ini: [good].odd: not known here, ignored",
         f"{shelf}/far.gguf: the name far is taken, by [models.far] or another file",
     ]
+
+
+def test_variants_are_listed_and_their_names_known(tmp_path: Path) -> None:
+    echo = '[models.echo]\nworker = "tests.echo_worker:main"\n[models.v]\nbase = "echo"\naliases = ["w"]\n'
+    (tmp_path / "m.toml").write_text(
+        f'[sources]\nmodels_dir = "."\n[admission]\ndefault_model = "w"\n{echo}[models.x]\nbase = "later"\n'
+    )
+    lines = list(report(load(tmp_path / "m.toml")))
+    assert lines[2:] == [
+        "  v, w: a variant of echo",
+        "  x: a variant of later",
+        "  warning: [models.x].base is later, but there is no such model now",
+    ]

@@ -509,8 +509,8 @@ TABLES = sorted(tables(example(everything=True)))
 
 
 def test_the_example_has_every_table() -> None:
-    assert set(example(everything=True)) == {*Config.__struct_fields__} - {"file", "warnings"}
-    assert set(TABLES) == {*Config.__struct_fields__, "sampling"} - {"file", "warnings", "defaults"}
+    assert set(example(everything=True)) == {*Config.__struct_fields__} - {"file", "warnings", "variants"}
+    assert set(TABLES) == {*Config.__struct_fields__, "sampling"} - {"file", "warnings", "defaults", "variants"}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -530,7 +530,7 @@ def test_the_example_gives_each_key_of_a_model_its_default() -> None:
     model = load(CONF / "models.example.toml").models["smollm2"]
     own = ("name", "package", "file", "path")
     given_keys = {*example(everything=False)["defaults"], "aliases", "name", "description"}
-    assert given_keys == set(Model.__struct_encode_fields__) - {"id", "package", "file", "path", "hf", "mmproj"}
+    assert given_keys == set(Model.__struct_encode_fields__) - {"id", "base", "package", "file", "path", "hf", "mmproj"}
     assert msgspec.structs.replace(model, **dict.fromkeys(own, "")) == Model()
 
 

@@ -54,7 +54,7 @@ class Depot:
 
     def __init__(self, *entries: Entry) -> None:
         self.world, self.nursery, self.state = World(), Nursery(), "/state"
-        self.entries = {entry.model.name: entry for entry in (*self.world.fleet.catalog(), *entries)}
+        self.entries = {entry.model.name: entry for entry in (*self.world.fleet.catalog.values(), *entries)}
         self.scans: list[Any] = []
         self.discards: list[Any] = []
         self.answers: list[Answer] = []

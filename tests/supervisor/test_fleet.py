@@ -60,11 +60,13 @@ class Workers:
     def __init__(self) -> None:
         self.of: dict[str, Any] = {}
         self.loads: list[str] = []
+        self.models: list[config.Model] = []
         self.stops: list[tuple[str, str]] = []
         self.count = 0
 
-    def load(self, model: config.Model, generation: int) -> None:
+    def load(self, model: config.Model, generation: int, template: str = "") -> None:
         self.loads.append(model.name)
+        self.models.append(model)
 
     def join(self, model: str, proxy: int, fd: int) -> None:
         pass
@@ -525,15 +527,6 @@ def test_what_a_load_took_is_passed_on() -> None:
     assert measured == [("a", Footprint({"ram": 7}))]
 
 
-def test_a_proxy_is_answered_after_the_scan() -> None:
-    world, waiting = World(), list[Any]()
-    world.fleet.rescan = waiting.append
-    world.fleet.look_again(world.proxy, 9)  # type: ignore[arg-type]
-    assert world.last(Answer) is None
-    waiting[0]()
-    assert world.last(Answer) == Answer(9)
-
-
 # -- memory and time ----------------------------------------------------------------------------------------------
 
 
@@ -616,3 +609,70 @@ def test_a_pinned_model_is_never_idle() -> None:
     world.load("p")
     world.elapse(600.0)
     assert world.state("p") is State.READY
+
+
+# -- out of memory at load ----------------------------------------------------------------------------------------
+
+
+def no_memory(world: World, name: str) -> None:
+    world.fleet.worker_refused(name, LoadFailed("out_of_memory", "no room on the device", permanent=False))
+    world.ended(name, 1)
+
+
+def test_a_load_without_memory_evicts_the_model_unused_for_longest_and_is_tried_once_more() -> None:
+    world = World(max_models=0)
+    world.load("a")
+    world.elapse(1.0)
+    world.load("b")
+    world.say(Want("c"))
+    no_memory(world, "c")
+    assert world.state("c") is State.LOADING
+    assert world.last(Drain) == Drain("a", 1, "evicted", if_idle=True)
+    world.say(Drained("a", 1))
+    assert world.workers.loads == ["a", "b", "c"]  # not before it has gone
+    world.ended("a")
+    assert world.workers.loads == ["a", "b", "c", "c"]
+    assert world.last(Lost).model == "a"  # those who wait for c are told of nothing
+    world.ready("c")
+    assert (world.state("b"), world.state("c"), world.fleet.model("c").generation) == (State.READY, State.READY, 2)
+
+
+def test_the_second_time_it_fails_and_nobody_else_goes() -> None:
+    world = World(max_models=0)
+    world.load("a")
+    world.load("b")
+    world.say(Want("c"))
+    no_memory(world, "c")
+    world.say(Drained("a", 1))
+    world.ended("a")
+    no_memory(world, "c")
+    assert (world.state("c"), world.fleet.model("c").cause) == (State.FAILED, "out_of_memory")
+    assert world.state("b") is State.READY
+
+
+def test_a_victim_that_is_busy_after_all_stays_and_the_load_is_tried_all_the_same() -> None:
+    world = World(max_models=0)
+    world.load("a")
+    world.say(Want("c"))
+    no_memory(world, "c")
+    world.say(Busy("a", 1))
+    assert (world.state("a"), world.workers.loads) == (State.READY, ["a", "c", "c"])
+
+
+def test_without_anybody_to_evict_it_is_tried_once_more_at_once() -> None:
+    world = World()
+    world.say(Want("a"))
+    no_memory(world, "a")
+    assert world.workers.loads == ["a", "a"]
+
+
+def test_who_leaves_while_room_is_made_ends_the_load() -> None:
+    world = World(max_models=0)
+    world.load("a")
+    world.say(Want("c"))
+    no_memory(world, "c")
+    world.say(Unwant("c"))
+    assert world.state("c") is State.UNLOADED
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert world.workers.loads == ["a", "c"]

@@ -22,10 +22,12 @@ from supervisor.lifecycle import (
     Exited,
     Hung,
     Loaded,
+    MakeRoom,
     Model,
     Place,
     Refused,
     Reopened,
+    RoomMade,
     StartWorker,
     StopWorker,
     Unkillable,
@@ -99,11 +101,42 @@ def test_exit_78_without_a_word_fails_at_once() -> None:
 
 
 def test_a_second_refusal_fails_the_model() -> None:
-    refusal = Refused("out_of_memory", "no", permanent=False)
+    refusal = Refused("load_error", "no", permanent=False)
     model, _ = after(Place(), refusal, Exited(1))
     assert model.state is State.BACKOFF
     model, _ = after(Place(), refusal, Exited(1), Place(), refusal, Exited(1))
-    assert (model.state, model.cause) == (State.FAILED, "out_of_memory")
+    assert (model.state, model.cause) == (State.FAILED, "load_error")
+
+
+NO_MEMORY = (Place(), Refused("out_of_memory", "no", permanent=False), Exited(1))
+
+
+@pytest.mark.parametrize("told", [NO_MEMORY, (Place(), Exited(-9, out_of_memory=True))])
+def test_a_load_that_runs_out_of_memory_stays_loading_and_is_tried_once_more(told: tuple[Event, ...]) -> None:
+    model, actions = after(*told)
+    assert (model.state, model.makes_room, actions) == (State.LOADING, True, [MakeRoom()])
+    model, actions = after(*told, RoomMade())
+    assert (model.state, model.generation, actions) == (State.LOADING, 2, [StartWorker(2)])
+    model, _ = after(*told, RoomMade(), *told[1:])
+    assert model.state is State.FAILED
+    assert model.cause in ("out_of_memory", "oom_killed")
+    model, _ = after(*told, RoomMade(), *told[1:], Cleared(), *told)
+    assert model.state is State.LOADING  # another load has a retry of its own
+
+
+def test_a_retry_that_succeeds_leaves_nothing_behind() -> None:
+    model, actions = after(*NO_MEMORY, RoomMade(), Loaded(Facts()))
+    assert (model.state, model.cause, model.refusals, actions) == (State.READY, "", 0, [AttachLinks()])
+
+
+def test_a_load_without_a_process_is_cancelled_at_once() -> None:
+    model, actions = after(*NO_MEMORY, Cancelled("unwanted"))
+    assert (model.state, model.makes_room, actions) == (State.UNLOADED, False, [])
+
+
+def test_the_cause_of_an_earlier_load_is_not_that_of_this_one() -> None:
+    model, _ = after(*NO_MEMORY, RoomMade(), *NO_MEMORY[1:], Cleared(), Place(), Exited(1))
+    assert (model.state, model.cause) == (State.BACKOFF, "exited")
 
 
 def test_restart_intensity_is_exact() -> None:
@@ -160,6 +193,8 @@ EVENTS = st.sampled_from(
         Place(),
         Loaded(Facts()),
         Refused("out_of_memory", "x", False),
+        Refused("load_error", "x", False),
+        RoomMade(),
         DrainBegun("evicted"),
         Reopened(),
         DrainedOut(),
@@ -188,7 +223,7 @@ def test_any_order_of_events_is_legal_and_at_most_one_process_lives(script: list
         alive += sum(isinstance(action, StartWorker) for action in actions)
         assert alive in (0, 1)
         lives = model.state in (State.LOADING, State.READY, State.DRAINING, State.STOPPING) or model.stuck
-        assert bool(alive) == lives
+        assert bool(alive) == (lives and not model.makes_room)
         assert model.state is not State.BACKOFF or model.retry_at is not None
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.control import State
-from supervisor.placement import Plan, Resident, Wanted, plan
+from supervisor.placement import Plan, Resident, Wanted, plan, spare
 
 U, L, R, D, S = State.UNLOADED, State.LOADING, State.READY, State.DRAINING, State.STOPPING
 
@@ -245,3 +245,11 @@ def _carried_out(model: Resident, done: Plan) -> Resident:
     if model.name in done.reopen:
         return replace(model, state=R, evicting=False)
     return model
+
+
+def test_who_goes_for_a_load_without_memory_is_the_idle_model_unused_for_longest() -> None:
+    loading = Resident("new", L)
+    models = [loading, ready("old", 1), ready("oldest", 0, in_flight=1), ready("newer", 2)]
+    assert spare(models, "new", set()) == "old"
+    assert spare(models, "new", {"old"}) == "newer"
+    assert spare([loading, ready("pinned", pinned=True), ready("above", priority=1)], "new", set()) == ""

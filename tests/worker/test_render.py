@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from worker.chat.render import CHATML, ChatTemplate
-from worker.failure import RequestError
+from worker.failure import LoadError, RequestError
 from worker.protocol import Chat
 
 HI = [{"role": "user", "content": "hi"}]
@@ -151,3 +151,11 @@ class FakeModel:
 @pytest.mark.parametrize("source", ["", "{% broken", "constant"])
 def test_no_usable_template_means_chatml(source: str) -> None:
     assert ChatTemplate.of(FakeModel(source)).source == CHATML
+
+
+def test_a_template_that_came_as_text_counts_and_a_wrong_one_fails_the_load() -> None:
+    text = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    assert ChatTemplate.of(FakeModel("constant"), "/no/such/file", text).source == text
+    with pytest.raises(LoadError, match="chat_template: ") as caught:
+        ChatTemplate.of(FakeModel(text), text="{% broken")
+    assert caught.value.permanent

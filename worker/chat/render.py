@@ -61,14 +61,22 @@ class ChatTemplate:
         self.caps: Caps = capabilities.probe(self._probe)
 
     @classmethod
-    def of(cls, model: _Model, file: str = "") -> ChatTemplate:
-        """The template in `file`, else the GGUF's own, else ChatML. Raises LoadError for a file that is no template."""
+    def of(cls, model: _Model, file: str = "", text: str = "") -> ChatTemplate:
+        """The template `text`, else that in `file`, else the GGUF's own, else ChatML.
+
+        Raises LoadError for one that was given and is no template.
+        """
         vocabulary = model.vocabulary
         special: dict[str, Any] = {
             "bos": vocabulary.text_of(vocabulary.bos),
             "eos": vocabulary.text_of(vocabulary.eos),
             "control": vocabulary.control,
         }
+        if text:
+            try:
+                return cls(text, **special)
+            except jinja2.TemplateError as error:
+                raise LoadError("load_error", f"chat_template: {error}", permanent=True) from None
         if file:
             try:
                 return cls(Path(file).read_text("utf-8"), **special)
