@@ -3,20 +3,30 @@
 
 CONFIG ?= conf/models.toml
 ARGS ?=
+HOURS ?= 1
 PY := .venv/bin/python
+
+# For `make install`; a packager sets DESTDIR.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+INSTALL = $(PY) .ci/install.py --prefix "$(PREFIX)" --sysconfdir "$(SYSCONFDIR)" --destdir "$(DESTDIR)"
 
 # OpenMP teams that spin stall each other when several models share the cores; a crash needs no gdb.
 TEST_ENV := GOMP_SPINCOUNT=1000 GGML_NO_BACKTRACE=1
 
-.PHONY: help run setup ui test lint bench clean distclean
+.PHONY: help run setup ui install uninstall test lint faults soak bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run        set up, then serve $(CONFIG)   (another one: make run CONFIG=FILE)'
 	@echo 'make setup      set up only'
 	@echo 'make ui         the pages that the server shows at /: proxy/ui → proxy/static'
+	@echo 'make install    as a systemd service, below $(PREFIX)   (make uninstall takes it away)'
 	@echo 'make test       the tests                      (some of them: make test ARGS="-k config")'
 	@echo 'make lint       ruff and mypy --strict'
+	@echo 'make faults     every fault of the matrix, many times     (some: make faults ARGS="--rows 1,4 -n 50")'
+	@echo 'make soak       random faults for HOURS=1'
 	@echo 'make bench      the benchmarks'
 	@echo 'make clean      remove what was built, but keep .venv/'
 	@echo 'make distclean  remove .venv/ as well: llama-cpp-python is compiled again next time'
@@ -31,6 +41,15 @@ setup:
 ui:
 	@.ci/ui
 
+# As root, after `make setup` and `make ui` as whoever owns the checkout: nothing is compiled or fetched here.
+install:
+	@test -x $(PY) || { echo 'install: run `make setup` first' >&2; exit 1; }
+	@$(INSTALL) install
+
+uninstall:
+	@test -x $(PY) || { echo 'uninstall: run `make setup` first' >&2; exit 1; }
+	@$(INSTALL) uninstall
+
 test:
 	@.ci/setup test
 	@.ci/ui || true  # the tests that need it say so
@@ -40,6 +59,14 @@ lint:
 	@.ci/setup dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy --strict supervisor worker proxy
+
+faults:
+	@.ci/setup test
+	@exec env $(TEST_ENV) $(PY) -m tests.faults run $(ARGS)
+
+soak:
+	@.ci/setup test
+	@exec env $(TEST_ENV) $(PY) -m tests.faults soak --hours $(HOURS) $(ARGS)
 
 bench:
 	@.ci/setup test

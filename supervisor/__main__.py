@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
 from collections.abc import Sequence
@@ -63,20 +64,21 @@ def run(settings: config.Config) -> int:
     own = ring.create()
     log.setup("root", own)
     log.set_level(settings.log.level)
+    faulthandler.enable()  # systemd's watchdog ends a root that hangs by SIGABRT: the journal then says where it was
     # OpenMP reads this when it loads: threads that spin for long starve the other workers on the same cores
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # a failed assertion would start a debugger first
     try:
-        sockets = listeners.open_all(settings.server.listen)
+        opened = listeners.open_all(settings.server.listen)
     except listeners.ListenError as error:
         print(error, file=sys.stderr)
         return 1
     from supervisor.tree import Tree
 
     try:
-        return Tree(settings, sockets, own).run()
+        return Tree(settings, opened.sockets, own).run()
     finally:
-        listeners.close_all(sockets)
+        opened.close()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ def report(settings: config.Config) -> Iterator[str]:
         yield f"  {_described(entry)}"
     for name, own in settings.variants.items():
         yield f"  {', '.join((name, *own.aliases))}: a variant of {own.base}"
-    if not settings.keys and any(not _loopback(listen) for listen in settings.server.listen):
-        yield "  warning: [server].listen reaches beyond this machine, but there are no [[keys]]: anyone may use it"
+    if settings.exposed:
+        yield f"  warning: {config.EXPOSED}"
     known = {word for entry in entries.values() for word in _names(entry)}
     for own in settings.variants.values():
         if own.base not in entries:
@@ -69,8 +69,3 @@ def _described(entry: Entry) -> str:
 
 def _names(entry: Entry) -> tuple[str, ...]:
     return (entry.model.name, *entry.model.aliases)
-
-
-def _loopback(listen: str) -> bool:
-    kind, host, _ = config.parse_listen(listen)
-    return kind == "unix" or host in ("localhost", "::1") or host.startswith("127.")

@@ -41,6 +41,8 @@ KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+(?:%\w+)?)\]|([\w.-]*)):([0-9]{1,5})")
 _SUN_PATH = 107  # bytes that fit into sockaddr_un, less the final zero
 
+EXPOSED = "[server].listen reaches beyond this machine, but there are no [[keys]]: anyone may use it"
+
 
 class ConfigError(Exception):
     """The configuration is wrong; the text names the file, the place and the way out.
@@ -359,10 +361,21 @@ class Config(Sections, kw_only=True):
     warnings: tuple[str, ...] = ()
 
     @property
+    def exposed(self) -> bool:
+        """Whether others than this machine can connect, and need no key."""
+        return not self.keys and not all(map(loopback, self.server.listen))
+
+    @property
     def names(self) -> dict[str, str]:
         """Every id and alias → the id of its model."""
         both = (*self.models.values(), *self.variants.values())
         return {word: model.name for model in both for word in (*model.aliases, model.name)}
+
+
+def loopback(listen: str) -> bool:
+    """Whether only this machine can connect to an address."""
+    kind, host, _ = parse_listen(listen)
+    return kind == "unix" or host in ("localhost", "::1") or host.startswith("127.")
 
 
 def parse_listen(text: str, path: schema.Path = ()) -> tuple[str, str, int]:

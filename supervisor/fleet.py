@@ -348,6 +348,8 @@ class Fleet:
     # -- what workers do (Lives) -------------------------------------------------------------------------------
 
     def worker_ready(self, model: str, facts: Facts) -> None:
+        if self._models[model].state is not State.LOADING:
+            return  # its word crossed the order to stop: who waits, waits for the next one
         now = self._clock()
         self._traffic.used(model, now)
         if want := self._wants.get(model):
@@ -482,7 +484,7 @@ class Fleet:
             in_flight=self._traffic.in_flight(name),
             last_used=self._traffic.last_used(name),
             pinned=entry.model.pin,
-            placeable=model.placeable(self._clock()) and not entry.pending,
+            placeable=model.placeable(self._clock()) and not entry.pending and name not in self._leaving,
             evicting=self._drains.evicting(name),
             stuck=model.stuck,
             needs=entry.needs,
@@ -697,8 +699,11 @@ class Fleet:
         if not self._wants.leave(name, proxy):
             return
         self._dirty = True
-        if self._models[name].state is State.LOADING:
+        model = self._models[name]
+        if model.state is State.LOADING:
             self.apply(name, lifecycle.Cancelled("unwanted"))
+        elif model.placeable(self._clock()):  # its back-off ended while it waited for room
+            self.apply(name, lifecycle.Elapsed())
 
     def _retry(self, name: str) -> None:
         """The back-off is over: placement may load it again, if anybody wants it."""

@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 from supervisor.config import parse_listen
 
@@ -19,27 +20,34 @@ class ListenError(Exception):
     """An address cannot be listened on; the text names it and says why."""
 
 
-def open_all(addresses: Iterable[str]) -> list[socket.socket]:
-    """Listening, non-blocking sockets: those systemd passes, else one for each address. Raises ListenError."""
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Listening, non-blocking sockets. `lent`: they are the service manager's, which goes on listening without us."""
+
+    sockets: list[socket.socket] = field(default_factory=list)
+    lent: bool = False
+
+    def close(self) -> None:
+        """Closes the sockets and removes the files of unix ones, unless they are another's."""
+        for sock in self.sockets:
+            if sock.family == socket.AF_UNIX and not self.lent:
+                with suppress(OSError):
+                    os.unlink(sock.getsockname())
+            sock.close()
+
+
+def open_all(addresses: Iterable[str]) -> Listeners:
+    """The sockets that systemd passes, else one for each address. Raises ListenError."""
     if passed := _passed():
-        return passed
-    opened: list[socket.socket] = []
+        return Listeners(passed, lent=True)
+    opened = Listeners()
     try:
         for text in addresses:
-            opened.append(_open(text))  # noqa: PERF401  a list made at once would lose those opened before an error
+            opened.sockets.append(_open(text))
     except ListenError:
-        close_all(opened)
+        opened.close()
         raise
     return opened
-
-
-def close_all(sockets: Iterable[socket.socket]) -> None:
-    """Closes the sockets and removes the files of unix ones."""
-    for sock in sockets:
-        if sock.family == socket.AF_UNIX:
-            with suppress(OSError):
-                os.unlink(sock.getsockname())
-        sock.close()
 
 
 def shown(sock: socket.socket) -> str:

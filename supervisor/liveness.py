@@ -32,9 +32,13 @@ class Vitals:
     ponged: bool = False  # pongs are demanded from the first one on: a slow import is no hang
     last: Pong = field(default_factory=lambda: Pong(0, Phase.BOOT))
 
-    def heard(self, pong: Pong, now: float) -> Vitals:
-        """After a pong."""
-        moved = (pong.phase, pong.steps, pong.progress) != (self.last.phase, self.last.steps, self.last.progress)
+    def heard(self, pong: Pong, now: float, *, paused: bool = False) -> Vitals:
+        """After a pong. `paused`: until now the child could not work, and may not have done so again yet."""
+        moved = paused or (pong.phase, pong.steps, pong.progress) != (
+            self.last.phase,
+            self.last.steps,
+            self.last.progress,
+        )
         return Vitals(now, now if moved else self.moved_at, True, pong)
 
     def forgiven(self, now: float) -> Vitals:
@@ -51,7 +55,8 @@ def judge(vitals: Vitals, now: float, limits: config.Liveness, kernel_state: Cal
     silent = now - vitals.ponged_at
     if vitals.ponged and silent > limits.pong_timeout:
         return _silent(silent, limits, kernel_state())
-    still, phase = now - vitals.moved_at, vitals.last.phase
+    # What a pong said, if there was one: a child that says nothing has not said that it stands still either.
+    still, phase = (vitals.ponged_at if vitals.ponged else now) - vitals.moved_at, vitals.last.phase
     if phase not in _IDLE and still > (limit := _deadline(vitals.last, limits)):
         return Verdict.HUNG, f"no progress for {still:.0f} s in phase {phase} (limit {limit:.0f} s)"
     return Verdict.HEALTHY, ""

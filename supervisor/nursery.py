@@ -154,7 +154,7 @@ class Nursery:
                     return
                 message, fds = received
                 if isinstance(message, Pong):
-                    ward.vitals = ward.vitals.heard(message, time.monotonic())
+                    self._alive(ward, message)
                 ward.owner.heard(ward, message, fds)
         except Closed:
             self._deaf(ward)
@@ -162,6 +162,10 @@ class Nursery:
             log.error("garbage on a control socket %s", facts(role=ward.role, pid=ward.child.pid, error=error))
             self._deaf(ward)
             self.stop(ward, ladder.hung)
+
+    def _alive(self, ward: Ward, pong: Pong) -> None:
+        paused = ward.verdict in (Verdict.SUSPENDED, Verdict.IN_KERNEL)
+        ward.vitals = ward.vitals.heard(pong, time.monotonic(), paused=paused)
 
     def _deaf(self, ward: Ward) -> None:
         """Its end of the control socket is closed: it is dying, or will be judged by its silence."""

@@ -88,7 +88,8 @@ def plan(
         if not model.placeable and model.state not in _LEAVING:
             continue  # in back-off a model holds no reservation
         if why := too_large(model, budgets):
-            result.refuse[want.name] = why
+            if model.placeable:  # one that is still leaving cannot fail yet; its waiters would never hear of it
+                result.refuse[want.name] = why
             continue
         if later.fits(model):
             if today.fits(model) and model.placeable:

@@ -67,7 +67,8 @@ log = logging.getLogger("root")
 
 ProxyMessage = Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand
 
-_POLICY = config.Restart(window=60.0, max_deaths=4)  # the fifth death within a minute is the root's own
+# The fifth death within a minute is the root's own. One that dies less often is back soon: nobody is served meanwhile.
+_POLICY = config.Restart(window=60.0, max_deaths=4, stable_after=10.0, backoff_max=5.0)
 
 
 class Models(Protocol):

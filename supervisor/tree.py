@@ -24,7 +24,6 @@ from supervisor.workers import Workers
 
 logger = logging.getLogger("root")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_STARTUP_DEADLINE = 120.0
 
 
 class Tree:
@@ -100,6 +99,8 @@ class Tree:
             self._library.rescan()  # not before: a proxy that starts needs the cores
             places = ", ".join(listeners.shown(sock) for sock in self._sockets)
             logger.info("serving %s", facts(at=places, models=len(self._config.models)))
+            if self._config.exposed:
+                logger.warning("configuration: %s", config.EXPOSED)
             self._warn()
             self._notifier.send(READY=1)
 

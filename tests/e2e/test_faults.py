@@ -249,29 +249,6 @@ def test_a_load_survives_the_death_of_its_worker_and_of_the_standby(tmp_path: Pa
         assert server.status("a")["restarts"] == 1
 
 
-def test_the_service_manager_is_told_each_step_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(tmp_path / "notify"))
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        monkeypatch.setenv("WATCHDOG_USEC", "200000")
-        reader = threading.Thread(
-            target=lambda: told.extend(iter(lambda: manager.recv(4096).decode(), "")), daemon=True
-        )
-        reader.start()
-        with Server(tmp_path, ECHO + "[models.a]\npreload = true\n") as server:
-            until(lambda: "STATUS=1 of 1 models ready" in told, 5)
-            until(lambda: told.count("WATCHDOG=1") >= 3, 5)
-            server.process.send_signal(signal.SIGHUP)
-            until(lambda: "reloaded" in server.log.read_text(), 3)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-            end.sendto(b"", str(tmp_path / "notify"))
-        reader.join(5)
-    kinds = [line.split("\n")[0].partition("=")[0] for line in told]
-    order = [kind for kind in kinds if kind not in ("WATCHDOG", "STATUS")]
-    assert order == ["READY", "RELOADING", "READY", "STOPPING"]
-
-
 def test_several_addresses_and_a_unix_socket_serve_alike(tmp_path: Path) -> None:
     path, port = tmp_path / "s.sock", free_port()
     with Server(tmp_path, ECHO + "[models.a]\n", listen=[f"127.0.0.1:{port}", f"unix:{path}"]) as server:

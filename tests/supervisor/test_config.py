@@ -629,3 +629,17 @@ def test_a_wrong_preset_is_named_with_its_place(write: Write, tmp_path: Path, in
     with pytest.raises(ConfigError) as caught:
         load(write('[sources]\npresets = "p.ini"\n'))
     assert str(caught.value).removeprefix(f"{tmp_path}/p.ini: ").startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("listen", "keys", "exposed"),
+    [
+        (("127.0.0.1:1", "[::1]:1", "localhost:1", "unix:/x"), (), False),
+        (("127.0.0.1:1", "0.0.0.0:1"), (), True),
+        ((":1",), (), True),
+        (("example.org:1",), (), True),
+        ((":1",), (Key(name="k", sha256="0" * 64),), False),
+    ],
+)
+def test_who_can_connect_without_a_key(listen: tuple[str, ...], keys: tuple[Key, ...], exposed: bool) -> None:
+    assert Config(file="x", models={}, server=Server(listen=listen), keys=keys).exposed is exposed

@@ -91,14 +91,14 @@ def test_several_addresses_of_both_kinds_and_a_socket_file_left_by_the_dead(tmp_
     left.bind(path)
     left.close()
     opened = listeners.open_all(["127.0.0.1:0", f"unix:{path}"])
-    assert [listeners.shown(sock).partition(":")[0] for sock in opened] == ["http", "unix"]
-    with socket.create_connection(opened[0].getsockname()):
+    assert [listeners.shown(sock).partition(":")[0] for sock in opened.sockets] == ["http", "unix"]
+    with socket.create_connection(opened.sockets[0].getsockname()):
         pass
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
     with pytest.raises(listeners.ListenError, match="in use"):
         listeners.open_all([f"unix:{path}"])
-    listeners.close_all(opened)
+    opened.close()
     assert not os.path.exists(path)
 
 

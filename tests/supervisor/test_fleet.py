@@ -611,6 +611,43 @@ def test_a_pinned_model_is_never_idle() -> None:
     assert world.state("p") is State.READY
 
 
+def test_a_ready_that_crosses_the_order_to_stop_takes_nobodys_want_away() -> None:
+    world = World()
+    world.say(Want("a"))
+    world.say(Unwant("a"))
+    assert world.workers.stops == [("a", "cancel")]
+    world.say(Want("a"))
+    world.ready("a")
+    world.ended("a", -9)
+    assert world.workers.loads == ["a", "a"]
+
+
+def test_a_back_off_that_ended_while_it_waited_for_room_ends_with_its_last_waiter() -> None:
+    world = World()
+    world.say(Want("a"))
+    world.ended("a", 1)
+    world.fleet.forget("a")  # its restart in the background is not wanted
+    world.say(Want("b"))
+    world.say(Want("a"))
+    world.elapse(1.0)
+    assert world.state("a") is State.BACKOFF
+    world.say(Unwant("a"))
+    assert world.state("a") is State.UNLOADED
+
+
+def test_a_model_that_leaves_the_catalog_is_not_loaded_again_for_those_who_want_it_meanwhile() -> None:
+    world = World()
+    world.load("a")
+    entries = {entry.model.name: entry for entry in world.fleet.entries()}
+    del entries["a"]
+    world.fleet.adopt(entries)
+    world.say(Want("a"))
+    world.say(Drained("a", 1))
+    world.ended("a")
+    assert world.workers.loads == ["a"]
+    assert world.last(Unlisted) == Unlisted("a")
+
+
 # -- out of memory at load ----------------------------------------------------------------------------------------
 
 

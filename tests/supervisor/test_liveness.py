@@ -69,6 +69,21 @@ def test_the_first_step_and_the_warm_up_have_longer() -> None:
     assert verdict(beating(301, Phase.DECODE, steps=0), 301.5) is Verdict.HUNG
 
 
+def test_a_child_that_is_stopped_in_the_midst_of_a_step_is_not_hung_although_a_step_may_take_less() -> None:
+    limits = config.Liveness(step_timeout=2.0, pong_timeout=10.0)
+    vitals = born(0.0).heard(Pong(1, Phase.DECODE, steps=7), 1.0)
+    assert judge(vitals, 9.0, limits, lambda: "T")[0] is Verdict.HEALTHY
+    assert judge(vitals, 12.0, limits, lambda: "T")[0] is Verdict.SUSPENDED
+
+
+def test_a_child_that_goes_on_after_a_stop_has_its_whole_deadline_again() -> None:
+    vitals = born(0.0).heard(Pong(1, Phase.DECODE, steps=7), 1.0).heard(Pong(2, Phase.DECODE, steps=7), 201.0)
+    assert judge(vitals, 201.5, LIMITS, lambda: "S")[0] is Verdict.HUNG
+    vitals = born(0.0).heard(Pong(1, Phase.DECODE, steps=7), 1.0)
+    vitals = vitals.heard(Pong(2, Phase.DECODE, steps=7), 201.0, paused=True)
+    assert judge(vitals, 201.5, LIMITS, lambda: "S")[0] is Verdict.HEALTHY
+
+
 def test_amnesty_restarts_every_deadline() -> None:
     vitals = born(0.0).heard(Pong(1, Phase.DECODE, steps=3), 1.0).forgiven(1000.0)
     assert judge(vitals, 1005.0, LIMITS, lambda: "S")[0] is Verdict.HEALTHY

@@ -136,6 +136,11 @@ def test_what_can_never_fit_is_refused_with_the_numbers_and_blocks_nobody() -> N
     assert result == Plan(load=["a"], refuse={"big": "it needs 3.00 GiB of ram, of which there are 1.00 GiB"})
 
 
+def test_what_can_never_fit_is_refused_only_once_its_process_is_gone() -> None:
+    leaving = Resident("big", S, needs={"ram": 3})
+    assert plan([leaving], [Wanted("big", 0)], 0, 10, 0, {"ram": 1}) == Plan()
+
+
 def test_of_a_group_one_is_in_memory() -> None:
     models = [sized("a", 1, last_used=1, group="g"), sized("b", 1, group="g"), sized("x", 1, last_used=0)]
     assert made(models, "b") == Plan(evict=["a"])

@@ -1,0 +1,170 @@
+"""Rows of RELIABILITY.md's matrix that end a server; each starts its own, and returns seconds to the last death."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.e2e.server import Server, alive, still_there, until
+from tests.faults.crowd import Crowd
+from tests.faults.history import Entry
+from tests.faults.scene import MODELS, SETTINGS, Scene, serve
+
+_GONE = 1.0  # seconds after the root's death in which nobody may be left
+INTENSITY = SETTINGS.replace("max_deaths = 100000", "max_deaths = 3") + '[models.bad]\nfile = "crash=exit:1"\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    number: str
+    fault: str
+    act: Callable[[Path, random.Random], float]
+
+
+def kill_root(folder: Path, draw: random.Random) -> float:
+    """At any moment from its first breath on."""
+    server = serve(folder)
+    try:
+        server.start()
+        if draw.random() < 0.5:
+            time.sleep(draw.random() * 1.2)
+            return _orphans(server)
+        until(server.healthy, 20)
+        scene = Scene(server, draw)
+        with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
+            scene.busy(draw.choice(MODELS))
+            if draw.random() < 0.5:
+                scene.signal("w:a")  # in the midst of a restart
+            scene.pause(0.3)
+            return _orphans(server)
+    finally:
+        _tidy(server)
+
+
+def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
+    """A worker that is in C with the GIL held, or stopped, hears nothing, and ends all the same."""
+    server = serve(folder)
+    try:
+        server.start()
+        until(server.healthy, 20)
+        scene = Scene(server, draw)
+        until(lambda: scene.state("a") == "ready", 20)
+        if draw.random() < 0.5:
+            scene.signal("w:a", signal.SIGSTOP)
+        else:
+            thread = threading.Thread(target=_ask_for_a_hang, args=(scene,), daemon=True)
+            thread.start()
+            time.sleep(0.3)
+        return _orphans(server)
+    finally:
+        _tidy(server)
+
+
+def stop_root(folder: Path, draw: random.Random) -> float:
+    """SIGTERM while it boots, loads, streams or restarts something; sometimes twice."""
+    moment, twice = draw.choice(["boot", "load", "stream", "restart"]), draw.random() < 0.3
+    server = serve(folder)
+    try:
+        server.start()
+        if moment == "boot":
+            time.sleep(draw.random() * 1.2)
+            return _stops(server, twice, entries=[])
+        until(server.healthy, 20)
+        scene = Scene(server, draw)
+        with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
+            scene.busy("b")
+            if moment == "load":
+                assert scene.post("/models/load", {"model": "slow"}).status_code == 200
+            if moment == "restart":
+                scene.signal("w:a")
+            scene.pause(0.3)
+            return _stops(server, twice, scene.crowd.entries, but="a" if moment == "restart" else "")
+    finally:
+        _tidy(server)
+
+
+def restart_intensity(folder: Path, draw: random.Random) -> float:
+    """A model that always dies is started four times, no more, until an admin asks; the rest serve."""
+    with serve(folder, INTENSITY) as server:
+        scene = Scene(server, draw)
+        began = time.monotonic()
+        for times in (1, 2):
+            assert scene.post("/models/load", {"model": "bad"}).status_code == 200
+            until(lambda: scene.state("bad") == "failed", 10)
+            assert server.log.read_text().count("ended role=w:bad") == 4 * times
+            assert scene.status("bad")["cause"] == "restart_limit"
+        assert scene.say("a", "fine").status_code == 200
+        return time.monotonic() - began
+
+
+def _ask_for_a_hang(scene: Scene) -> None:
+    try:
+        scene.say("a", "one two three", fault="hang_c", at=1)
+    except httpx.HTTPError:
+        pass  # the proxy dies with the rest
+
+
+def _orphans(server: Server) -> float:
+    """Kills the root and waits for the last of its family."""
+    family = server.family()[1:]
+    began = time.monotonic()
+    server.process.kill()
+    server.process.wait()
+    while (left := [process for process in family if alive(process)]) and time.monotonic() < began + _GONE:
+        time.sleep(0.002)
+    assert not left, f"orphans: {[_shown(process) for process in left]}"
+    return time.monotonic() - began
+
+
+def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> float:
+    """SIGTERM, and what must come of it. `but`: a model whose streams a fault has ended."""
+    begun = [e for e in entries if e.first is not None and not e.marks and e.model != but]
+    family, began = server.family(), time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    if twice:
+        time.sleep(0.05)
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+    code, took = server.process.wait(40), time.monotonic() - began
+    told = server.log.read_text()
+    unborn = code == -signal.SIGTERM and "started" not in told  # it had not come to its first line
+    assert code == 0 or unborn, f"exit code {code}"
+    assert "Traceback" not in told, told[told.index("Traceback") :][:2000]
+    assert not (left := still_there(family, within=_GONE)), f"left: {[_shown(process) for process in left]}"
+    good = ("done", "left", "error") if twice else ("done", "left")
+    until(lambda: all(entry.marks for entry in begun), 10, "every stream has ended")
+    cut = [entry.marks for entry in begun if entry.marks[0] not in good]
+    assert not cut, f"{len(cut)} of {len(begun)} streams were cut: {cut[:3]}"
+    return took
+
+
+def _tidy(server: Server) -> None:
+    family = server.family()
+    server.process.kill()
+    server.process.wait(10)
+    server.http.close()
+    for process in still_there(family, within=_GONE):
+        process.kill()
+
+
+def _shown(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return str(process.pid)
+
+
+ENDINGS = (
+    Ending("5", "root killed, at any moment", kill_root),
+    Ending("6", "root killed, a worker deaf", kill_root_with_a_deaf_worker),
+    Ending("18", "worker exits at once, always", restart_intensity),
+    Ending("34", "SIGTERM at any moment", stop_root),
+)
