@@ -124,6 +124,7 @@ class Fleet:
         self._overrides = Overrides()
         self._room: dict[str, str] = {}  # a load that ran out of memory → who goes for it, "" for nobody
         self._suspended: set[str] = set()
+        self._stale: set[str] = set()  # drain, but have other settings by now than they were loaded with
         self._tails: dict[str, tuple[str, ...]] = {}
         self._blocked: dict[str, tuple[str, ...]] = {}
         self._ram, self._gpus = machine.ram(), tuple[int, ...]()
@@ -519,6 +520,8 @@ class Fleet:
                 self.drain(name, "reload")
             case State.LOADING:
                 self.apply(name, lifecycle.Cancelled("reload"))
+            case State.DRAINING:
+                self._stale.add(name)  # the drain may be withdrawn
             case State.FAILED | State.BACKOFF:
                 self.apply(name, lifecycle.Cleared())
             case _:
@@ -607,6 +610,7 @@ class Fleet:
             self._drains.end(name)
         if after.state in (State.UNLOADED, State.BACKOFF, State.FAILED):
             self._suspended.discard(name)
+            self._stale.discard(name)
             self._idle.forget(name)
         if after.state is State.UNLOADED:
             self._overrides.unloaded(name)
@@ -751,6 +755,8 @@ class Fleet:
             self._drains.withdraw(self._models[name])
             self._wants.drop(name)
             self.apply(name, lifecycle.Reopened())
+            if name in self._stale:
+                self.drain(name, "reload")
 
     def _link_broken(self, name: str, generation: int, proxy: Ward, reason: str) -> None:
         model = self._models[name]
