@@ -27,6 +27,7 @@ from proxy.routes import (
     admin,
     anthropic,
     control,
+    downloads,
     events,
     health,
     keys,
@@ -35,6 +36,7 @@ from proxy.routes import (
     metrics,
     models,
     ollama,
+    ollama_pull,
     openai,
     props,
     requests,
@@ -48,6 +50,7 @@ from proxy.watch import Watch
 
 _API = (  # events before models: "sse" is no model's name
     health, events, models, props, slots, metrics, requests, openai, control, llama, vectors, anthropic, ollama,
+    downloads, ollama_pull,
     llama_swap, keys, admin, ui,
 )  # fmt: skip
 ROUTES = [route for part in _API for route in part.ROUTES]

@@ -36,10 +36,13 @@ STATUS: dict[str, tuple[int, str]] = {
     "overrides_disabled": (403, "permission_error"),
     "origin_not_allowed": (403, "permission_error"),
     "endpoint_not_allowed": (403, "permission_error"),
+    "not_removable": (403, "permission_error"),
     "model_not_found": (404, "not_found_error"),
     "not_found": (404, "not_found_error"),
+    "repo_not_found": (404, "not_found_error"),
     "method_not_allowed": (405, _INVALID),
     "body_timeout": (408, _INVALID),
+    "model_exists": (409, "conflict_error"),
     "body_too_large": (413, _INVALID),
     "queue_full": (429, "rate_limit_error"),
     "key_rate_limited": (429, "rate_limit_error"),
@@ -56,15 +59,23 @@ STATUS: dict[str, tuple[int, str]] = {
     "model_failed": (503, _UNAVAILABLE),
     "no_slot_available": (503, _UNAVAILABLE),
     "insufficient_memory": (503, _UNAVAILABLE),
+    "download_failed": (503, _UNAVAILABLE),
 }
 _NEVER_RETRY = {
+    "model_exists",
     "worker_died",
     "worker_hung",
     "unsupported_feature",
     "model_failed",
     "insufficient_memory",
 }  # 1.3, "Retries"
-_RETRY_AFTER = {"queue_full": 1.0, "starting": 1.0, "queue_timeout": 5.0, "model_unloaded": 1.0}  # seconds
+_RETRY_AFTER = {  # seconds
+    "queue_full": 1.0,
+    "starting": 1.0,
+    "queue_timeout": 5.0,
+    "model_unloaded": 1.0,
+    "download_failed": 30.0,
+}
 _DEAF = {"shutting_down", "body_timeout"}  # after these the connection is closed
 
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.dialects import model_events
-from supervisor.control import Death, Died, ModelChanged, ModelStatus
+from supervisor.control import Death, Died, Listed, ModelChanged, ModelStatus, Unlisted
 
 KEPT = 1024  # records for readers that come back
 BACKLOG = 256  # records that may wait for one reader; more: its stream ends, and it comes back for a snapshot
 DEATHS = 10  # kept of each model, and of the proxies together
+
+EVERYBODY = "*"  # what an event is about that is about no model
 
 Sees = Callable[[str], bool]
 
@@ -29,7 +31,7 @@ class Record:
     number: int
     model: str
     event: str
-    data: dict[str, Any]
+    data: dict[str, Any] | None
     status: ModelStatus | None = None
     info: bool = False
     progress: bool = False
@@ -58,6 +60,19 @@ class Feed:
             self._tell(
                 Record(message.number, status.name, change.event, change.data, status, change.info, change.progress)
             )
+
+    def listed(self, message: Listed) -> None:
+        """The list of models is another one."""
+        self._known |= {status.name: status for status in message.statuses}
+        self._number = message.number
+        if message.reload:
+            self._tell(Record(message.number, EVERYBODY, "models_reload", None))
+
+    def unlisted(self, message: Unlisted) -> None:
+        """A model is in the list no more."""
+        self._known.pop(message.model, None)
+        self._number = message.number
+        self._tell(Record(message.number, message.model, "model_remove", None))
 
     def died(self, message: Died) -> None:
         """A process's end that nobody asked for."""
@@ -105,7 +120,7 @@ class Feed:
             return None
         if not self._floor <= int(number) <= self._number:
             return None
-        return [record for record in self._kept if record.number > int(number) and sees(record.model)]
+        return [record for record in self._kept if record.number > int(number) and _shown_to(record, sees)]
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -121,6 +136,10 @@ class Feed:
             reader.give(record)
 
 
+def _shown_to(record: Record, sees: Sees) -> bool:
+    return record.model == EVERYBODY or sees(record.model)
+
+
 class Reader:
     """What waits for one client. A new progress replaces the one before it, so that a slow client costs little."""
 
@@ -131,7 +150,7 @@ class Reader:
         self._some = asyncio.Event()
 
     def give(self, record: Record) -> None:
-        if self.closed or not self._sees(record.model):
+        if self.closed or not _shown_to(record, self._sees):
             return
         if record.progress:
             self._waiting = [each for each in self._waiting if not (each.progress and each.model == record.model)]

@@ -98,6 +98,8 @@ class Gate:
         eta = "" if rest is None or self.admits else f" eta {rest:.1f}"
         if self.status.state is State.LOADING:
             return f"loading {self.status.progress:.2f}{eta}"
+        if self.status.state is State.DOWNLOADING:
+            return f"downloading {self.status.progress:.2f}"
         return f"queued {self.place(wait) or self.queued + 1}{eta}"
 
     def place(self, wait: Wait) -> int | None:

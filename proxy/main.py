@@ -33,6 +33,8 @@ from supervisor.control import (
     ConfigureProxy,
     ConfigureWorker,
     Died,
+    Discard,
+    Download,
     Drain,
     Figures,
     Finding,
@@ -116,6 +118,10 @@ class Proxy:
                 self.services.result().models.obey(message, fds)
                 if isinstance(message, ModelChanged):
                     self.services.result().feed.changed(message)
+                elif isinstance(message, Listed):
+                    self.services.result().feed.listed(message)
+                elif isinstance(message, Unlisted):
+                    self.services.result().feed.unlisted(message)
             case Reloaded():
                 self.services.result().models.obey(message, fds)
             case Reconfigure():
@@ -134,7 +140,7 @@ class Proxy:
                 self.services.result().limits.heard(message)
             case Ring():
                 self.services.result().logs.take(message.source, fds[0])
-            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Scan() | Remember():
+            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Scan() | Remember() | Discard() | Download():
                 raise AssertionError(f"not a proxy's message: {message}")
             case _:
                 assert_never(message)

@@ -48,6 +48,8 @@ from supervisor.log import facts
 
 LOST_GRACE = 1.0  # seconds between a link's end and the root's word on why; then the proxy speaks for itself
 COMMAND_TIMEOUT = 10.0  # seconds for the root to answer a command
+PULL_TIMEOUT = 60.0  # seconds for the hub to say what it has
+REMOVE_TIMEOUT = 20.0  # seconds for files to go, once the model has stopped
 RELOAD_TIMEOUT = 30.0  # the same for another configuration; longer than the root takes at most
 
 _NONE: Mapping[str, Any] = {}
@@ -118,17 +120,24 @@ class Models:
         raise ApiError("model_not_found", f'model "{name[:200]}" not found', param="model")
 
     async def command(self, verb: str, model: str, admin: bool, overrides: Mapping[str, Any] = _NONE) -> Answer:
-        """Has the root "load" or "unload" a model; returns once it has decided. Raises ApiError."""
-        ticket = next(self._tickets)
+        """Has the root "load", "unload", "pull" or "remove" a model; returns once it has decided. Raises ApiError.
+
+        "pull" is decided when the hub has said what it has, "remove" when the files are gone.
+        """
+        ticket, within = next(self._tickets), self._patience(verb)
         try:
-            answer = await self._asked(
-                ticket, ModelCommand(ticket, verb, model, admin, dict(overrides)), COMMAND_TIMEOUT
-            )
+            answer = await self._asked(ticket, ModelCommand(ticket, verb, model, admin, dict(overrides)), within)
         except TimeoutError:
-            raise ApiError("starting", f"the root did not answer within {COMMAND_TIMEOUT:g} s") from None
+            raise ApiError("starting", f"the root did not answer within {within:g} s") from None
         if answer.error:
-            raise ApiError(answer.error, answer.message or answer.error, model=model)
+            raise ApiError(answer.error, answer.message or answer.error, model=answer.model or model)
         return answer
+
+    def _patience(self, verb: str) -> float:
+        """Seconds that a command may take."""
+        limits = self.config.shutdown
+        drain = limits.drain_timeout + limits.stop_timeout + limits.term_timeout + limits.kill_timeout
+        return {"pull": PULL_TIMEOUT, "remove": drain + REMOVE_TIMEOUT}.get(verb, COMMAND_TIMEOUT)
 
     async def reload(self) -> Reloaded:
         """Has the root read its configuration again. Raises ApiError if it does not answer."""

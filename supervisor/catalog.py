@@ -64,6 +64,11 @@ def entries(
     return listed, reports
 
 
+def awaited(config: Config, name: str) -> Entry:
+    """A model that is being fetched into the cache."""
+    return Entry(msgspec.structs.replace(config.defaults, name=name), "cache", pending=True)
+
+
 def memory_key(model: Model, card: Card) -> str:
     """What a measured footprint belongs to: a file, and the settings that make the size."""
     sizes = (model.n_ctx, model.parallel, model.kv, model.n_gpu_layers, model.n_batch, model.n_ubatch)

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-from supervisor import catalog, config
+from supervisor import catalog, config, keepsakes
 from supervisor.card import Card
 from supervisor.catalog import Findings
 from supervisor.control import Entry, Scan, Scanned
@@ -24,8 +24,8 @@ def report(settings: config.Config) -> Iterator[str]:
         findings.add(part.found)
         problems.extend(part.problems)
 
-    sources = settings.sources
-    order = Scan(1, catalog.sought(settings), sources.models_dir, sources.hf_cache)
+    sources, state = settings.sources, keepsakes.folder(settings.state.dir, os.environ)
+    order = Scan(1, catalog.sought(settings), sources.models_dir, sources.hf_cache, state)
     Librarian(take, _Forgetful(), None).scan(order)
     entries, left_out = catalog.entries(settings, findings)
     yield f"{settings.file}: correct"

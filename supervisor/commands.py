@@ -1,4 +1,4 @@
-"""What an operator may ask of a model over HTTP: load, unload. Each is idempotent and answered at once."""
+"""What an operator may ask of a model that is there: load, unload. Each is idempotent and answered at once."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ class Models(Protocol):
     def order(self, name: str) -> None: ...
 
     def forget(self, name: str) -> None: ...
+
+    def cancel_download(self, name: str) -> None: ...
 
     def drain(self, name: str, reason: str) -> None: ...
 
@@ -72,6 +74,10 @@ def _load_otherwise(models: Models, command: ModelCommand) -> Answer:
 
 def _unload(models: Models, command: ModelCommand) -> Answer:
     name, state = command.model, models.model(command.model).state
+    if state is State.DOWNLOADING:
+        models.forget(name)
+        models.cancel_download(name)
+        return Answer(command.ticket)
     if state is State.READY:
         models.drain(name, "requested")
         return Answer(command.ticket)

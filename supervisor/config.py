@@ -256,6 +256,7 @@ class Sources(Table):
     models_dir: str = ""
     presets: str = ""
     hf_cache: bool = False
+    autodownload: bool = False
 
 
 class StateFolder(Table):

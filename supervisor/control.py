@@ -31,6 +31,7 @@ class State(StrEnum):
     """A model's life. ARCHITECTURE.md, "Model lifecycle"."""
 
     UNLOADED = "unloaded"
+    DOWNLOADING = "downloading"
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
@@ -45,6 +46,7 @@ class Phase(StrEnum):
     BOOT = "boot"
     STANDBY = "standby"
     LOADING = "loading"
+    DOWNLOADING = "downloading"
     WARMUP = "warmup"
     IDLE = "idle"
     PREFILL = "prefill"
@@ -130,6 +132,7 @@ class ModelStatus(Message, frozen=True):
     facts: Facts | None = None
     idle_timeout: float = -1.0  # seconds after its last use in which it goes by itself; negative: never
     blocked_by: tuple[str, ...] = ()  # it is wanted, and these would have to go
+    files: dict[str, tuple[int, int]] = {}  # while it is downloaded: bytes there and bytes in all, by URL
     overrides: dict[str, Any] = {}  # settings of this load that are not the configuration's
 
 
@@ -174,7 +177,7 @@ class Stop(Message, frozen=True):
 class ConfigureProxy(Message, frozen=True):
     """The first message to a proxy: the configuration, every model and its state, and the last deaths.
 
-    `boot` names this root, `number` what it told last; the numbers of ModelChanged and Died go on from there.
+    `boot` names this root, `number` what it told last; those of ModelChanged, Died, Listed, Unlisted go on from there.
     """
 
     index: int
@@ -187,16 +190,22 @@ class ConfigureProxy(Message, frozen=True):
 
 
 class Listed(Message, frozen=True):
-    """These models are in the catalog now, or are known better; the status of one that is new comes along."""
+    """These models are in the catalog now, or are known better; the status of one that is new comes along.
+
+    `reload`: those who have a list should ask for it again.
+    """
 
     entries: tuple[Entry, ...]
     statuses: tuple[ModelStatus, ...] = ()
+    reload: bool = True
+    number: int = 0
 
 
 class Unlisted(Message, frozen=True):
     """This model is in the catalog no more."""
 
     model: str
+    number: int = 0
 
 
 class ModelChanged(Message, frozen=True):
@@ -293,12 +302,16 @@ class Lost(Message, frozen=True):
 
 
 class Answer(Message, frozen=True):
-    """The outcome of a ModelCommand. `error` is an API code or ""; `already` says that nothing had to be done."""
+    """The outcome of a ModelCommand. `error` is an API code or ""; `already` says that nothing had to be done.
+
+    `model`: the id of what a "pull" is about.
+    """
 
     ticket: int
     error: str = ""
     message: str = ""
     already: bool = False
+    model: str = ""
 
 
 class Figures(Message, frozen=True):
@@ -380,8 +393,9 @@ class LinkBroken(Message, frozen=True):
 
 
 class ModelCommand(Message, frozen=True):
-    """`verb` is "load" or "unload"; answered by Answer with the same ticket. `admin` may clear FAILED.
+    """`verb`: "load", "unload", "pull" or "remove"; answered by Answer with the same ticket. `admin` may clear FAILED.
 
+    What is pulled is a configured model or "user/repo:QUANT". "remove" is answered once the files are gone.
     `overrides`: settings for this load in place of the configured ones; checked already.
     """
 
@@ -533,6 +547,64 @@ class Stuck(Message, frozen=True):
     folder: str
 
 
+class Discard(Message, frozen=True):
+    """Delete these files of a cache, but for what `keep` names or leads to; answered by Discarded."""
+
+    model: str
+    paths: tuple[str, ...]
+    keep: tuple[str, ...]
+    state: str
+
+
+class Discarded(Message, frozen=True):
+    """The files are gone, or `problem` says why not."""
+
+    model: str
+    problem: str = ""
+
+
+# -- root ↔ download ----------------------------------------------------------------------------------------------
+
+
+class Download(Message, frozen=True):
+    """Fetch "user/repo" or "user/repo:QUANT" into the cache. `token`: for the hub, "" = what its library finds.
+
+    `state`: the state folder, where it is noted that the model was fetched here.
+    """
+
+    spec: str
+    state: str
+    token: str = ""
+
+
+class Planned(Message, frozen=True):
+    """What will be fetched, as the model `name`, "user/repo:QUANT". `files`: bytes there and bytes in all, by URL.
+
+    `partial`: where the files are while they are not whole.
+    """
+
+    name: str
+    files: dict[str, tuple[int, int]]
+    partial: tuple[str, ...] = ()
+
+
+class Fetched(Message, frozen=True):
+    """How far it is; as in Planned."""
+
+    files: dict[str, tuple[int, int]]
+
+
+class Downloaded(Message, frozen=True):
+    """Every file is there, whole and checked."""
+
+
+class DownloadFailed(Message, frozen=True):
+    """It ends without the model. `code` is the API's: repo_not_found or download_failed."""
+
+    code: str
+    message: str
+
+
 # -- child → root -------------------------------------------------------------------------------------------------
 
 
@@ -572,12 +644,13 @@ class LoadFailed(Message, frozen=True):
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
     | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
-    | Listed | Unlisted | Scan | Remember | Reconfigure | Reloaded
+    | Listed | Unlisted | Scan | Remember | Discard | Download | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
     | Pong | Ready | LoadFailed | KeyUse | Report | AskFigures | Inquiry | Finding
-    | Reload | Scanned | Known | FolderChanged | Stuck
+    | Reload | Scanned | Known | FolderChanged | Stuck | Discarded
+    | Planned | Fetched | Downloaded | DownloadFailed
 )  # fmt: skip
 
 In = TypeVar("In")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 from supervisor import (
     budget,
@@ -36,13 +36,11 @@ from supervisor.control import (
     Footprint,
     KeepAlive,
     LinkBroken,
-    Listed,
     LoadFailed,
     Lost,
     ModelCommand,
     ModelStatus,
     State,
-    Unlisted,
     Unwant,
     Want,
 )
@@ -67,10 +65,40 @@ log = logging.getLogger("root")
 _AT_REST = (State.UNLOADED, State.BACKOFF, State.FAILED)
 
 
+class Store(Protocol):
+    """What fetches models and deletes them."""
+
+    def obey(self, command: ModelCommand, reply: Callable[[Answer], None]) -> None: ...
+
+    def files(self, name: str) -> Mapping[str, tuple[int, int]]: ...
+
+    def cancel(self, name: str) -> None: ...
+
+    def wanted(self, entry: Entry) -> None: ...
+
+    def gone(self, name: str) -> None: ...
+
+
+class _NoStore:
+    """Nothing can be fetched."""
+
+    def obey(self, command: ModelCommand, reply: Callable[[Answer], None]) -> None:
+        reply(Answer(command.ticket, "unsupported_feature", "this server fetches no models"))
+
+    def files(self, name: str) -> Mapping[str, tuple[int, int]]:
+        return {}
+
+    def cancel(self, name: str) -> None: ...
+
+    def wanted(self, entry: Entry) -> None: ...
+
+    def gone(self, name: str) -> None: ...
+
+
 class Fleet:
     """All models of the catalog. `proxies` and `workers` act for it; it is what they report to.
 
-    `measured` is told what a load took.
+    `measured` is told what a load took; `store` fetches models and deletes them.
     """
 
     def __init__(
@@ -105,6 +133,7 @@ class Fleet:
         self.closing = False
         self.ledger = Ledger()
         self.measured: Callable[[Entry, Footprint], None] = lambda entry, footprint: None
+        self.store: Store = _NoStore()
 
     # -- the tree's side ---------------------------------------------------------------------------------------
 
@@ -163,7 +192,11 @@ class Fleet:
         told = [*change.added, *change.changed]
         if told:
             statuses = tuple(self._status(self._models[name]) for name in change.added)
-            self._proxies.broadcast(Listed(tuple(entries[name] for name in told), statuses))
+            reload = bool(change.added or change.shown)
+            self._proxies.broadcast(self.journal.listed(tuple(entries[name] for name in told), statuses, reload))
+        for name in told:
+            if name in self._wants:
+                self.store.wanted(entries[name])
         for name in change.changed:
             self.publish(name)  # the time in which it goes may be another
         for name in change.reload:
@@ -206,6 +239,10 @@ class Fleet:
         """Somebody wants it loaded, and does not wait."""
         self._new_want(name).ordered = True
 
+    def cancel_download(self, name: str) -> None:
+        """Its process is told to end; what is there already stays."""
+        self.store.cancel(name)
+
     def overridden(self, name: str) -> Mapping[str, Any]:
         """The settings of its load that are not the configuration's."""
         return self._overrides.of(name)
@@ -220,6 +257,29 @@ class Fleet:
         self._wants.drop(name)
         text = "the load was called off by a request to unload the model"
         self._proxies.broadcast(Lost(name, self._models[name].generation, "unloaded", text))
+
+    # -- what the store says -----------------------------------------------------------------------------------
+
+    def entry(self, name: str) -> Entry | None:
+        """A model of the catalog."""
+        return self._entries.get(name)
+
+    def download_begun(self, name: str) -> bool:
+        """Whether it is in a state in which its files can be fetched; then it is in DOWNLOADING now."""
+        self.apply(name, lifecycle.DownloadBegun())
+        return self._models[name].state is State.DOWNLOADING
+
+    def download_moved(self, name: str) -> None:
+        if name in self._models:
+            self.publish(name)
+
+    def download_ended(self, name: str, message: str = "", *, cancelled: bool = False) -> None:
+        """`message`: why it failed. Whoever has a list is told to ask for it again."""
+        if name in self._models:
+            self.apply(name, lifecycle.DownloadEnded(message, cancelled))
+            if self._models[name].state is State.FAILED:
+                self._wants.drop(name)
+            self._proxies.broadcast(self.journal.listed(()))
 
     # -- what proxies say (Models) -----------------------------------------------------------------------------
 
@@ -236,6 +296,11 @@ class Fleet:
                 self._attach(model, proxy)
 
     def from_proxy(self, proxy: Ward, message: ProxyMessage) -> None:
+        if isinstance(message, ModelCommand):
+            log.info("command %s", facts(verb=message.verb, model=message.model, role=proxy.role))
+            if message.verb in ("pull", "remove"):
+                self.store.obey(message, lambda answer: self._proxies.send(proxy, answer))
+                return
         if message.model not in self._models:
             self._unknown(proxy, message)
             return
@@ -258,7 +323,6 @@ class Fleet:
             case LinkBroken(model, generation, reason):
                 self._link_broken(model, generation, proxy, reason)
             case ModelCommand():
-                log.info("command %s", facts(verb=message.verb, model=message.model, role=proxy.role))
                 self._proxies.send(proxy, commands.obey(self, message))
             case _:
                 assert_never(message)
@@ -467,12 +531,16 @@ class Fleet:
 
     def _leave(self, name: str) -> None:
         """In the catalog no more: it drains, and is forgotten once it has ended."""
-        self.forget(name)
+        if self._models[name].state not in (State.READY, State.DRAINING):  # else what runs may end
+            self.forget(name)
+        self._wants.drop(name)
         match self._models[name].state:
             case State.READY:
                 self.drain(name, "removed")
             case State.LOADING:
                 self.apply(name, lifecycle.Cancelled("removed"))
+            case State.DOWNLOADING:
+                self.store.cancel(name)
             case _:
                 pass
 
@@ -491,7 +559,8 @@ class Fleet:
         self._tails.pop(name, None)
         for timer in ("retry", "want", "resident", "idle"):
             self._timers.cancel((timer, name))
-        self._proxies.broadcast(Unlisted(name))
+        self._proxies.broadcast(self.journal.unlisted(name))
+        self.store.gone(name)
 
     # -- acting ------------------------------------------------------------------------------------------------
 
@@ -592,6 +661,9 @@ class Fleet:
     def _status(self, model: Model) -> ModelStatus:
         ward = self._workers.of.get(model.name)
         progress = ward.vitals.last.progress if ward and model.state is State.LOADING else 0.0
+        files = self.store.files(model.name)
+        if model.state is State.DOWNLOADING:
+            progress = sum(done for done, _ in files.values()) / max(1, sum(total for _, total in files.values()))
         tail = ward.child.log_tail() if ward and model.state is State.FAILED else self._tails.get(model.name, ())
         pid = ward.child.pid if ward else None
         seen = Observed(
@@ -601,6 +673,7 @@ class Fleet:
             log_tail=tail,
             idle_timeout=self._idle.timeout(model.name),
             blocked_by=self._blocked.get(model.name, ()),
+            files=files,
             overrides=self._overrides.of(model.name),
         )
         return status(model, seen, self._clock(), time.time())
@@ -623,7 +696,10 @@ class Fleet:
             due = now + self._config.admission.max_wait
             self._timers.set(("want", name), due, self._mark)
         self._dirty = True
-        return self._wants.add(name, now)
+        want = self._wants.add(name, now)
+        if entry := self._entries.get(name):
+            self.store.wanted(entry)
+        return want
 
     def _unwant(self, name: str, proxy: Ward) -> None:
         if not self._wants.leave(name, proxy):

@@ -1,4 +1,4 @@
-"""Models in local caches: that of the Hugging Face libraries, and llama.cpp's older one. Nothing is downloaded.
+"""Models in local caches: that of the Hugging Face libraries, and llama.cpp's older one. They are only read here.
 
 Hugging Face: HUB/models--USER--REPO/snapshots/REVISION/…, with refs/main naming a revision; files are links to blobs.
 llama.cpp: CACHE/USER_REPO_FILE.gguf, with manifest=USER=REPO=TAG.json beside it. A model is "user/repo:QUANT".
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from supervisor.shelf import Files, group
+from supervisor.shelf import Files, best_projector, group, is_projector
 
 _QUANT = re.compile(
     r"(?:^|[-._/])((?:UD-)?(?:I?Q[0-9]+|TQ[0-9]+|MXFP4|NVFP4|BF16|F16|F32)(?:_[A-Z0-9]+)*)$", re.IGNORECASE
 )
-_PREFERRED = "Q4_K_M"
+_PREFERRED = ("Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_XS", "Q4_1", "Q5_K_M", "Q6_K", "Q8_0")  # small, and good enough
 _MANIFEST = re.compile(r"manifest=([^=]+)=([^=]+)(?:=[^=]+)?\.json")
 _DEPTH = 3  # of folders in a snapshot
 
@@ -50,21 +50,50 @@ def resolve(spec: str, places: Caches) -> Files | Absent:
     repository, _, quant = spec.partition(":")
     models = _models(repository, places)
     if not models:
-        way_out = f"hf download {spec.partition(':')[0]} fetches it into {places.hub}"
-        return Absent(f"{repository} is in no local cache; {way_out}, or name a file by path")
+        return Absent(f"{repository} is in no local cache; {_way_out(spec)}, or name a file by path")
     chosen = pick(models, quant)
     if chosen is None:
         have = ", ".join(sorted({_quant(model.name) or model.name for model in models}))
-        return Absent(f"{repository} is in the local cache, but not {quant}; there is: {have}")
+        return Absent(f"{repository} is in the local cache, but not {quant}; there is: {have}; {_way_out(spec)}")
     return chosen
 
 
+def _way_out(spec: str) -> str:
+    return f'POST /models {{"model": "{spec}"}} fetches it, or [sources] autodownload'
+
+
 def pick(models: list[Files], quant: str) -> Files | None:
-    """The model of a quantization; without one Q4_K_M, else the first."""
-    wanted = (quant or _PREFERRED).lower()
-    exact = [model for model in models if _quant(model.name).lower() == wanted]
-    near = [model for model in models if wanted in model.name.lower()]
+    """The model of a quantization; without one Q4_K_M, else the next best, else the first."""
+    exact = [model for word in ([quant] if quant else _PREFERRED) for model in models if _is(model, word.lower())]
+    near = [model for model in models if quant and quant.lower() in model.name.lower()]
     return next(iter([*exact, *near, *([] if quant else models)]), None)
+
+
+def title(repository: str, model: Files) -> str:
+    """What one of a repository's models is called here."""
+    return f"{repository}:{_quant(model.name) or model.name}"
+
+
+def arrange(paths: Iterable[str]) -> list[Files]:
+    """Pure: the models among a repository's files, which are given by their paths in it; so are those of the models."""
+    folders: dict[str, list[str]] = {}
+    for path in sorted(paths, key=lambda path: (os.path.dirname(path), path)):
+        if path.lower().endswith(".gguf") and path.count("/") <= _DEPTH:
+            folders.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+    found = [model for at, names in folders.items() for model in group(names, at)]
+    titled = [model.projector for at, names in folders.items() for model in group(names, at, "x")]
+    projector = next((path for path in titled if path), "") or _lone_projector(folders)
+    return [Files(model.name, model.paths, projector) for model in found]
+
+
+def _lone_projector(folders: Mapping[str, list[str]]) -> str:
+    """One in a folder without a model."""
+    found = {at: [name for name in names if is_projector(name)] for at, names in folders.items()}
+    return next((os.path.join(at, best_projector(names)) for at, names in found.items() if names), "")
+
+
+def _is(model: Files, quant: str) -> bool:
+    return _quant(model.name).lower() == quant
 
 
 def offered(places: Caches, visit: Callable[[str], None]) -> list[Files]:
@@ -73,7 +102,7 @@ def offered(places: Caches, visit: Callable[[str], None]) -> list[Files]:
     for repository in sorted({*_hub_repositories(places.hub), *_llama_repositories(places.llama)}):
         visit(repository)
         for model in _models(repository, places):
-            name = f"{repository}:{_quant(model.name)}" if _quant(model.name) else f"{repository}:{model.name}"
+            name = title(repository, model)
             found.setdefault(name, Files(name, model.paths, model.projector))
     return list(found.values())
 
@@ -87,17 +116,17 @@ def _in_hub(repository: str, hub: str) -> list[Files]:
     snapshot = _snapshot(folder)
     if not snapshot:
         return []
-    found: list[Files] = []
-    projector = ""
+    paths: list[str] = []
     for at, folders, names in os.walk(snapshot):
         if at[len(snapshot) :].count(os.sep) >= _DEPTH:
             folders.clear()
-        folders.sort()
-        models = group([name for name in names if name.lower().endswith(".gguf")], at, "x")
-        shown = group([name for name in names if name.lower().endswith(".gguf")], at)
-        projector = projector or next((model.projector for model in models if model.projector), "")
-        found += shown
-    return [Files(model.name, model.paths, projector) for model in found]
+        paths += [os.path.relpath(os.path.join(at, name), snapshot) for name in names]
+    return [_within(snapshot, model) for model in arrange(paths)]
+
+
+def _within(folder: str, model: Files) -> Files:
+    projector = os.path.join(folder, model.projector) if model.projector else ""
+    return Files(model.name, tuple(os.path.join(folder, path) for path in model.paths), projector)
 
 
 def _snapshot(folder: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict, deque
 
-from supervisor.control import Death, Died, ModelChanged, ModelStatus, State
+from supervisor.control import Death, Died, Entry, Listed, ModelChanged, ModelStatus, State, Unlisted
 from supervisor.lifecycle import Model, signal_name
 from supervisor.nursery import Ended
 
@@ -28,6 +28,14 @@ class Journal:
     def changed(self, status: ModelStatus) -> ModelChanged:
         self.number += 1
         return ModelChanged(status, self.number)
+
+    def listed(self, entries: tuple[Entry, ...], statuses: tuple[ModelStatus, ...] = (), reload: bool = True) -> Listed:
+        self.number += 1
+        return Listed(entries, statuses, reload, self.number)
+
+    def unlisted(self, name: str) -> Unlisted:
+        self.number += 1
+        return Unlisted(name, self.number)
 
     def died(self, death: Death) -> Died:
         self.number += 1

@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from supervisor import gguf, header_facts, hub, keepsakes, shelf
+from supervisor import discard, gguf, header_facts, hub, keepsakes, pulled, shelf
 from supervisor.card import Card
-from supervisor.control import Found, Scan, Scanned, Sought
+from supervisor.control import Discard, Discarded, Found, Scan, Scanned, Sought
 from supervisor.folder_watch import FolderWatch
 from supervisor.keepsakes import Keepsakes
 from supervisor.shelf import Files
@@ -58,6 +58,19 @@ class Librarian:
             self._problems.append(f"nothing is kept: {self._kept.problem}")
         self._flush(order.number, done=True)
 
+    def discard(self, order: Discard) -> Discarded:
+        """Deletes files of a cache."""
+        places = hub.caches(os.environ)
+        self._enter(places.hub)
+        try:
+            discard.discard(order.paths, order.keep, places)
+            pulled.remove(order.state, order.model)
+        except OSError as error:
+            return Discarded(order.model, f"{error.filename}: {error.strerror}")
+        finally:
+            self.at = None
+        return Discarded(order.model)
+
     def _flush(self, number: int, done: bool = False) -> None:
         self._tell(Scanned(number, tuple(self._batch), tuple(self._problems), done))
         self._batch.clear()
@@ -74,8 +87,11 @@ class Librarian:
                 card = self._card(files, order.skip, roots)
                 if card.kind == "model":
                     yield _found(files, "models_dir", card)
-        if order.caches:
+        fetched = pulled.names(order.state)
+        if order.caches or fetched:
             for files in hub.offered(places, lambda _: self._enter(places.hub)):
+                if not order.caches and files.name not in fetched:
+                    continue
                 card = self._card(files, order.skip)
                 if card.kind == "model":
                     yield _found(files, "cache", card)

@@ -14,7 +14,20 @@ from collections.abc import Callable
 
 from supervisor import catalog, config, keepsakes, ladder, restart
 from supervisor.catalog import Findings
-from supervisor.control import Entry, FolderChanged, Footprint, Known, Pong, Remember, Scan, Scanned, Stuck, ToRoot
+from supervisor.control import (
+    Discard,
+    Discarded,
+    Entry,
+    FolderChanged,
+    Footprint,
+    Known,
+    Pong,
+    Remember,
+    Scan,
+    Scanned,
+    Stuck,
+    ToRoot,
+)
 from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Nursery, Ward
@@ -44,6 +57,9 @@ class Library:
         self._waiting: list[Callable[[], None]] = []
         self._unsaved: dict[str, Footprint] = {}
         self._entries: dict[str, Entry] = {}
+        self._expected: set[str] = set()  # models that are being fetched
+        self._condemned: set[str] = set()  # models that are being deleted
+        self._discards: dict[str, tuple[Discard, Callable[[str], None]]] = {}
         self._reported: set[str] = set()
         self._history, self._draw = restart.History(), random.Random()
         self._closing = False
@@ -71,6 +87,55 @@ class Library:
             self._save()
             self._tell()
 
+    # -- fetching and deleting --------------------------------------------------------------------------------
+
+    @property
+    def autodownload(self) -> bool:
+        """Whether a model of the configuration is fetched when somebody wants it."""
+        return self._config.sources.autodownload
+
+    def expect(self, name: str) -> None:
+        """Lists a model of which there are no files yet."""
+        self._expected.add(name)
+        self._tell()
+
+    def expected_no_more(self, name: str) -> None:
+        """From now on it is listed if a scan has found it."""
+        if name in self._expected:
+            self._expected.discard(name)
+            self._tell()
+
+    def condemn(self, name: str) -> None:
+        """Lists it no more, whatever scans find."""
+        self._condemned.add(name)
+        self._expected.discard(name)
+        self._tell()
+
+    def pardon(self, name: str) -> None:
+        """What scans find from now on counts again."""
+        self._condemned.discard(name)
+        for known in (self._known, self._fresh):
+            known.found.pop(("cache", name), None)
+
+    def discard(self, name: str, paths: tuple[str, ...], keep: tuple[str, ...], done: Callable[[str], None]) -> None:
+        """Has files of a cache deleted. `done` is called with what went wrong, or ""."""
+        order = Discard(name, paths, keep, self.state)
+        self._discards[name] = order, done
+        if (ward := self._child()) is not None:
+            self._nursery.send(ward, order)
+        elif not self._closing:
+            self._timers.set(("discard", name), time.monotonic() + 1.0, lambda: self._discard_again(name))
+
+    def _discard_again(self, name: str) -> None:
+        if (waiting := self._discards.get(name)) is not None:
+            order, done = waiting
+            self.discard(name, order.paths, order.keep, done)
+
+    def _discarded(self, name: str, problem: str) -> None:
+        if (waiting := self._discards.pop(name, None)) is not None:
+            waiting[1](problem)
+        self._release()
+
     def close(self) -> None:
         """No more scans; the child goes."""
         self._closing = True
@@ -89,18 +154,18 @@ class Library:
         self._fresh = Findings(memory=dict(self._known.memory), gpus=self._known.gpus)
         sources = self._config.sources
         sought, skip = catalog.sought(self._config), tuple(sorted(self._skip))
-        self._nursery.send(ward, Scan(self._number, sought, sources.models_dir, sources.hf_cache, self._state, skip))
+        self._nursery.send(ward, Scan(self._number, sought, sources.models_dir, sources.hf_cache, self.state, skip))
 
     def _save(self) -> None:
         if not self._unsaved or (ward := self._child()) is None:
             return
         for key, footprint in self._unsaved.items():
-            self._nursery.send(ward, Remember(self._state, key, footprint))
+            self._nursery.send(ward, Remember(self.state, key, footprint))
         self._unsaved.clear()
         self._release()
 
     @property
-    def _state(self) -> str:
+    def state(self) -> str:
         return keepsakes.folder(self._config.state.dir, os.environ)
 
     def _child(self) -> Ward | None:
@@ -118,7 +183,7 @@ class Library:
 
     def _release(self) -> None:
         """Lets the child go when there is nothing left for it to do."""
-        if not self._wanted and not self._config.sources.models_dir:
+        if not self._wanted and not self._discards and not self._config.sources.models_dir:
             self._dismiss(hung=False)
 
     def _dismiss(self, *, hung: bool) -> None:
@@ -166,7 +231,10 @@ class Library:
         found = {**self._known.found, **self._fresh.found}
         problems = [*self._known.problems, *self._fresh.problems]
         known = Findings(found, problems, self._known.memory, self._known.gpus, self._known.complete)
-        self._entries, reports = catalog.entries(self._config, known, self._entries)
+        listed, reports = catalog.entries(self._config, known, self._entries)
+        for name in self._expected - listed.keys():
+            listed[name] = catalog.awaited(self._config, name)
+        self._entries = {name: entry for name, entry in listed.items() if name not in self._condemned}
         for report in reports:
             if report not in self._reported:
                 log.warning("not listed: %s", report)
@@ -193,6 +261,8 @@ class Library:
             case Scanned():
                 if message.number == self._number and self._wanted:
                     self._take(message)
+            case Discarded(model, problem):
+                self._discarded(model, problem)
             case FolderChanged():
                 log.info("models_dir has changed")
                 self._scan()
@@ -209,6 +279,9 @@ class Library:
         self._ward = None
         if self._closing:
             return
+        if not self._dismissed:
+            for name in list(self._discards):
+                self._discarded(name, "the scan child ended before it was done")
         if self._dismissed:
             self._resume()
         elif self._wanted or self._config.sources.models_dir:
@@ -225,6 +298,8 @@ class Library:
             self._resume()
 
     def _resume(self) -> None:
+        for name in list(self._discards):
+            self._discard_again(name)
         if self._wanted:
             self._scan()
         else:

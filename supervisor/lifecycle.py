@@ -5,6 +5,8 @@
         └──Elapsed── BACKOFF ◀──────────┴───────────────────┴─────────────────────┘
                         └─ too many deaths, or no use ─▶ FAILED ─Cleared▶ UNLOADED
 
+    UNLOADED, BACKOFF, FAILED ─DownloadBegun▶ DOWNLOADING ─DownloadEnded▶ UNLOADED, or FAILED with its cause
+
 A load that runs out of memory stays LOADING once: MakeRoom, then RoomMade, then another process.
 Each state has a way out: BACKOFF and draining have deadlines, STOPPING has the ladder, LOADING and READY are watched.
 """
@@ -22,13 +24,14 @@ from supervisor.control import Facts, State
 EX_CONFIG = 78
 
 TRANSITIONS: dict[State, set[State]] = {
-    State.UNLOADED: {State.LOADING, State.FAILED},
+    State.UNLOADED: {State.LOADING, State.FAILED, State.DOWNLOADING},
+    State.DOWNLOADING: {State.UNLOADED, State.FAILED},
     State.LOADING: {State.UNLOADED, State.READY, State.STOPPING, State.BACKOFF, State.FAILED},
     State.READY: {State.DRAINING, State.STOPPING, State.BACKOFF, State.FAILED},
     State.DRAINING: {State.READY, State.STOPPING, State.BACKOFF, State.FAILED},
     State.STOPPING: {State.UNLOADED, State.BACKOFF, State.FAILED},
-    State.BACKOFF: {State.UNLOADED, State.LOADING, State.FAILED},
-    State.FAILED: {State.UNLOADED},
+    State.BACKOFF: {State.UNLOADED, State.LOADING, State.FAILED, State.DOWNLOADING},
+    State.FAILED: {State.UNLOADED, State.DOWNLOADING},
 }
 
 
@@ -156,6 +159,19 @@ class Cleared:
     """An admin wants it tried again."""
 
 
+@dataclass(frozen=True, slots=True)
+class DownloadBegun:
+    """Its files are being fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadEnded:
+    """The files are there; or `message` says why not. `cancelled`: because somebody wanted it so."""
+
+    message: str = ""
+    cancelled: bool = False
+
+
 Event = (
     Place
     | Impossible
@@ -171,7 +187,14 @@ Event = (
     | Unkillable
     | Elapsed
     | Cleared
+    | DownloadBegun
+    | DownloadEnded
 )
+
+
+_FORGIVEN: dict[str, object] = {
+    "retry_at": None, "stop_reason": "", "cause": "", "message": "", "exit_code": None, "signal": "", "refusals": 0,
+}  # fmt: skip
 
 
 # -- actions ------------------------------------------------------------------------------------------------------
@@ -239,6 +262,11 @@ def step(model: Model, event: Event, now: float, policy: Policy) -> Step:
             return _load(model, now)
         case Impossible(message) if model.state in (State.UNLOADED, State.BACKOFF):
             return move(model, State.FAILED, now, cause="insufficient_memory", message=message), []
+        case DownloadBegun() if State.DOWNLOADING in TRANSITIONS[model.state] and not model.stuck:
+            return move(model, State.DOWNLOADING, now, **_FORGIVEN), []
+        case DownloadEnded(message, cancelled) if model.state is State.DOWNLOADING:
+            goal = State.FAILED if message and not cancelled else State.UNLOADED
+            return move(model, goal, now, cause="download_error" if message else "", message=message), []
         case Loaded(facts) if model.state is State.LOADING:
             kept = {"facts": facts, "refusals": 0, "cause": "", "message": "", "exit_code": None, "signal": ""}
             return move(model, State.READY, now, **kept), [AttachLinks()]
@@ -283,7 +311,7 @@ def step(model: Model, event: Event, now: float, policy: Policy) -> Step:
             | Hung()
         ):
             return model, []
-        case Unkillable() | Elapsed() | Cleared():
+        case Unkillable() | Elapsed() | Cleared() | DownloadBegun() | DownloadEnded():
             return model, []
         case _:
             assert_never(event)

@@ -76,7 +76,7 @@ def _deadline(pong: Pong, limits: config.Liveness) -> float:
     match pong.phase:
         case Phase.BOOT:
             return limits.boot_timeout
-        case Phase.LOADING:
+        case Phase.LOADING | Phase.DOWNLOADING:
             return limits.load_timeout
         case Phase.WARMUP:
             return limits.first_step_timeout

@@ -18,8 +18,12 @@ from supervisor.control import (
     AskFigures,
     Busy,
     ConfigureProxy,
+    Discarded,
+    Downloaded,
+    DownloadFailed,
     Drained,
     Entry,
+    Fetched,
     Figures,
     Finding,
     FolderChanged,
@@ -34,6 +38,7 @@ from supervisor.control import (
     Message,
     ModelCommand,
     ModelStatus,
+    Planned,
     Pong,
     Ready,
     Reconfigure,
@@ -207,14 +212,19 @@ class Proxies:
             case Finding(origin=origin):
                 if (asker := self.running.get(origin)) is not None:
                     self.send(asker, message)
-            case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck():
-                log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
+            case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
+                self._out_of_place(ward, message)
+            case Planned() | Fetched() | Downloaded() | DownloadFailed():
+                self._out_of_place(ward, message)
             case Reload(ticket):
                 self.reload(lambda outcome: self.send(ward, msgspec.structs.replace(outcome, ticket=ticket)))
             case Want() | Unwant() | Activity() | KeepAlive() | Drained() | Busy() | LinkBroken() | ModelCommand():
                 self.models.from_proxy(ward, message)
             case _:
                 assert_never(message)
+
+    def _out_of_place(self, ward: Ward, message: Message) -> None:
+        log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
 
     def _relay(self, ward: Ward, use: KeyUse) -> None:
         """Every proxy knows what a key has used on the others."""

@@ -13,13 +13,17 @@ from supervisor.control import Entry
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Names. `reload`: what it is loaded with has changed; `repaired`: its file is another one now."""
+    """Names. `reload`: what it is loaded with has changed; `repaired`: its file is another one now.
+
+    `shown`: it looks different to those who list models, apart from the memory it takes.
+    """
 
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     reload: list[str] = field(default_factory=list)
     repaired: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
 
 
 def change(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Change:
@@ -31,6 +35,9 @@ def change(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Change:
         reload=[name for name, old, new in both if _loaded_with(old.model) != _loaded_with(new.model)],
         repaired=[name for name, old, new in both if _file(old) != _file(new) and old.card is not None],
         gone=[name for name in before if name not in after],
+        shown=[
+            name for name, old, new in both if (old.model, old.source, old.card) != (new.model, new.source, new.card)
+        ],
     )
 
 

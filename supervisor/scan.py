@@ -19,6 +19,7 @@ from supervisor.boot import Child
 from supervisor.control import (
     Channel,
     Closed,
+    Discard,
     FolderChanged,
     FromRoot,
     Known,
@@ -93,7 +94,7 @@ class Scanner:
                     self._channel.send(Pong(number, Phase.IDLE, steps=self._steps))
                 case Stop():
                     return False
-                case Scan() | Remember() as job:
+                case Scan() | Remember() | Discard() as job:
                     self._desk.jobs.put(job)
                 case message:
                     raise AssertionError(f"not for a scan child: {message}")
@@ -131,7 +132,7 @@ class _Desk(threading.Thread):
 
     def __init__(self, read: Read | None) -> None:
         super().__init__(daemon=True)
-        self.jobs: queue.SimpleQueue[Scan | Remember | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Scan | Remember | Discard | None] = queue.SimpleQueue()
         self.wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.watch = _watch()
         self._out: deque[Message] = deque()
@@ -173,12 +174,16 @@ class _Desk(threading.Thread):
             self.error = error
             os.eventfd_write(self.wakeup, 1)
 
-    def _do(self, job: Scan | Remember) -> None:
+    def _do(self, job: Scan | Remember | Discard) -> None:
         match job:
             case Scan():
                 self._open(job.state)
                 assert self._librarian is not None
                 self._librarian.scan(job)
+            case Discard():
+                self._open(job.state)
+                assert self._librarian is not None
+                self._tell(self._librarian.discard(job))
             case Remember(state, key, footprint):
                 self._open(state)
                 self._touching(state, lambda: self._kept.remember(key, footprint))

@@ -69,7 +69,7 @@ def group(names: Iterable[str], folder: str, title: str = "") -> list[Files]:
     shards: dict[str, list[str]] = {}
     projectors: list[str] = []
     for name in sorted(names):
-        if _PROJECTOR.fullmatch(name):
+        if is_projector(name):
             projectors.append(name)
             continue
         match = _SHARD.fullmatch(name)
@@ -80,6 +80,11 @@ def group(names: Iterable[str], folder: str, title: str = "") -> list[Files]:
         Files(legal(title if alone else stem), tuple(os.path.join(folder, part) for part in parts), projector)
         for stem, parts in shards.items()
     ]
+
+
+def is_projector(name: str) -> bool:
+    """Whether a file of this name belongs to a model, and is none itself."""
+    return _PROJECTOR.fullmatch(name) is not None
 
 
 def best_projector(names: list[str]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from supervisor.control import ModelStatus, State
 from supervisor.lifecycle import Model
 
+_SHOWN = (State.DOWNLOADING, State.LOADING, State.BACKOFF)
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -21,6 +23,7 @@ class Observed:
     log_tail: tuple[str, ...]
     idle_timeout: float = -1.0
     blocked_by: tuple[str, ...] = ()
+    files: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -47,6 +50,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         facts=model.facts,
         idle_timeout=observed.idle_timeout,
         blocked_by=observed.blocked_by,
+        files=dict(observed.files),
         overrides=dict(observed.overrides),
     )
 
@@ -58,6 +62,6 @@ def summary(models: Iterable[Model]) -> str:
         by_state[model.state].append(model)
     count = sum(map(len, by_state.values()))
     parts = [f"{len(by_state[State.READY])} of {count} models ready"]
-    parts += [f"{len(by_state[state])} {state}" for state in (State.LOADING, State.BACKOFF) if by_state[state]]
+    parts += [f"{len(by_state[state])} {state}" for state in _SHOWN if by_state[state]]
     parts += [f"{model.name} failed: {model.cause}" for model in by_state[State.FAILED]]
     return ", ".join(parts)

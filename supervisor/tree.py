@@ -18,6 +18,7 @@ from supervisor.log import facts
 from supervisor.notify import Notifier
 from supervisor.nursery import Nursery
 from supervisor.proxies import Proxies
+from supervisor.store import Store, take_token
 from supervisor.timers import Timers
 from supervisor.workers import Workers
 
@@ -44,6 +45,8 @@ class Tree:
         self._fleet = Fleet(settings, self._timers, self._proxies, self._workers)
         self._workers.lives = self._fleet
         self._library = Library(self._nursery, self._timers, settings, self._fleet.adopt)
+        self._store = Store(self._nursery, self._fleet, self._library, take_token(os.environ))
+        self._fleet.store = self._store
         self._fleet.measured = self._library.remember
         self._reloads = reload.Reloads(
             self._selector,
@@ -162,6 +165,7 @@ class Tree:
         self._notifier.send(STOPPING=1, EXTEND_TIMEOUT_USEC=int(total * 1e6))
         self._reloads.close()
         self._workers.close()
+        self._store.close()
         self._library.close()
         self._proxies.shut_down(limits.drain_timeout)
         self._fleet.shut_down(limits.drain_timeout)

@@ -17,8 +17,12 @@ from supervisor.control import (
     AskFigures,
     Busy,
     ConfigureWorker,
+    Discarded,
+    Downloaded,
+    DownloadFailed,
     Drained,
     Facts,
+    Fetched,
     Finding,
     FolderChanged,
     Inquiry,
@@ -32,6 +36,7 @@ from supervisor.control import (
     ModelCommand,
     Neighbours,
     Peer,
+    Planned,
     Pong,
     Ready,
     Reload,
@@ -198,7 +203,9 @@ class Workers:
                     self.lives.ledger.report(ward, series, (model,))
             case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
                 self._out_of_place(ward, message)
-            case Known() | Scanned() | FolderChanged() | Stuck():
+            case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
+                self._out_of_place(ward, message)
+            case Planned() | Fetched() | Downloaded() | DownloadFailed():
                 self._out_of_place(ward, message)
             case _:
                 assert_never(message)

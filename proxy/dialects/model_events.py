@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.dialects.model_object import VALUES, progress
+from proxy.dialects.model_object import VALUES, downloaded, progress
 from supervisor.control import Death, ModelStatus, State
 
 _UP = (State.READY, State.DRAINING)
@@ -31,6 +31,12 @@ def change(before: ModelStatus | None, after: ModelStatus) -> Change | None:
     if after.state is State.LOADING:
         begun = before is None or before.state is not State.LOADING or before.generation != after.generation
         return Change("model_status", {"status": "loading"}) if begun else _loading(after)
+    if after.state is State.DOWNLOADING:
+        begun = before is None or before.state is not State.DOWNLOADING
+        return Change("model_status", {"status": "downloading"}) if begun else _downloading(after)
+    if before is not None and before.state is State.DOWNLOADING:
+        failed = bool(after.message)
+        return Change("download_failed", {"message": after.message}) if failed else Change("download_finished", {})
     if after.state is State.STOPPING and (before is None or before.state is State.LOADING):
         # Not "loaded", as the list says: whoever waits for the load would take that for its end.
         return Change("status_change", {"status": "loading", "state": "stopping"})
@@ -41,6 +47,8 @@ def snapshot(status: ModelStatus) -> Change:
     """How a model is, for somebody who knows nothing of it."""
     if status.state is State.LOADING:
         return _loading(status)
+    if status.state is State.DOWNLOADING:
+        return Change("status_change", {"status": "downloading", "progress": downloaded(status)})
     if status.state in _DOWN:
         return _unloaded(status, begun=False)
     data: dict[str, Any] = {"status": VALUES[status.state]}
@@ -65,11 +73,17 @@ def death(death: Death) -> dict[str, Any]:
 def _same(before: ModelStatus, after: ModelStatus) -> bool:
     if (before.state, before.generation, before.suspended) != (after.state, after.generation, after.suspended):
         return False
+    if after.state is State.DOWNLOADING:
+        return before.files == after.files
     return after.state is not State.LOADING or before.progress == after.progress
 
 
 def _loading(status: ModelStatus) -> Change:
     return Change("status_change", {"status": "loading", "progress": progress(status)}, progress=True)
+
+
+def _downloading(status: ModelStatus) -> Change:
+    return Change("download_progress", {"progress": downloaded(status)}, progress=True)
 
 
 def _unloaded(status: ModelStatus, begun: bool) -> Change:

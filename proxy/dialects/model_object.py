@@ -11,6 +11,7 @@ from supervisor.control import Entry, Facts, ModelStatus, State
 
 VALUES = {
     State.UNLOADED: "unloaded",
+    State.DOWNLOADING: "downloading",
     State.LOADING: "loading",
     State.READY: "loaded",
     State.DRAINING: "loaded",  # the memory is still taken
@@ -38,7 +39,7 @@ def model_object(entry: Entry, status: ModelStatus, in_flight: int, queued: int,
         "tags": list(model.tags),
         "path": model.path if admin else os.path.basename(model.path),
         "source": entry.source,
-        "can_remove": False,
+        "can_remove": entry.source == "cache",
         "status": _status(entry, status, queued, admin),
         "architecture": _architecture(card),
         "capabilities": _capabilities(card, facts),
@@ -63,6 +64,8 @@ def _status(entry: Entry, status: ModelStatus, queued: int, admin: bool) -> dict
         found |= {"failed": True, "exit_code": status.exit_code}
     if status.state is State.LOADING:
         found["progress"] = progress(status)
+    if status.state is State.DOWNLOADING:
+        found["progress"] = downloaded(status)
     told = {"retry_at": status.retry_at, "message": status.message, "signal": status.signal, "cause": status.cause}
     if entry.card and entry.card.cause and status.state is State.UNLOADED and not status.cause:
         told |= {"message": entry.card.problem, "cause": entry.card.cause}
@@ -93,6 +96,11 @@ def progress(status: ModelStatus) -> dict[str, Any]:
     """How far a load is."""
     stages = ["text_model"]
     return {"stages": stages, "current": stages[0], "value": status.progress}
+
+
+def downloaded(status: ModelStatus) -> dict[str, dict[str, int]]:
+    """How far a download is, file by file."""
+    return {url: {"done": done, "total": total} for url, (done, total) in status.files.items()}
 
 
 def _architecture(card: Card) -> dict[str, list[str]]:

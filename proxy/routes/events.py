@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from proxy import context, services
 from proxy.connected import Connected
 from proxy.dialects.reply import encode
-from proxy.feed import Feed, Reader, Record
+from proxy.feed import EVERYBODY, Feed, Reader, Record
 from proxy.routes.models import shown
 from proxy.services import Services
 from proxy.sse import SSE, EventStream
@@ -77,18 +77,19 @@ class Watch(Response):
 
     def _record(self, record: Record, snapshot: bool = False, id: bool = True) -> bytes:
         """The record under each name of its model; the last one bears the id."""
-        names = self.visible(record.model)
+        names = [EVERYBODY] if record.model == EVERYBODY else self.visible(record.model)
         return b"".join(self._named(record, name, snapshot, id and name == names[-1]) for name in names)
 
     def _named(self, record: Record, name: str, snapshot: bool, id: bool) -> bytes:
-        data: dict[str, Any] = dict(record.data)
+        data: dict[str, Any] = dict(record.data or {})
         if snapshot:
             data["snapshot"] = True
         if not context.of(self.request.scope).admin:
             data.pop("log_tail", None)
-        if record.info and record.status is not None:
+        if record.info and record.status is not None and record.model in self.services.models.entries:
             data["info"] = shown(self.request, record.status, name)
-        body = encode({"model": name, "event": record.event, "data": data})
+        about = {"model": name, "event": record.event}
+        body = encode(about if record.data is None else about | {"data": data})
         head = f"id: {self.services.feed.boot}.{record.number}\n".encode() if id else b""
         return b"%bdata: %b\n\n" % (head, body)
 

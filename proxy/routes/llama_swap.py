@@ -24,7 +24,7 @@ _STATES = {
     State.DRAINING: "stopping",
     State.STOPPING: "stopping",
 }
-_GONE = {State.UNLOADED, State.FAILED}
+_GONE = {State.UNLOADED, State.DOWNLOADING, State.FAILED}  # takes no memory
 _SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
 

@@ -48,7 +48,7 @@ async def ps(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     body = await inbound.json_body(request)
-    gate = _gate(request, body.get("model") or body.get("name"))
+    gate = gate_of(request, body.get("model") or body.get("name"))
     return inbound.answer(ollama_models.show(_about(request, _id(request), gate)))
 
 
@@ -75,7 +75,7 @@ async def _embed(
 ) -> Response:
     body = await inbound.json_body(request)
     plan = parse(body, context.of(request.scope).request_id)
-    gate, kept = _gate(request, body.get("model")), typed(body, Kept).kept
+    gate, kept = gate_of(request, body.get("model")), typed(body, Kept).kept
     if plan is not None:
         return await vectors.answer(request, new_call(request, gate, [plan.ask], kept=kept), plan)
     await _load(request, gate, kept)
@@ -85,7 +85,7 @@ async def _embed(
 async def _generate(request: Request, parse: Callable[[dict[str, Any], str], ollama.Parsed]) -> Response:
     body = await inbound.json_body(request)
     parsed = parse(body, context.of(request.scope).request_id)
-    gate = _gate(request, body.get("model"))
+    gate = gate_of(request, body.get("model"))
     if parsed.thinks and _about(request, _id(request), gate).thinks is False:
         raise BadRequest(f'"{_id(request)}" does not support thinking', "think")
     if parsed.plan is None:
@@ -114,7 +114,7 @@ async def _load(request: Request, gate: Gate, kept: float | None) -> None:
             pass
 
 
-def _gate(request: Request, name: object) -> Gate:
+def gate_of(request: Request, name: object) -> Gate:
     """The model by its name, with or without the tag `:latest`. Raises ApiError."""
     try:
         return inbound.gate(request, name)

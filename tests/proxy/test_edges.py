@@ -138,7 +138,7 @@ async def test_paths_methods_and_ids() -> None:
         assert (await server.client.head("/v1/models")).status_code == 200
         response = await get("/v1/chat/completions")
         assert (response.status_code, response.headers["allow"]) == (405, "POST")
-        response = await server.client.delete("/models")
+        response = await server.client.delete("/v1/models")
         assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
         assert (await get("/nope")).json()["error"]["code"] == "not_found"
         response = await get("/health", headers={"x-request-id": "my-id.1"})

@@ -17,7 +17,7 @@ from proxy.dialects.model_events import change
 from proxy.feed import Feed, Reader, Record
 from supervisor.config import Key
 from supervisor.config import Server as ServerTable
-from supervisor.control import Death, Died, ModelChanged, ModelStatus, State
+from supervisor.control import Death, Died, Listed, ModelChanged, ModelStatus, State, Unlisted
 from tests.proxy.harness import WITHIN, Harness, loaded, settings, until
 
 EVENTS = "/models/sse"
@@ -224,3 +224,42 @@ async def test_who_leaves_is_forgotten_and_head_does_not_stay() -> None:
             assert len(known._readers) == 1
         await until(lambda: not known._readers)
         assert (await server.client.head(EVENTS)).headers["content-type"].startswith("text/event-stream")
+
+
+# -- downloads and the list ---------------------------------------------------------------------------------------
+
+
+def test_a_download_is_told_from_its_beginning_to_its_end() -> None:
+    empty, half = at(State.DOWNLOADING), at(State.DOWNLOADING, files={"http://hub/f": (5, 10)})
+    told = [
+        change(before, after)
+        for before, after in (
+            (at(State.UNLOADED), empty),
+            (empty, half),
+            (half, half),
+            (half, at(State.UNLOADED)),
+            (half, at(State.FAILED, cause="download_error", message="no room")),
+        )
+    ]
+    assert [(each.event, each.data) if each else None for each in told] == [
+        ("model_status", {"status": "downloading"}),
+        ("download_progress", {"progress": {"http://hub/f": {"done": 5, "total": 10}}}),
+        None,
+        ("download_finished", {}),
+        ("download_failed", {"message": "no room"}),
+    ]
+
+
+async def test_everybody_hears_of_another_list_but_not_of_a_model_beyond_the_key() -> None:
+    feed = Feed("b", 7, [at(State.UNLOADED)], [])
+    narrow, wide = feed.subscribe(lambda name: name == "mine"), feed.subscribe(lambda name: True)
+    feed.listed(Listed((), (ModelStatus("new", State.UNLOADED, 0.0),), reload=True, number=8))
+    feed.listed(Listed((), reload=False, number=9))
+    feed.unlisted(Unlisted("new", 10))
+    assert [(record.number, record.event) for record in await narrow.take()] == [(8, "models_reload")]
+    told = [(record.number, record.model, record.event) for record in await wide.take()]
+    assert told == [(8, "*", "models_reload"), (10, "new", "model_remove")]
+    missed = feed.missed("b.8", lambda name: True)
+    assert missed is not None
+    assert [record.event for record in missed] == ["model_remove"]
+    assert "new" not in [record.model for record in feed.snapshot(lambda name: True)]

@@ -12,6 +12,8 @@ from supervisor.lifecycle import (
     AttachLinks,
     Cancelled,
     Cleared,
+    DownloadBegun,
+    DownloadEnded,
     DrainBegun,
     DrainedOut,
     Elapsed,
@@ -60,6 +62,13 @@ READY = (Place(), Loaded(Facts()))
         ((*READY, Exited(-9), Elapsed()), State.UNLOADED, []),
         ((*READY, Exited(-9), Place()), State.LOADING, [StartWorker(2)]),
         ((*READY, Cleared()), State.READY, []),
+        ((DownloadBegun(),), State.DOWNLOADING, []),
+        ((DownloadBegun(), Place()), State.DOWNLOADING, []),
+        ((DownloadBegun(), DownloadEnded(), Place()), State.LOADING, [StartWorker(1)]),
+        ((DownloadBegun(), DownloadEnded("no room")), State.FAILED, []),
+        ((DownloadBegun(), DownloadEnded("cancelled", cancelled=True)), State.UNLOADED, []),
+        ((DownloadBegun(), DownloadEnded("no room"), DownloadBegun()), State.DOWNLOADING, []),
+        ((*READY, DownloadBegun()), State.READY, []),
     ],
 )
 def test_transitions(events: tuple[Event, ...], state: State, actions: list[lifecycle.Action]) -> None:
@@ -194,6 +203,9 @@ EVENTS = st.sampled_from(
         Unkillable(),
         Elapsed(),
         Cleared(),
+        DownloadBegun(),
+        DownloadEnded(),
+        DownloadEnded("no room"),
     ]
 )
 
@@ -213,3 +225,8 @@ def test_any_order_of_events_is_legal_and_at_most_one_process_lives(script: list
         lives = model.state in (State.LOADING, State.READY, State.DRAINING, State.STOPPING) or model.stuck
         assert bool(alive) == (lives and not model.makes_room)
         assert model.state is not State.BACKOFF or model.retry_at is not None
+
+
+def test_a_failed_download_says_why() -> None:
+    model, _ = after(DownloadBegun(), DownloadEnded("no room"))
+    assert (model.cause, model.message) == ("download_error", "no room")

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from supervisor import gguf, librarian, process
+from supervisor import gguf, librarian, process, pulled
 from supervisor.control import (  # fmt: skip
     Channel,
     Closed,
+    Discard,
+    Discarded,
     FolderChanged,
     Footprint,
     Found,
@@ -256,3 +258,29 @@ def test_batches_do_not_grow_without_bound(folder: Path, tmp_path: Path, monkeyp
     Librarian(told.append, Keepsakes(str(tmp_path / "s")), None).scan(Scan(1, folder=str(folder)))
     assert max(len(part.found) for part in told) <= 2
     assert sum(len(part.found) for part in told) == 6
+
+
+def test_of_the_cache_only_what_was_fetched_here_is_listed_unless_all_of_it_is(folder: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--u--r" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    for quant in ("Q4_0", "Q8_0"):
+        shutil.copy(models.tiny(), snapshot / f"m-{quant}.gguf")
+    state = str(tmp_path / "state")
+    pulled.add(state, "u/r:Q8_0")
+    assert set(found(Scan(1, state=state), tmp_path / "state")[0]) == {"u/r:Q8_0"}
+    assert set(found(Scan(1, caches=True, state=state), tmp_path / "state")[0]) == {"u/r:Q4_0", "u/r:Q8_0"}
+
+
+def test_files_of_the_cache_are_deleted_on_order_and_what_cannot_be_is_told(folder: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--u--r" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    model = shutil.copy(models.tiny(), snapshot / "m-Q8_0.gguf")
+    state = str(tmp_path / "state")
+    pulled.add(state, "u/r:Q8_0")
+    work = Librarian(lambda _: None, Keepsakes(state), None)
+    assert work.discard(Discard("u/r:Q8_0", (str(model),), (), state)) == Discarded("u/r:Q8_0")
+    assert not snapshot.exists()
+    assert pulled.names(state) == set()
+    mine = str(folder / "a.gguf")
+    assert work.discard(Discard("x", (mine,), (), state)).problem == f"{mine}: is in no cache"
+    assert os.path.exists(mine)
