@@ -76,7 +76,11 @@ def _follow(client: Client, out: Output, name: str, bars: Bars) -> sse.Event:
         try:
             headers = {"Last-Event-ID": last} if last else {}
             with _events(client, headers) as reply:
-                if end := _state(client, name) if begun else _start(client, out, name):
+                if begun:
+                    end = _state(client, name)
+                else:
+                    end, name = _start(client, out, name)
+                if end:
                     return end
                 begun = True
                 for event in _of(name, sse.events(reply.lines())):
@@ -104,20 +108,20 @@ def _events(client: Client, headers: dict[str, str]) -> Iterator[Reply]:
         yield reply
 
 
-def _start(client: Client, out: Output, name: str) -> sse.Event | None:
-    """Asks for the download; one that runs already is followed."""
+def _start(client: Client, out: Output, name: str) -> tuple[sse.Event | None, str]:
+    """Asks for the download; one that runs already is followed. Its end if there is one, and its name in the server."""
     try:
-        _begin(client, name)
+        answer = _begin(client, name)
     except Refused as refused:
         if refused.code != "model_exists":
             raise
         end = _state(client, name)
         if end is None or end.event == "download_failed":
-            return end
+            return end, name
         end = sse.Event("", end.model, "already", {})
         out.object({"model": end.model, "event": end.event, "data": {}})
-        return end
-    return None
+        return end, name
+    return None, str(answer.get("model") or name)
 
 
 def _state(client: Client, name: str) -> sse.Event | None:

@@ -103,6 +103,7 @@ class Hub:
     def __init__(self, *scripts: list[str], refuse: Callable[[Asked], None] | None = None, value: str = "") -> None:
         self.scripts, self.refuse, self.value = list(scripts), refuse, value
         self.asked_for, self.ids = threading.Event(), list[str]()
+        self.named: dict[str, str] = {}
 
     @property
     def routes(self) -> dict[str, Route]:
@@ -113,7 +114,7 @@ class Hub:
     def begin(self, asked: Asked) -> None:
         assert asked.body == {"model": NAME}
         self.asked_for.set()
-        self.refuse(asked) if self.refuse else asked.answer({"success": True})
+        self.refuse(asked) if self.refuse else asked.answer({"success": True} | self.named)
 
     def events(self, asked: Asked) -> None:
         self.ids.append(asked.headers.get("last-event-id", ""))
@@ -135,6 +136,13 @@ def test_pull_waits_for_the_end(capsys: Capture) -> None:
     ran, server = run(capsys, Hub(script).routes, "pull", NAME)
     assert (ran.code, ran.out, ran.err) == (0, f"{ID}: downloaded\n", "")
     assert [asked.method for asked in server.asked] == ["GET", "POST"]
+
+
+def test_pull_follows_a_model_that_is_configured_under_a_name_of_its_own(capsys: Capture) -> None:
+    hub = Hub([progress(10), record("download_finished", {}, "mine")])
+    hub.named = {"model": "mine"}
+    ran, _ = run(capsys, hub.routes, "pull", NAME)
+    assert (ran.code, ran.out) == (0, "mine: downloaded\n")
 
 
 def test_pull_as_json_is_its_events(capsys: Capture) -> None:
