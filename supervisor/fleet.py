@@ -435,13 +435,15 @@ class Fleet:
             self._drain_idle(victim, "evicted", final=True)
 
     def _retry_loads(self) -> None:
-        """Those loads for which room was made go on."""
+        """Those loads for which room was made go on; one whose place has gone meanwhile is placed anew."""
+        limit = self._config.placement.max_models
         for name, victim in list(self._room.items()):
             if not (model := self._models.get(name)) or not model.makes_room:
                 del self._room[name]
             elif not self._goes(victim):
                 del self._room[name]
-                self.apply(name, lifecycle.RoomMade())
+                crowded = placement.crowded(map(self._resident, self._models.values()), name, limit)
+                self.apply(name, lifecycle.Cancelled("evicted") if crowded else lifecycle.RoomMade())
 
     def _goes(self, name: str) -> bool:
         """Whether this model is about to free its memory; without a name: whether any is."""

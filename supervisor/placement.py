@@ -135,6 +135,12 @@ def spare(residents: Iterable[Resident], name: str, wanted: set[str]) -> str:
     return next((victim.name for victim in idle if victim.priority <= models[name].priority), "")
 
 
+def crowded(residents: Iterable[Resident], name: str, max_models: int) -> bool:
+    """Whether the others alone take every place; 0 is no limit."""
+    others = sum((other.state in _HOLDS or other.stuck) and other.name != name for other in residents)
+    return bool(max_models) and others >= max_models
+
+
 def too_large(model: Resident, budgets: Mapping[str, int]) -> str:
     """Why it fits in no case, "" if it may."""
     over = [(name, need, budgets[name]) for name, need in model.needs.items() if need > budgets.get(name, need)]

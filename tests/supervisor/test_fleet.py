@@ -493,6 +493,16 @@ def test_who_asks_for_a_scan_is_told_of_what_is_gone_before_the_answer() -> None
     assert world.last(Unlisted).model == "a"
 
 
+def test_settings_that_change_during_a_drain_are_taken_when_the_drain_is_withdrawn() -> None:
+    world = World(max_models=1)
+    world.load("a")
+    world.say(Want("b"))
+    assert world.state("a") is State.DRAINING
+    catalog(world, a=Entry(config.Model(name="a", n_ctx=1234)))
+    world.say(Busy("a", 1))
+    assert (world.state("a"), world.fleet.model("a").stop_reason) == (State.DRAINING, "reload")
+
+
 def test_other_settings_reload_a_model_and_other_words_do_not() -> None:
     world = World()
     world.load("a")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.control import State
-from supervisor.placement import Plan, Resident, Wanted, plan, spare
+from supervisor.placement import Plan, Resident, Wanted, crowded, plan, spare
 
 U, L, R, D, S = State.UNLOADED, State.LOADING, State.READY, State.DRAINING, State.STOPPING
 
@@ -297,3 +297,8 @@ def test_who_goes_for_a_load_without_memory_is_the_idle_model_unused_for_longest
     assert spare(models, "new", set()) == "old"
     assert spare(models, "new", {"old"}) == "newer"
     assert spare([loading, ready("pinned", pinned=True), ready("above", priority=1)], "new", set()) == ""
+
+
+def test_a_model_whose_place_the_others_have_taken_is_crowded_out() -> None:
+    models = [Resident("a", State.FAILED, stuck=True), ready("b"), Resident("c", L)]
+    assert [crowded(models, "c", limit) for limit in (0, 2, 3)] == [False, True, False]
