@@ -130,18 +130,19 @@ def install_server(places: Places) -> None:
 
 def required() -> Iterator[metadata.Distribution]:
     """The distributions that the server requires, each once, and the default model."""
-    wanted, seen = [Requirement(text) for text in requirements()], set[str]()
+    wanted, seen = [(Requirement(text), {""}) for text in requirements()], set[tuple[str, str]]()
     while wanted:
-        requirement = wanted.pop()
-        extras = requirement.extras or {""}
+        requirement, extras = wanted.pop()  # and what was asked of the one that requires it
         if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
             continue
-        if requirement.name.lower() in seen:
+        name, asked = requirement.name.lower(), {"", *requirement.extras}
+        if all((name, extra) in seen for extra in asked):
             continue
-        seen.add(requirement.name.lower())
         distribution = metadata.distribution(requirement.name)
-        yield distribution
-        wanted += [Requirement(text) for text in distribution.requires or ()]
+        if (name, "") not in seen:
+            yield distribution
+        seen |= {(name, extra) for extra in asked}
+        wanted += [(Requirement(text), asked) for text in distribution.requires or ()]
     for name in EXTRAS:
         try:
             yield metadata.distribution(name)

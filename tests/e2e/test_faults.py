@@ -165,7 +165,7 @@ def test_a_long_prompt_is_not_taken_for_a_hang(tmp_path: Path) -> None:
 def test_garbage_on_a_link_costs_the_link_and_the_third_time_the_worker(tmp_path: Path) -> None:
     with Server(tmp_path, ECHO + PAIR) as server:
         both_ready(server)
-        pid = server.pid("w:a")
+        pid = until(lambda: server.pid("w:a"), 5, "a process w:a")
         for _ in range(2):
             response = server.chat("a", '{"echo": {"fault": "garbage", "at": 1}} ' + STORY)
             assert response.status_code == 500

@@ -140,6 +140,7 @@ def test_a_fork_goes_its_own_way_and_a_cut_can_be_undone(page: Page) -> None:
         send(page, text)
         expect(answer(page)).to_have_text(text)
         finished(page)
+    expect(page.get_by_test_id("assistant")).to_have_count(2)
     page.get_by_test_id("fork").nth(1).click()
     expect(page.get_by_test_id("conversation")).to_have_count(2)
     expect(page.get_by_test_id("assistant")).to_have_count(1)
