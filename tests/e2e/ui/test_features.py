@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.e2e.server import Server
+from tests.e2e.server import Server, until
 from tests.e2e.ui.pages import WORDS, answer, answers, choose, finished, paced, send, sent, watched
 
 TEXT = """Euler: $e^{i\\pi} = -1$, for $5 or $10, `$y$` is code.
@@ -135,6 +135,21 @@ def test_an_answer_that_reached_its_limit_says_so(page: Page) -> None:
     expect(page.get_by_test_id("continue")).to_be_visible()
 
 
+def messages_stored(page: Page) -> int:
+    """Messages in the browser's own storage."""
+    return int(
+        page.evaluate(
+            """async () => {
+            const done = (request) => new Promise((ok) => { request.onsuccess = () => ok(request.result) })
+            const [{ name }] = await indexedDB.databases()
+            const db = await done(indexedDB.open(name))
+            const count = await done(db.transaction('messages').objectStore('messages').count())
+            db.close()
+            return count }"""
+        )
+    )
+
+
 def test_a_fork_goes_its_own_way_and_a_cut_can_be_undone(page: Page) -> None:
     for text in ("one", "two"):
         send(page, text)
@@ -150,12 +165,14 @@ def test_a_fork_goes_its_own_way_and_a_cut_can_be_undone(page: Page) -> None:
     page.get_by_test_id("conversation").filter(has_not_text="(fork)").get_by_role("link").click()
     expect(page.get_by_test_id("assistant")).to_have_count(2)
     assert answers(page) == ["one", "two"]
+    stored = messages_stored(page)
     page.get_by_test_id("user").last.hover()
     page.get_by_test_id("user").last.get_by_test_id("cut").click()
     expect(page.get_by_test_id("toast").last).to_contain_text("2 messages deleted")
     expect(page.get_by_test_id("assistant")).to_have_count(1)
     page.get_by_test_id("toast").last.get_by_text("Undo").click()
     expect(page.get_by_test_id("assistant")).to_have_count(2)
+    until(lambda: messages_stored(page) == stored, 5, "what was had back is stored")
     page.reload()
     expect(page.get_by_test_id("assistant")).to_have_count(2)
 
