@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before anything loads OpenMP or ggml. Teams that spin stall each other; a crash that starts gdb takes a minute.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -21,7 +22,13 @@ os.environ["SPT_NOENV"] = "1"
 _state = tempfile.TemporaryDirectory(prefix="lsv-state-")
 os.environ["XDG_STATE_HOME"] = _state.name
 
-GRACE = 2.0
+# The same examples each time, however slow the machine; others are looked for with --hypothesis-profile=explore.
+_steady = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("steady", deadline=None, derandomize=True, database=None, suppress_health_check=_steady)
+settings.register_profile("explore", deadline=None, max_examples=5000, suppress_health_check=_steady)
+settings.load_profile("steady")
+
+GRACE = 30.0  # seconds; what nobody ends is there for ever
 
 
 @pytest.fixture(scope="session", autouse=True)

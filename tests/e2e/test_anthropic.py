@@ -24,7 +24,7 @@ OWN_TOOLS: Any = [
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     toml = '[models.a]\nworker = "tests.echo_worker:main"\npreload = true\n'
     with Server(tmp_path_factory.mktemp("anthropic"), toml) as server:
-        until(lambda: server.state("a") == "ready", 20)
+        until(lambda: server.state("a") == "ready")
         yield server
 
 
@@ -98,4 +98,4 @@ def test_errors_are_of_the_packages_classes(client: anthropic.Anthropic, server:
     ):
         stream.until_done()
     assert lost.value.body["error"]["code"] == "worker_died"  # type: ignore[index]
-    until(lambda: server.state("a") == "ready", 20)
+    until(lambda: server.state("a") == "ready")

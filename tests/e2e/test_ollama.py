@@ -19,7 +19,7 @@ QUESTION: Any = [{"role": "user", "content": "one two three"}]
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     toml = '[defaults]\nworker = "tests.echo_worker:main"\n[models.a]\npreload = true\n[models.b]\n'
     with Server(tmp_path_factory.mktemp("ollama"), toml) as server:
-        until(lambda: server.state("a") == "ready", 20)
+        until(lambda: server.state("a") == "ready")
         yield server
 
 
@@ -72,12 +72,12 @@ def test_models_are_listed_loaded_and_unloaded(client: ollama.Client, server: Se
     assert (stays.model, goes.model) == ("a:latest", "b:latest")
     assert stays.expires_at > goes.expires_at  # type: ignore[operator]
     assert client.generate("b", keep_alive=0).done_reason == "unload"
-    until(lambda: server.state("b") == "unloaded", 20)
+    until(lambda: server.state("b") == "unloaded")
 
 
 def test_a_request_without_time_to_live_has_its_model_unloaded(client: ollama.Client, server: Server) -> None:
     assert client.chat("b", QUESTION, keep_alive=0).message.content == "one two three"
-    until(lambda: server.state("b") == "unloaded", 20)
+    until(lambda: server.state("b") == "unloaded")
     assert server.status("b")["stop_reason"] == "idle"
 
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from tests import model_classes
-from tests.e2e.server import Server, until
+from tests.e2e.server import PATIENCE, Server, until
 
 STORY = "A long story about a fox, a dog and a hen that lived beside the old mill near the river. " * 6
 
@@ -21,13 +21,13 @@ def toml(*models: str, folder: Path | None = None, memory: str = '"64MiB"') -> s
 def ask(server: Server, model: str) -> tuple[str, int]:
     """The text of a completion, and how much of its prompt was in the cache."""
     body = {"model": model, "prompt": STORY, "max_tokens": 12, "temperature": 0}
-    reply = server.http.post("/v1/completions", json=body, timeout=60).json()
+    reply = server.http.post("/v1/completions", json=body, timeout=PATIENCE).json()
     return reply["choices"][0]["text"], reply["usage"]["prompt_tokens_details"]["cached_tokens"]
 
 
 def unload(server: Server, model: str) -> None:
     server.http.post("/models/unload", json={"model": model})
-    until(lambda: server.state(model) == "unloaded", 20, "unloaded")
+    until(lambda: server.state(model) == "unloaded", what="unloaded")
 
 
 def test_a_swap_costs_no_prompt(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class City(pydantic.BaseModel):
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     toml = '[models.a]\nworker = "tests.echo_worker:main"\npreload = true\n'
     with Server(tmp_path_factory.mktemp("responses"), toml) as server:
-        until(lambda: server.state("a") == "ready", 20)
+        until(lambda: server.state("a") == "ready")
         yield server
 
 
@@ -84,4 +84,4 @@ def test_errors(client: openai.OpenAI, server: Server) -> None:
     with pytest.raises(openai.APIError) as lost:
         list(client.responses.create(model="a", input=fault, stream=True))
     assert lost.value.code == "worker_died"
-    until(lambda: server.state("a") == "ready", 20)
+    until(lambda: server.state("a") == "ready")

@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     broken = "".join(f'[models.{kind}]\npath = "{path}"\n' for kind, path in models.broken().items())
     two = SMOLLM2.format(name="small") + 'aliases = ["default"]\npreload = true\n' + SMOLLM2.format(name="twin")
     with Server(folder, "[admission]\ndefault_model = 'small'\n" + two + broken) as running:
-        until(lambda: running.state("small") == "ready", 60)
+        until(lambda: running.state("small") == "ready")
         yield running
 
 

@@ -19,7 +19,7 @@ NAMES = ("hermes", "coder in thought", "harmony call", "mistral new", "kimi", "c
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     toml = '[models.a]\nworker = "tests.echo_worker:main"\npreload = true\n'
     with Server(tmp_path_factory.mktemp("tools"), toml) as server:
-        until(lambda: server.state("a") == "ready", 20)
+        until(lambda: server.state("a") == "ready")
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as running:
             yield running
 

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.e2e.server import Server, until
+from tests.e2e.server import PATIENCE, Server, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Hit
 
@@ -61,7 +61,7 @@ class Scene:
         deadline = time.monotonic() + RECOVERY
         while True:
             try:
-                return httpx.get(self.server.url + path, timeout=10).json()
+                return httpx.get(self.server.url + path, timeout=PATIENCE).json()
             except httpx.HTTPError:
                 if time.monotonic() > deadline:
                     raise

@@ -23,7 +23,7 @@ from supervisor.control import (
     State,
     Want,
 )
-from tests.proxy.harness import FakeWorker, Harness, settings, until
+from tests.proxy.harness import WITHIN, FakeWorker, Harness, settings, until
 from tests.proxy.test_generation import records
 from worker.protocol import Accepted, Delta, Generate, Hello, Started
 
@@ -90,7 +90,8 @@ async def test_other_models_lose_nothing() -> None:
         assert records((await kept).text)[-1] == "[DONE]"
 
 
-async def test_the_cause_of_a_death_is_waited_for_a_moment() -> None:
+async def test_the_cause_of_a_death_is_waited_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "LOST_GRACE", WITHIN)
     async with Harness() as server:
         worker = await server.attach()
         task, _ = await begun(server, worker)

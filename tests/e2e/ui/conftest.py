@@ -9,13 +9,13 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.e2e.server import ROOT, Server, until
-from tests.e2e.ui.pages import CHROMIUM, EXPECTED, FLAGS, MODELS, faults_of
+from tests.e2e.ui.pages import CHROMIUM, EXPECTED, FLAGS, GATE, HOLD, MODELS, faults_of
 
 
 @pytest.fixture(scope="session")
 def built() -> None:
     """The pages as they are now."""
-    result = subprocess.run([ROOT / ".ci" / "ui"], capture_output=True, text=True, timeout=300)
+    result = subprocess.run([ROOT / ".ci" / "ui"], capture_output=True, text=True, timeout=900)
     if result.returncode == 3:
         pytest.skip("the pages cannot be built without Node.js 20.19 or newer: apt install nodejs npm")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -34,7 +34,7 @@ def browser(built: None) -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def pages_server(tmp_path_factory: pytest.TempPathFactory, built: None) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("ui"), MODELS) as running:
-        until(lambda: running.state("a") == "ready", 10)
+        until(lambda: running.state("a") == "ready")
         yield running
 
 
@@ -45,6 +45,13 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     found.set_default_timeout(EXPECTED)
     yield found
     found.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_held() -> Iterator[None]:
+    yield
+    for file in (GATE, HOLD):
+        file.unlink(missing_ok=True)
 
 
 @pytest.fixture
