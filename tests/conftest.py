@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -13,6 +14,9 @@ from hypothesis import HealthCheck, settings
 # Before anything loads OpenMP or ggml. Teams that spin stall each other; a crash that starts gdb takes a minute.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+# A server is many processes, and each would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Children are known by this mark in /proc/PID/environ, which a title set by setproctitle would otherwise overwrite.
 MARK = "LSV_TEST_RUN"
 os.environ[MARK] = str(os.getpid())

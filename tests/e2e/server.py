@@ -149,15 +149,19 @@ class Server:
         """Whether its log has these words so many times; waits for it."""
         return bool(until(lambda: self.log.read_text().count(words) >= count, what=f"{words!r} in the log"))
 
+    def titles(self) -> dict[int, str]:
+        """The titles of the processes, by pid; one that is just ending has none."""
+        found = {}
+        for process in self.family():
+            with suppress(psutil.Error):
+                found[process.pid] = " ".join(process.cmdline())
+        return found
+
     def pid(self, role: str) -> int | None:
         """The process whose title is `lsv:ROLE`, with or without a state behind it."""
-        for process in self.family():
-            try:
-                title = " ".join(process.cmdline())
-            except psutil.Error:
-                continue
+        for pid, title in self.titles().items():
             if title == f"lsv:{role}" or title.startswith(f"lsv:{role} "):
-                return process.pid
+                return pid
         return None
 
     def kill(self, role: str, number: signal.Signals = signal.SIGKILL) -> int:

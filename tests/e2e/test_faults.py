@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,70 +37,80 @@ def both_ready(server: Server) -> None:
     until(lambda: server.state("a") == server.state("b") == "ready")
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("standing"), AT_ONCE + ECHO + PAIR) as server:
+        yield server
+
+
+@pytest.fixture
+def server(standing: Server) -> Server:
+    """A server that lives through the fault, with both models ready whatever the last one was."""
+    both_ready(standing)
+    return standing
+
+
 def beginning(text: str) -> bool:
     """Whether an endless reply to STORY begins so."""
     return "".join(expected(STORY, text.count(" ") + 2)).startswith(text)
 
 
-def test_a_killed_worker_takes_its_own_streams_only_and_comes_back(tmp_path: Path) -> None:
-    with Server(tmp_path, AT_ONCE + ECHO + PAIR) as server:
-        both_ready(server)
-        lost = [Stream(server, "a", SLOW, **ENDLESS).begun() for _ in range(3)]
-        kept = [Stream(server, "b", SLOW).begun() for _ in range(3)]
-        pid = server.kill("w:a")
-        for stream in lost:
-            stream.join()
-            assert not stream.done
-            assert stream.error["code"] == "worker_died"
-            assert stream.error["cause"] == "killed"
-            assert beginning(stream.text)
-        assert text_of(server.chat("a", "back again")) == "back again"
-        assert server.pid("w:a") not in (None, pid)
-        assert server.status("a")["restarts"] == 1
-        for stream in kept:
-            stream.join()
-            assert (stream.text, stream.done) == ("".join(expected(STORY)), True)
+def test_a_killed_worker_takes_its_own_streams_only_and_comes_back(server: Server) -> None:
+    restarts = server.status("a")["restarts"]
+    lost = [Stream(server, "a", SLOW, **ENDLESS).begun() for _ in range(3)]
+    kept = [Stream(server, "b", SLOW).begun() for _ in range(3)]
+    pid = server.kill("w:a")
+    for stream in lost:
+        stream.join()
+        assert not stream.done
+        assert stream.error["code"] == "worker_died"
+        assert stream.error["cause"] == "killed"
+        assert beginning(stream.text)
+    assert text_of(server.chat("a", "back again")) == "back again"
+    assert server.pid("w:a") not in (None, pid)
+    assert server.status("a")["restarts"] == restarts + 1
+    for stream in kept:
+        stream.join()
+        assert (stream.text, stream.done) == ("".join(expected(STORY)), True)
 
 
-def test_an_unstreamed_request_gets_an_error_when_its_worker_dies(tmp_path: Path) -> None:
-    with Server(tmp_path, AT_ONCE + ECHO + "[models.a]\npreload = true\n") as server:
-        response = server.chat("a", '{"echo": {"fault": "SIGSEGV", "at": 2}} ' + STORY)
-        assert response.status_code == 500
-        error = response.json()["error"]
-        assert (error["code"], error["signal"]) == ("worker_died", "SIGSEGV")
-        assert response.headers["x-should-retry"] == "false"
-        assert server.told("Fatal Python error: Segmentation fault")
+def test_an_unstreamed_request_gets_an_error_when_its_worker_dies(server: Server) -> None:
+    response = server.chat("a", '{"echo": {"fault": "SIGSEGV", "at": 2}} ' + STORY)
+    assert response.status_code == 500
+    error = response.json()["error"]
+    assert (error["code"], error["signal"]) == ("worker_died", "SIGSEGV")
+    assert response.headers["x-should-retry"] == "false"
+    assert server.told("Fatal Python error: Segmentation fault")
 
 
-def test_a_killed_proxy_refuses_nobody_and_unloads_nothing(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO + PAIR) as server:
-        both_ready(server)
-        workers = server.pid("w:a"), server.pid("w:b")
-        refused: list[OSError] = []
-        stop = threading.Event()
+def test_a_killed_proxy_refuses_nobody_and_unloads_nothing(server: Server) -> None:
+    workers = server.pid("w:a"), server.pid("w:b")
+    generation = server.http.get("/v1/models/a").json()["runtime"]["generation"]
+    refused: list[OSError] = []
+    stop = threading.Event()
 
-        def knock() -> None:
-            while not stop.is_set():
-                try:
-                    socket.create_connection(("127.0.0.1", server.port)).close()
-                except OSError as error:
-                    refused.append(error)
-                time.sleep(0.01)
+    def knock() -> None:
+        while not stop.is_set():
+            try:
+                socket.create_connection(("127.0.0.1", server.port)).close()
+            except OSError as error:
+                refused.append(error)
+            time.sleep(0.01)
 
-        thread = threading.Thread(target=knock, daemon=True)
-        thread.start()
-        for _ in range(3):
-            stream = Stream(server, "a", SLOW, **ENDLESS).begun()
-            old = server.kill("proxy-0")
-            stream.join()
-            assert not stream.done
-            assert Stream(server, "a", "next").join().text == "next"  # on a connection of its own
-            until(lambda old=old: server.pid("proxy-0") not in (None, old))
-        stop.set()
-        thread.join()
-        assert refused == []
-        assert (server.pid("w:a"), server.pid("w:b")) == workers
-        assert server.http.get("/v1/models/a").json()["runtime"]["generation"] == 1
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    for _ in range(3):
+        stream = Stream(server, "a", SLOW, **ENDLESS).begun()
+        old = server.kill("proxy-0")
+        stream.join()
+        assert not stream.done
+        assert Stream(server, "a", "next").join().text == "next"  # on a connection of its own
+        until(lambda old=old: server.pid("proxy-0") not in (None, old))
+    stop.set()
+    thread.join()
+    assert refused == []
+    assert (server.pid("w:a"), server.pid("w:b")) == workers
+    assert server.http.get("/v1/models/a").json()["runtime"]["generation"] == generation
 
 
 @pytest.mark.parametrize("moment", ["serving", "loading", "stopped worker", "boot"])
@@ -164,7 +175,7 @@ def test_workers_that_stand_still_are_found_and_killed_and_a_long_prompt_is_not_
         assert server.pid("w:reading") == pids["reading"]
 
 
-def test_garbage_on_a_link_costs_the_link_and_the_third_time_the_worker(tmp_path: Path) -> None:
+def test_garbage_on_a_link_costs_the_link_and_the_third_time_the_worker(server: Server, tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     # A request of which nothing has come before the garbage would be asked once more: this one has begun.
     garbage = json.dumps({"echo": {"fault": "garbage", "at": 2, "hold": str(hold)}}) + STORY
@@ -175,17 +186,15 @@ def test_garbage_on_a_link_costs_the_link_and_the_third_time_the_worker(tmp_path
         hold.unlink()
         return stream.join()
 
-    with Server(tmp_path, AT_ONCE + ECHO + PAIR) as server:
-        both_ready(server)
-        pid = until(lambda: server.pid("w:a"), what="a process w:a")
-        for _ in range(2):
-            assert provoke().error["code"] == "worker_died"
-            assert text_of(server.chat("a", "fresh link")) == "fresh link"
-            assert server.pid("w:a") == pid
+    pid = until(lambda: server.pid("w:a"), what="a process w:a")
+    for _ in range(2):
         assert provoke().error["code"] == "worker_died"
-        assert text_of(server.chat("a", "fresh worker")) == "fresh worker"
-        assert server.pid("w:a") != pid
-        assert text_of(server.chat("b", "untouched")) == "untouched"
+        assert text_of(server.chat("a", "fresh link")) == "fresh link"
+        assert server.pid("w:a") == pid
+    assert provoke().error["code"] == "worker_died"
+    assert text_of(server.chat("a", "fresh worker")) == "fresh worker"
+    assert server.pid("w:a") != pid
+    assert text_of(server.chat("b", "untouched")) == "untouched"
 
 
 def test_a_worker_that_always_dies_becomes_failed_with_its_cause_and_the_rest_serve(tmp_path: Path) -> None:
@@ -232,21 +241,19 @@ def test_a_second_sigterm_stops_at_once(tmp_path: Path) -> None:
         assert server.process.wait(PATIENCE) == 0
 
 
-def test_a_reload_takes_limits_over_and_refuses_the_rest(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO + PAIR) as server:
-        both_ready(server)
-        pids = server.pid("w:a"), server.pid("proxy-0")
-        stream = Stream(server, "a", SLOW).begun()
-        for toml, word in [
-            ("nonsense =", "not TOML"),
-            (ECHO + PAIR + "[ui]\nenabled = false\n", "restart of the server"),
-            ("[placement]\nmax_models = 9\n" + ECHO + PAIR, "reloaded changed=placement"),
-        ]:
-            server.write(toml)
-            server.process.send_signal(signal.SIGHUP)
-            until(lambda word=word: word in server.log.read_text(), what=word)
-        assert (stream.join().text, stream.done) == ("".join(expected(STORY)), True)
-        assert (server.pid("w:a"), server.pid("proxy-0")) == pids
+def test_a_reload_takes_limits_over_and_refuses_the_rest(server: Server) -> None:
+    pids = server.pid("w:a"), server.pid("proxy-0")
+    stream = Stream(server, "a", SLOW).begun()
+    for toml, word in [
+        ("nonsense =", "not TOML"),
+        (AT_ONCE + ECHO + PAIR + "[ui]\nenabled = false\n", "restart of the server"),
+        ("[placement]\nmax_models = 9\n" + AT_ONCE + ECHO + PAIR, "reloaded changed=placement"),
+    ]:
+        server.write(toml)
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda word=word: word in server.log.read_text(), what=word)
+    assert (stream.join().text, stream.done) == ("".join(expected(STORY)), True)
+    assert (server.pid("w:a"), server.pid("proxy-0")) == pids
 
 
 def test_a_load_survives_the_death_of_its_worker_and_of_the_standby(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from tests.e2e.server import PATIENCE, Server, Stream, text_of, until
 from tests.echo_worker import expected
@@ -42,10 +41,15 @@ def test_fifty_requests_of_an_unloaded_model_are_one_load(tmp_path: Path) -> Non
 
 
 def test_mixed_requests_swap_no_more_than_there_are_models(tmp_path: Path) -> None:
-    tables = "[placement]\nmax_models = 1\n[models.A]\n[models.B]\n[models.C]\n"
-    with Server(tmp_path, ECHO + tables) as server:
-        replies = at_once(server, 8, lambda number: server.chat("AABACABC"[number], SLOW))
-        assert [text_of(reply) for reply in replies] == ["".join(expected(STORY))] * 8
+    """None of them comes too late for the load of its model: the first load lasts until all are there."""
+    gate = tmp_path / "gate"
+    gate.touch()
+    tables = "[placement]\nmax_models = 1\n" + "".join(f'[models.{name}]\nfile = "gate={gate}"\n' for name in "ABC")
+    with Server(tmp_path, ECHO + tables) as server, ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(server.chat, name, SLOW) for name in "AABACABC"]
+        until(lambda: sum(row["queued"] for row in server.http.get("/queue").json()["models"]) == 8)
+        gate.unlink()
+        assert [text_of(reply.result(PATIENCE)) for reply in asked] == ["".join(expected(STORY))] * 8
         assert [loads(server, name) for name in "ABC"] == [1, 1, 1]
 
 
@@ -150,10 +154,4 @@ def _cancel_one(server: Server, which: float) -> None:
 def _watch(server: Server, over: threading.Event, most: list[int]) -> None:
     """Counts the processes that have a model, again and again."""
     while not over.wait(0.1):
-        count = 0
-        for process in server.family():
-            try:
-                count += " ".join(process.cmdline()).startswith("lsv:w:")
-            except psutil.Error:
-                continue
-        most.append(count)
+        most.append(sum(title.startswith("lsv:w:") for title in server.titles().values()))

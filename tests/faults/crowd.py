@@ -13,10 +13,11 @@ from types import TracebackType
 
 import httpx
 
+from tests.e2e.server import PATIENCE
 from tests.faults.history import Entry
 
 _LEAVES = 0.05  # how many clients go before the end
-_TIMEOUT = 60.0
+_TIMEOUT = PATIENCE
 _PAUSE = 0.02  # after an error: a client that is refused does not hammer
 
 

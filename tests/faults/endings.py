@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.e2e.server import Server, alive, still_there, until
+from tests.e2e.server import PATIENCE, Server, alive, still_there, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Entry
 from tests.faults.scene import MODELS, SETTINGS, Scene, serve
 
-_GONE = 1.0  # seconds after the root's death in which nobody may be left
+_GONE = PATIENCE  # seconds after the root's death in which nobody may be left; how many it took is in the table
 INTENSITY = SETTINGS.replace("max_deaths = 100000", "max_deaths = 3") + '[models.bad]\nfile = "crash=exit:1"\n'
 
 
@@ -82,6 +82,7 @@ def stop_root(folder: Path, draw: random.Random) -> float:
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy("b")
             if moment == "load":
+                scene.gate.touch()
                 assert scene.post("/models/load", {"model": "slow"}).status_code == 200
             if moment == "restart":
                 scene.signal("w:a")
@@ -133,7 +134,7 @@ def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> 
         time.sleep(0.05)
         if server.process.poll() is None:
             server.process.send_signal(signal.SIGTERM)
-    code, took = server.process.wait(40), time.monotonic() - began
+    code, took = server.process.wait(PATIENCE), time.monotonic() - began
     told = server.log.read_text()
     unborn = code == -signal.SIGTERM and "started" not in told  # it had not come to its first line
     assert code == 0 or unborn, f"exit code {code}"
@@ -149,10 +150,8 @@ def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> 
 def _tidy(server: Server) -> None:
     family = server.family()
     server.process.kill()
-    server.process.wait(10)
-    server.http.close()
-    for process in still_there(family, within=_GONE):
-        process.kill()
+    still_there(family)
+    server.end(family)
 
 
 def _shown(process: psutil.Process) -> str:

@@ -53,7 +53,11 @@ def crash_worker(scene: Scene) -> Hit:
 
 
 def kill_while_loading(scene: Scene) -> Hit:
-    return _load_through(scene, lambda: (until(lambda: scene.state("slow") == "loading"), scene.signal("w:slow")))
+    def kill() -> None:
+        until(lambda: scene.state("slow") == "loading")
+        scene.signal("w:slow")
+
+    return _load_through(scene, kill)
 
 
 def kill_standby(scene: Scene) -> Hit:
@@ -80,9 +84,13 @@ def kill_tracker(scene: Scene) -> Hit:
 def _load_through(scene: Scene, fault: Callable[[], object]) -> Hit:
     """A load that a fault befalls, and whose request is answered all the same."""
     began = time.monotonic()
+    scene.gate.touch()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(scene.say, "slow", WORDS)
-        fault()
+        try:
+            fault()
+        finally:
+            scene.gate.unlink()
         assert text_of(answer.result(RECOVERY)) == WORDS
     hit = scene.undisturbed(began)
     assert scene.post("/models/unload", {"model": "slow", "wait": True}).status_code == 200

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.server import Server
+from tests.e2e.server import ROOT, Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-_folder = tempfile.TemporaryDirectory(prefix="lsv-ui-")
-GATE = Path(_folder.name) / "gate"  # while it is there, model b does not finish its load
-HOLD = Path(_folder.name) / "hold"  # while it is there, an answer with `held` stands still
+GATE = ROOT / ".cache" / f"g{os.getpid()}"  # while it is there, model b does not finish its load
+HOLD = ROOT / ".cache" / f"h{os.getpid()}"  # while it is there, an answer to what is `held` stands still
 MODELS = f"""
 [defaults]
 worker = "tests.echo_worker:main"
@@ -45,13 +43,13 @@ expect.set_options(timeout=EXPECTED)
 
 def paced(text: str, **options: object) -> str:
     """A message that the echo worker answers with these options."""
-    return json.dumps({"echo": options}) + text
+    return json.dumps({"echo": options}, separators=(",", ":")) + text
 
 
 def held(text: str, after: int, **options: object) -> str:
     """A message whose answer stands still after so many words, while HOLD is there: it is put there now."""
     HOLD.touch()
-    return paced(text, at=after, hold=str(HOLD), **options)
+    return paced(text, at=after, hold=os.path.relpath(HOLD, ROOT), **options)  # a chat's title is short
 
 
 def watched(browser: Browser, origin: str, **options: object) -> tuple[Page, list[str]]:

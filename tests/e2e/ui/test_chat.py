@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.server import ROOT, Server, until
 from tests.e2e.ui.pages import GATE, HOLD, WORDS, answers, between, finished, held, paced, send, watched
-
-
-def test_types_and_units_of_the_pages(built: None) -> None:
-    result = subprocess.run([ROOT / ".ci" / "ui", "check"], capture_output=True, text=True, timeout=900)
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_lock_file_names_no_registry() -> None:
