@@ -64,7 +64,7 @@ def test_the_named_function_is_called_after_a_budget_of_reasoning(client: openai
 
 def test_a_schema_holds_for_the_answer_alone(client: openai.OpenAI) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "p", "schema": PERSON}}
-    found = asked(client, thinking=True, extra={"thinking_budget_tokens": 9}, response_format=form, max_tokens=200)
+    found = asked(client, thinking=True, extra={"thinking_budget_tokens": 9}, response_format=form, max_tokens=1000)
     jsonschema.validate(json.loads(found.choices[0].message.content), PERSON)
     assert found.choices[0].message.reasoning_content
 

@@ -14,7 +14,10 @@ STORY = "A long story about a fox, a dog and a hen that lived beside the old mil
 
 def toml(*models: str, folder: Path | None = None, memory: str = '"64MiB"') -> str:
     where = f'dir = "{folder}"' if folder else ""
-    tables = "".join(f'[models.{name}]\npath = "{model_classes.path(name)}"\nn_ctx = 1024\n' for name in models)
+    tables = "".join(
+        f'[models.{name}]\npath = "{model_classes.path(name)}"\nn_ctx = 1024\nflash_attention = "off"\n'
+        for name in models
+    )
     return f"[placement]\nmax_models = 1\n[parking]\nmemory = {memory}\n{where}\n{tables}"
 
 

@@ -157,9 +157,7 @@ def test_a_variant_shares_the_load_of_its_base(server: Server) -> None:
     assert found["brief"]["status"] == found["echo"]["status"]
     assert found["brief"]["base"] == "echo"
     assert sum("w:echo" in title for title in server.titles().values()) == 1
-    rendered = server.http.post(
-        "/apply-template", json={"model": "b", "messages": [{"role": "user", "content": "x"}]}
-    )
+    rendered = server.http.post("/apply-template", json={"model": "b", "messages": [{"role": "user", "content": "x"}]})
     assert rendered.json()["prompt"].startswith("system: Be brief.\n")
     unloaded = server.http.post("/models/unload", json={"model": "brief", "wait": True}).json()
     assert (unloaded["base"], unloaded["status"]["state"], server.state("echo")) == ("echo", "unloaded", "unloaded")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from supervisor import gguf, librarian, process, pulled
+from supervisor import gguf, librarian, process, pulled, scan
 from supervisor.control import (  # fmt: skip
     Channel,
     Closed,
@@ -182,12 +182,20 @@ def test_a_scan_is_answered_and_pings_are_meanwhile(folder: Path, tmp_path: Path
     assert root.stop() == 0
 
 
-def test_a_changed_folder_is_told_once_it_is_quiet(folder: Path, tmp_path: Path) -> None:
+def test_a_changed_folder_is_told_once_it_is_quiet(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = Root()
     root.channel.send(Scan(1, folder=str(folder), state=str(tmp_path / "state")))
     assert root.wait(Scanned).done
+    monkeypatch.setattr(scan, "_QUIET", 1000.0)  # it is not, however long the next lines take
     for number in range(5):
         (folder / f"{number}.gguf").touch()
+        root.channel.send(Ping(number))
+        root.wait(Pong, number + 1)
+    assert not any(isinstance(message, FolderChanged) for message in root.heard)
+    monkeypatch.setattr(scan, "_QUIET", 0.05)
+    root.channel.send(Ping(5))
     root.wait(FolderChanged)
     assert root.stop() == 0
     assert sum(isinstance(message, FolderChanged) for message in root.heard) == 1

@@ -45,11 +45,6 @@ def bench(any_class: Bench) -> Iterator[Bench]:
     assert not any_class.engine.pool.live, "a sequence was not given back"
 
 
-@pytest.fixture(scope="module")
-def smollm() -> Bench:
-    return Bench(models.smollm(), n_ctx=512)
-
-
 def park(bench: Bench) -> Parked:
     return Parked(PLENTY, exact=bench.model._context.memory.exact)
 
@@ -382,7 +377,7 @@ def test_equal_beginnings_are_parked_once(smollm: Bench) -> None:
     parked = park(smollm)
     smollm.new(parked)
     for animal in ("fox", "hen"):
-        smollm.reply(f"{STORY * 3} The {animal} said", Sampling(temperature=0.0, max_tokens=40, ignore_eos=True))
+        smollm.reply(f"{STORY * 3} The {animal} said", Sampling(temperature=0.0, max_tokens=4, ignore_eos=True))
     smollm.engine.parking.save_all(time.monotonic() + 60)
     assert [len(segment.tokens) for segment, _ in parked].count(256) == 1
     assert len(parked) == 3
