@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from proxy.context import respond
 from proxy.errors import ApiError, BadRequest
@@ -28,8 +29,10 @@ FLUSH_TIMEOUT = 5  # seconds for clients to take the last bytes when the server 
 class Server(uvicorn.Server):
     """Serves until `finish`; `stop_accepting` lets running requests end."""
 
+    server_state: _State
+
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        Connection.most, Connection.emptied = settings.max_connections, asyncio.Event()
+        Connection.most = settings.max_connections
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -47,6 +50,7 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._finish = asyncio.Event()
+        self.server_state = _State()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -97,17 +101,25 @@ class Server(uvicorn.Server):
 
     async def _flushed(self) -> None:
         while self.server_state.connections:
-            Connection.emptied.clear()
-            await Connection.emptied.wait()
+            self.server_state.emptied.clear()
+            await self.server_state.emptied.wait()
         if tasks := list(self.server_state.tasks):
             await asyncio.wait(tasks)
+
+
+class _State(ServerState):
+    """What all connections share. `emptied` is set when the last of them is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emptied = asyncio.Event()
 
 
 class Connection(HttpToolsProtocol):
     """One connection, with what uvicorn leaves unbounded."""
 
+    server_state: _State
     most = 0  # connections of the process; above: 429
-    emptied: asyncio.Event  # set when the last of them is gone
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -119,7 +131,7 @@ class Connection(HttpToolsProtocol):
         self._unlimit()
         super().connection_lost(exc)
         if not self.connections:
-            self.emptied.set()
+            self.server_state.emptied.set()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

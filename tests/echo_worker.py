@@ -20,7 +20,7 @@ overrides them for one request and is not echoed:
     load     seconds a load takes (0)                       only in `file`
     fail     "permanent", "temporary" or "out_of_memory": the load fails     only in `file`
     hold     a path: while there is a file, the stream stands still after `at` tokens, before its fault
-    gate     a path: the load lasts while there is a file, and not `load` seconds     only in `file`
+    gate     a path: while there is a file, the load goes on     only in `file`
     hurdle   a path: while there is a file, the load removes it and fails for want of memory     only in `file`
     crash    a fault as above, while loading                only in `file`
 """
@@ -177,8 +177,8 @@ class Echo:
     def load(self, order: Load, progress: Progress) -> EchoModel:
         options = _options(order.model.file)
         began = time.monotonic()
-        while _stands(options.gate) if options.gate else time.monotonic() - began < options.load:
-            if not progress(min(0.99, (time.monotonic() - began) / (options.load or 1.0))):
+        while (elapsed := time.monotonic() - began) < options.load or _stands(options.gate):
+            if not progress(min(0.99, elapsed / (options.load or 1.0))):
                 raise LoadError("load_error", "cancelled", permanent=False)
             time.sleep(_LOOK)
         if options.crash:

@@ -40,7 +40,7 @@ preload = true
 [models.c]
 preload = true
 [models.slow]
-file = "gate=GATE"
+file = "load=0.4,gate=GATE"
 """
 PROXY_DEATHS = 3  # within a minute
 RECOVERY = PATIENCE  # seconds within which everything has to be well again

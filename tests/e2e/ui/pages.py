@@ -28,7 +28,7 @@ preload = true
 parallel = 8
 n_ctx = 65536
 [models.b]
-file = "load=2,gate={GATE}"
+file = "load=0.2,gate={GATE}"
 [models.broken]
 file = "fail=permanent"
 [models.mortal]
