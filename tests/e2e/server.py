@@ -85,7 +85,8 @@ class Server:
         self.write(toml)
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+        # verify: else each client would read all the certificates of the system.
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, verify=False)
 
     def write(self, toml: str) -> None:
         self.file.write_text(self.head + toml)
@@ -207,7 +208,7 @@ class Stream:
     def _read(self) -> None:
         try:
             with httpx.stream(
-                "POST", f"{self._server.url}/v1/chat/completions", json=self._body, timeout=PATIENCE
+                "POST", f"{self._server.url}/v1/chat/completions", json=self._body, timeout=PATIENCE, verify=False
             ) as response:
                 self.status = response.status_code
                 if response.status_code != 200:

@@ -19,10 +19,12 @@ OWN_TOOLS: Any = [
     for function in (tool["function"] for tool in TOOLS)
 ]
 
+pytestmark = pytest.mark.usefixtures("echoes")
 
-@pytest.fixture
-def client(echoes: Server) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=echoes.url, api_key="none", max_retries=0) as running:
+
+@pytest.fixture(scope="module")
+def client(echo_server: Server) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=echo_server.url, api_key="none", max_retries=0) as running:
         yield running
 
 

@@ -106,7 +106,7 @@ class Events:
 
     def _read(self, url: str) -> None:
         try:
-            with httpx.stream("GET", f"{url}/models/sse?snapshot=0", timeout=PATIENCE) as response:
+            with httpx.stream("GET", f"{url}/models/sse?snapshot=0", timeout=PATIENCE, verify=False) as response:
                 self._open.set()
                 number = ""
                 for line in response.iter_lines():

@@ -14,10 +14,12 @@ from tests.worker.outputs import CASES, TOOLS, Case
 
 QUESTION: Any = [{"role": "user", "content": "one two three"}]
 
+pytestmark = pytest.mark.usefixtures("echoes")
 
-@pytest.fixture
-def client(echoes: Server) -> Iterator[ollama.Client]:
-    with ollama.Client(host=echoes.url) as running:
+
+@pytest.fixture(scope="module")
+def client(echo_server: Server) -> Iterator[ollama.Client]:
+    with ollama.Client(host=echo_server.url) as running:
         yield running
 
 

@@ -20,9 +20,12 @@ class City(pydantic.BaseModel):
     name: str
 
 
-@pytest.fixture
-def client(echoes: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{echoes.url}/v1", api_key="none", max_retries=0) as running:
+pytestmark = pytest.mark.usefixtures("echoes")
+
+
+@pytest.fixture(scope="module")
+def client(echo_server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{echo_server.url}/v1", api_key="none", max_retries=0) as running:
         yield running
 
 

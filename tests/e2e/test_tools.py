@@ -14,10 +14,12 @@ from tests.worker.outputs import CASES, TOOLS, Case
 
 NAMES = ("hermes", "coder in thought", "harmony call", "mistral new", "kimi", "command", "plain", "think")
 
+pytestmark = pytest.mark.usefixtures("echoes")
 
-@pytest.fixture
-def client(echoes: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{echoes.url}/v1", api_key="none", max_retries=0) as running:
+
+@pytest.fixture(scope="module")
+def client(echo_server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{echo_server.url}/v1", api_key="none", max_retries=0) as running:
         yield running
 
 

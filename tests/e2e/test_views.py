@@ -31,13 +31,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def fresh(server: Server, path: str) -> httpx.Response:
     """By a connection of its own, which any proxy may take."""
-    response = httpx.get(f"{server.url}{path}", timeout=PATIENCE)
+    response = httpx.get(f"{server.url}{path}", timeout=PATIENCE, verify=False)
     assert response.status_code == 200, response.text
     return response
 
 
 def post(server: Server, path: str, **body: Any) -> Any:
-    response = httpx.post(f"{server.url}{path}", json=body, timeout=PATIENCE)
+    response = httpx.post(f"{server.url}{path}", json=body, timeout=PATIENCE, verify=False)
     assert response.status_code == 200, response.text
     return response.json()
 
@@ -68,7 +68,7 @@ def test_a_native_completion_streamed_and_whole(server: Server) -> None:
     assert whole["generation_settings"]["temperature"] == 0
     assert post(server, "/detokenize", model="small", tokens=whole["tokens"])["content"] == whole["content"]
     again = whole["generation_settings"] | {"model": "small", "prompt": COUNT["prompt"], "stream": True}
-    text = httpx.post(f"{server.url}/completions", json=again, timeout=PATIENCE).text
+    text = httpx.post(f"{server.url}/completions", json=again, timeout=PATIENCE, verify=False).text
     *parts, last = [json.loads(line[6:]) for line in text.split("\n\n") if line]
     TIMINGS.append(last["timings"])
     ASKED["/completions"] += 1
@@ -103,7 +103,7 @@ def test_every_proxy_has_the_same_figures_and_they_are_those_of_the_requests(ser
     found = figures(server)
     assert found["model_state", "small", "ready"] == found["loads_total", "small", "ok"] == 1
     assert found["memory_bytes", "resident", "small"] > 100e6
-    assert found["pong_age_seconds", "small"] < 10
+    assert 0 <= found["pong_age_seconds", "small"] < PATIENCE
     assert found["inter_token_seconds_count", "small"] > 0
 
 
@@ -147,7 +147,8 @@ def test_a_running_request_is_seen_and_cancelled_through_any_proxy(server: Serve
 def test_counters_outlive_workers_and_proxies(server: Server) -> None:
     before = figures(server)
     for role in ("w:small", "proxy-0"):
-        server.kill(role)
+        old = server.kill(role)
+        until(lambda role=role, old=old: server.pid(role) not in (None, old))
         until(server.healthy)
     until(lambda: server.state("small") == "ready")
     post(server, "/completion", **COUNT)

@@ -52,7 +52,7 @@ class Crowd:
 
     async def _all(self) -> None:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        async with httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=self._url, timeout=_TIMEOUT, limits=limits, verify=False) as client:
             await asyncio.gather(*(self._client(client, number) for number in range(self._streams)))
 
     async def _client(self, client: httpx.AsyncClient, number: int) -> None:

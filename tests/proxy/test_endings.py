@@ -223,7 +223,7 @@ async def test_shutdown_refuses_the_new_and_lets_the_running_end() -> None:
         response = await server.post()  # on a kept connection
         assert (response.status_code, response.json()["error"]["code"]) == (503, "shutting_down")
         assert "retry-after" not in response.headers
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=False) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"http://127.0.0.1:{server.port}/health")
         assert server.count(ShutDown) == 0
