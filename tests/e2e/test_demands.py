@@ -73,9 +73,7 @@ def test_a_client_ends_the_reasoning_of_its_stream(server: Server) -> None:
     body = {"model": "m", "messages": ASK, "temperature": 0, "stream": True, "reasoning_control": True,
             "max_tokens": -1, "ignore_eos": True, "chat_template_kwargs": {"thinking": True}}  # fmt: skip
     content = said = ""
-    with httpx.stream(
-        "POST", f"{server.url}/v1/chat/completions", json=body, timeout=PATIENCE, verify=False
-    ) as response:
+    with server.http.stream("POST", "/v1/chat/completions", json=body) as response:
         for line in response.iter_lines():
             if not line.startswith("data: {"):
                 continue

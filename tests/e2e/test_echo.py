@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -153,24 +152,31 @@ def test_an_idle_model_makes_room_and_a_busy_one_finishes_first(one_place: Serve
 
 
 def test_steady_traffic_on_one_model_does_not_starve_another(tmp_path: Path) -> None:
-    """The traffic ends only when the other model has been served, and none of it is lost."""
-    with Server(tmp_path, ECHO + ONE_PLACE.format(max_wait="500ms")) as server, ThreadPoolExecutor(3) as pool:
-        slow, served = '{"echo": {"rate": 40}} ' + "word " * 10, threading.Event()
+    """Each request begins before the one before it may end, so that the model is never idle; and none is lost."""
 
-        def ask() -> list[str]:
-            texts = [text_of(server.chat("a", slow))]
-            while not served.is_set():
-                texts.append(text_of(server.chat("a", slow)))
-            return texts
+    def ask(number: int) -> tuple[Path, Stream]:
+        hold = tmp_path / f"hold-{number}"
+        hold.touch()
+        return hold, Stream(server, "a", json.dumps({"echo": {"at": 1, "hold": str(hold)}}) + STORY)
 
-        try:
-            traffic = [pool.submit(ask) for _ in range(2)]
-            until(lambda: (server.http.get("/v1/models/a").json().get("runtime") or {}).get("in_flight") == 2)
-            assert text_of(server.chat("b", "finally")) == "finally"
-        finally:
-            served.set()
-        for future in traffic:
-            assert set(future.result(PATIENCE)) == {("word " * 10).strip()}
+    with Server(tmp_path, ECHO + ONE_PLACE.format(max_wait="500ms")) as server, ThreadPoolExecutor(1) as pool:
+        traffic = [ask(0)]
+        traffic[0][1].begun()
+        other = pool.submit(server.chat, "b", "finally")
+        until(lambda: server.status("b")["queued"] == 1)
+        for number in range(1, 1000):  # far more than come within the half second
+            traffic.append(ask(number))
+            (hold, before), (_, stream) = traffic[-2:]
+            until(lambda stream=stream: stream.text or server.state("a") != "ready", what="a token, or the closed door")
+            hold.unlink()
+            assert before.join().done
+            if not stream.text:
+                break
+        else:
+            pytest.fail("the one that waits is still waiting")
+        traffic[-1][0].unlink()
+        assert text_of(other.result(PATIENCE)) == "finally"
+        assert [stream.join().text for _, stream in traffic] == ["".join(expected(STORY))] * len(traffic)
 
 
 def test_first_come_first_served(one_place: Server, tmp_path: Path) -> None:

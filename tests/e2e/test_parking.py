@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
+
+import pytest
 
 from tests import model_classes
 from tests.e2e.server import PATIENCE, Server, until
@@ -44,31 +47,32 @@ def test_a_swap_costs_no_prompt(tmp_path: Path) -> None:
         assert ask(server, "gqa")[1] > 450
 
 
-def test_a_folder_keeps_it_over_a_restart(tmp_path: Path) -> None:
-    folder = tmp_path / "park"
-    settings = toml("gqa", folder=folder)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    with Server(tmp_path / "one", settings) as server:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that a server has left, and what it had said."""
+    place = tmp_path_factory.mktemp("one")
+    with Server(place, toml("gqa", folder=place / "park")) as server:
         text, cached = ask(server, "gqa")
         assert cached == 0
-    (file,) = folder.iterdir()
+    return place / "park", text
+
+
+def test_a_folder_keeps_it_over_a_restart(tmp_path: Path, kept: tuple[Path, str]) -> None:
+    (file,) = kept[0].iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    with Server(tmp_path / "two", settings) as server:
-        again, cached = ask(server, "gqa")
-    assert again == text
+    folder = shutil.copytree(kept[0], tmp_path / "park")
+    with Server(tmp_path, toml("gqa", folder=folder)) as server:
+        text, cached = ask(server, "gqa")
+    assert text == kept[1]
     assert cached > 450
 
 
-def test_a_damaged_file_is_taken_for_none(tmp_path: Path) -> None:
-    folder = tmp_path / "park"
-    settings = toml("gqa", folder=folder)
-    with Server(tmp_path, settings) as server:
-        text, _ = ask(server, "gqa")
+def test_a_damaged_file_is_taken_for_none(tmp_path: Path, kept: tuple[Path, str]) -> None:
+    folder = shutil.copytree(kept[0], tmp_path / "park")
     (file,) = folder.iterdir()
     os.truncate(file, 100)
-    with Server(tmp_path, settings) as server:
-        assert ask(server, "gqa") == (text, 0)
+    with Server(tmp_path, toml("gqa", folder=folder)) as server:
+        assert ask(server, "gqa") == (kept[1], 0)
 
 
 def test_without_memory_nothing_is_kept(tmp_path: Path) -> None:
