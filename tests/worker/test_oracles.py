@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.config import Sampling
 from tests import model_classes, models
-from tests.worker.test_engine import Bench
+from tests.worker.test_engine import UNHURRIED, Bench
 from worker import park_image
 from worker.parked import Parked
 from worker.protocol import Text
@@ -30,7 +30,7 @@ STORY = "A long story about a fox, a dog and a hen that lived beside the old mil
 ANIMALS = ("fox", "dog", "hen", "owl", "cow", "cat")
 GREEDY = Sampling(temperature=0.0, max_tokens=20, ignore_eos=True)
 SEEDED = Sampling(seed=11, max_tokens=20, ignore_eos=True, repeat_penalty=1.1)
-SMALL_STEPS = Limits(2048, 64, 0.25)
+SMALL_STEPS = Limits(2048, 64, UNHURRIED)
 
 
 @pytest.fixture(scope="module", params=model_classes.NAMES)
@@ -256,7 +256,7 @@ def test_choices_of_an_interrupted_prompt_can_be_cancelled(small: Bench, dropped
     sampling = Sampling(temperature=0.0, max_tokens=5, ignore_eos=True)
     expected = alone(small, "abc " * 30, sampling)
     engine = small.new(park(small))
-    engine._limits = Limits(2048, 32, 0.25)
+    engine._limits = Limits(2048, 32, UNHURRIED)
     small.start("xyz", Sampling(max_tokens=30, ignore_eos=True))
     ids = [small.start("abc " * 30, sampling, siblings=(7001, 7002)), 7001, 7002]
     small.events.clear()
@@ -274,7 +274,7 @@ def test_choices_of_an_interrupted_prompt_can_be_cancelled(small: Bench, dropped
 
 def test_leaving_ends_choices_of_an_interrupted_prompt(small: Bench) -> None:
     engine = small.new()
-    engine._limits = Limits(2048, 32, 0.25)
+    engine._limits = Limits(2048, 32, UNHURRIED)
     small.start("xyz", Sampling(max_tokens=30, ignore_eos=True))
     small.start("abc " * 30, GREEDY, siblings=(7001, 7002))
     engine.step()
@@ -377,7 +377,7 @@ def test_equal_beginnings_are_parked_once(smollm: Bench) -> None:
     parked = park(smollm)
     smollm.new(parked)
     for animal in ("fox", "hen"):
-        smollm.reply(f"{STORY * 3} The {animal} said", Sampling(temperature=0.0, max_tokens=4, ignore_eos=True))
+        smollm.reply(f"{STORY * 3} The {animal} said", Sampling(temperature=0.0, max_tokens=40, ignore_eos=True))
     smollm.engine.parking.save_all(time.monotonic() + 60)
     assert [len(segment.tokens) for segment, _ in parked].count(256) == 1
     assert len(parked) == 3
