@@ -97,7 +97,7 @@ class Box:
         return self.run("journalctl", "--no-pager", "-o", "cat", "-n", "60", "-u", "llama-supervisor*", check=False)
 
     def console(self) -> str:
-        """What systemd itself says."""
+        """What was said before it booted."""
         return (self._scratch / "console").read_text(errors="replace")
 
     def until(self, fact: Callable[[], Any], within: float, what: str) -> Any:

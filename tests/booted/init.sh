@@ -26,7 +26,7 @@ device full 666 1 7
 device random 666 1 8
 device urandom 666 1 9
 device tty 666 5 0
-device console 600 5 1
+device console 666 1 3
 mkdir "$root/dev/pts" "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
@@ -39,4 +39,4 @@ mkdir -p .before
 pivot_root . .before
 umount -l /.before
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=test \
-    /lib/systemd/systemd --system --unit=booted.target --log-target=console --show-status=false </dev/null
+    /lib/systemd/systemd --system --unit=booted.target --log-target=journal --show-status=false </dev/null
