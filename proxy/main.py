@@ -41,6 +41,7 @@ from supervisor.control import (
     FromRoot,
     Inquired,
     Inquiry,
+    KeepReport,
     KeyUse,
     Listed,
     Listening,
@@ -140,7 +141,9 @@ class Proxy:
                 self.services.result().limits.heard(message)
             case Ring():
                 self.services.result().logs.take(message.source, fds[0])
-            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Scan() | Remember() | Discard() | Download():
+            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Download():
+                raise AssertionError(f"not a proxy's message: {message}")
+            case Scan() | Remember() | KeepReport() | Discard():
                 raise AssertionError(f"not a proxy's message: {message}")
             case _:
                 assert_never(message)

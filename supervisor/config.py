@@ -263,6 +263,8 @@ class StateFolder(Table):
     """[state]: where facts that outlive the server are kept. "": $XDG_STATE_HOME/llama-supervisor."""
 
     dir: str = ""
+    crash_reports: Annotated[int, Meta(ge=0, le=100_000)] = 100
+    crash_reports_size: Size = 16 * 2**20
 
 
 class Model(Table):

@@ -154,6 +154,7 @@ class Death(Message, frozen=True):
     log_tail: tuple[str, ...] = ()
     action: Literal["restart", "failed", "none"] = "restart"
     retry_in_s: float | None = None
+    report: str = ""  # the id of its crash report, "" if none is kept
 
 
 # -- root → any child ---------------------------------------------------------------------------------------------
@@ -510,6 +511,16 @@ class Remember(Message, frozen=True):
     footprint: Footprint
 
 
+class KeepReport(Message, frozen=True):
+    """Keep a crash report in the state folder, and of all at most `most`, of at most `size` bytes together."""
+
+    state: str
+    id: str
+    content: bytes
+    most: int
+    size: int
+
+
 class Found(msgspec.Struct, frozen=True):
     """A model's files and facts. `source`: preset for one that was sought, models_dir, cache."""
 
@@ -644,7 +655,7 @@ class LoadFailed(Message, frozen=True):
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
     | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
-    | Listed | Unlisted | Scan | Remember | Discard | Download | Reconfigure | Reloaded
+    | Listed | Unlisted | Scan | Remember | KeepReport | Discard | Download | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown

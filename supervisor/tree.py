@@ -48,6 +48,7 @@ class Tree:
         self._store = Store(self._nursery, self._fleet, self._library, take_token(os.environ))
         self._fleet.store = self._store
         self._fleet.measured = self._library.remember
+        self._fleet.reported = self._library.report
         self._reloads = reload.Reloads(
             self._selector,
             self._timers,

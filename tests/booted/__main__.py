@@ -1,5 +1,5 @@
-"""`python -m tests.booted`: the installed service under a systemd that has booted. Exit codes: 0 every check held, 1 one
-did not, 77 no system can be booted here.
+"""`python -m tests.booted`: the installed service under a systemd that has booted. Exit codes: 0 every check held,
+1 one did not, 77 no system can be booted here.
 
 It needs root, cgroup v2, namespaces and an installed systemd; it leaves nothing on this machine. `make booted`.
 """
@@ -96,7 +96,8 @@ def starts(service: Service) -> None:
     service.ask("/health")
     service.serves()
     pid = service.titled("lsv:w:")
-    status = dict(line.split(":\t", 1) for line in service.box.run("cat", f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    lines = service.box.run("cat", f"/proc/{pid}/status").splitlines()
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     assert (status["CapEff"], status["NoNewPrivs"], status["Seccomp"]) == ("0" * 16, "1", "2"), status
     assert service.box.run("stat", "-c", "%U", f"/proc/{pid}").strip() == UNIT
     answer = json.loads(service.ask("/v1/completions", {"prompt": "Once upon", "max_tokens": 4}))

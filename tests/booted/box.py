@@ -80,13 +80,18 @@ class Box:
             ["nsenter", "-t", str(self._pid), "-a", *command], capture_output=True, text=True, timeout=timeout
         )
         if check and ended.returncode:
-            raise AssertionError(f"{' '.join(command)}: {ended.returncode}\n{ended.stdout}{ended.stderr}{self.journal()}")
+            raise AssertionError(
+                f"{' '.join(command)}: {ended.returncode}\n{ended.stdout}{ended.stderr}{self.journal()}"
+            )
         return ended.stdout
 
     def start(self, *command: str) -> subprocess.Popen[str]:
         """A command inside that goes on."""
         return subprocess.Popen(
-            ["nsenter", "-t", str(self._pid), "-a", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ["nsenter", "-t", str(self._pid), "-a", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
 
     def show(self, unit: str, name: str) -> str:
