@@ -127,6 +127,7 @@ class Proxy:
                 self.services.result().models.obey(message, fds)
             case Reconfigure():
                 logs.set_level(message.config.log.level)
+                logs.limit(message.config.log.rate, message.config.log.burst)
                 self.services.result().models.obey(message, fds)
                 self.services.result().reconfigure(message.config)
             case Figures() | Inquired() | Inquiry() | Finding():
@@ -150,6 +151,7 @@ class Proxy:
 
     def configure(self, message: ConfigureProxy) -> None:
         logs.set_level(message.config.log.level)
+        logs.limit(message.config.log.rate, message.config.log.burst)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send, message.entries)
         tell = self.root.send if message.config.server.proxies > 1 else None

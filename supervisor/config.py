@@ -129,8 +129,13 @@ class Server(Table):
     max_body: Size = 64 * 2**20
     max_depth: Annotated[int, Meta(ge=8, le=256)] = 64
     max_messages: Annotated[int, Meta(ge=1)] = 10000
+    max_bodies: Size = 2**30
     body_timeout: PositiveDuration = 60.0
+    max_headers: Annotated[Size, Meta(ge=1024, le=2**24)] = 64 * 2**10
+    header_timeout: PositiveDuration = 10.0
+    keep_alive: PositiveDuration = 75.0
     max_connections: Annotated[int, Meta(ge=1)] = 16384
+    max_requests: Annotated[int, Meta(ge=1)] = 8192
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
     allowed_hosts: tuple[str, ...] = ()
     sse_ping_interval: PositiveDuration = 15.0
@@ -241,6 +246,8 @@ class Log(Table):
     """[log]: what is written to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
 
 
 class Ui(Table):
@@ -304,6 +311,7 @@ class Model(Table):
     swa_full: bool = False
     mmap: bool = True
     mlock: bool = False
+    memory_limit: Size = 0
     chat_template: str = ""
     task: Literal["auto", "generate", "embed", "rerank"] = "auto"
     pooling: Literal["auto", "none", "mean", "cls", "last", "rank"] = "auto"

@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from supervisor.card import Card
-from supervisor.config import Config, Model, Parking, Sampling
+from supervisor.config import Config, Log, Model, Parking, Sampling
 from supervisor.figures import Series
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
@@ -448,6 +448,7 @@ class ConfigureWorker(Message, frozen=True):
     Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
     next one; and what the last one left. The second and third may be missing. `template`: the text of a chat template,
     in place of the configured one. `costs`: what an earlier worker of the model has measured, so that this need not.
+    `memory_limit`: bytes that it is to allow itself; 0: no bound, or the root sees to it.
     """
 
     model: Model
@@ -456,6 +457,8 @@ class ConfigureWorker(Message, frozen=True):
     parking: Parking = Parking()
     template: str = ""
     costs: dict[int, float] = {}
+    memory_limit: int = 0
+    log: Log = Log()
 
 
 class Warm(Message, frozen=True):

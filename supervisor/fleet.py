@@ -387,7 +387,7 @@ class Fleet:
         self._tails[model] = end.log_tail
         kills = oom.kills()
         taken, self._oom_kills = kills > self._oom_kills and end.code == -9, kills
-        self.apply(model, lifecycle.Exited(end.code, taken), end)
+        self.apply(model, lifecycle.Exited(end.code, taken and not end.beyond, beyond=end.beyond), end)
         if self._models[model].state is State.FAILED:
             self._wants.drop(model)
 

@@ -37,7 +37,7 @@ _MESSAGES_AT_ONCE = 64  # per child and turn of the loop, so that a chatty child
 class Ended:
     """A child's end. What it logged and recorded was read before its memory was given back; `lived` is in seconds.
 
-    `memory`: as it was at the last look, at most a ping before.
+    `memory`: as it was at the last look, at most a ping before. `beyond`: its own limit that it exceeded, in words.
     """
 
     code: int
@@ -49,6 +49,7 @@ class Ended:
     long_tail: tuple[str, ...] = ()
     record: Record = recorder.NOTHING
     memory: Memory | None = None
+    beyond: str = ""
 
 
 class Owner(Protocol):

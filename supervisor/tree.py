@@ -203,6 +203,7 @@ class Tree:
         """Another configuration, checked already."""
         changed, self._config = reload.changed_sections(self._config, fresh), fresh
         log.set_level(fresh.log.level)
+        log.limit(fresh.log.rate, fresh.log.burst)
         self._nursery.reconfigure(fresh)
         self._workers.reconfigure(fresh)
         self._fleet.reconfigure(fresh)

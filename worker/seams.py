@@ -104,6 +104,7 @@ class Load:
     left: int = -1
     template: str = ""
     costs: Mapping[int, float] = field(default_factory=dict)
+    memory_limit: int = 0  # bytes; 0: none, or the root sees to it
 
 
 @dataclass(frozen=True, slots=True)
