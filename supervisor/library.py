@@ -68,7 +68,7 @@ class Library:
         self._condemned: set[str] = set()  # models that are being deleted
         self._discards: dict[str, tuple[Discard, Callable[[str], None]]] = {}
         self._reported: set[str] = set()
-        self._history, self._draw = restart.History(), random.Random()
+        self._history, self._draw = restart.History(), random.Random()  # noqa: S311 - spreads restarts
         self._closing = False
 
     def rescan(self, done: Callable[[], None] | None = None) -> None:

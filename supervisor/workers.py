@@ -93,7 +93,7 @@ class Workers:
         self._nursery, self._timers, self._config = nursery, timers, settings
         self._standby: Ward | None = None
         self._standby_history = restart.History()
-        self._draw = random.Random()
+        self._draw = random.Random()  # noqa: S311 - spreads restarts
         self._turn = os.memfd_create("lsv-turn")  # its lock is the CPU turn
         self._parking = _resolved(settings.parking)
         self._parks = Parks(self._parking.budget)
