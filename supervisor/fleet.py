@@ -633,7 +633,7 @@ class Fleet:
     def _start_worker(self, name: str, generation: int) -> None:
         self._overrides.begin(name)
         entry = self._as_loaded(name)
-        if entry.card is not None and entry.card.cause == "file_missing":
+        if entry.card is not None and entry.card.cause in ("file_missing", "config_error"):
             self.apply(name, lifecycle.Refused(entry.card.cause, entry.card.problem, permanent=True))
             self.apply(name, lifecycle.Exited(lifecycle.EX_CONFIG))
             self._wants.drop(name)
@@ -669,6 +669,7 @@ class Fleet:
         if self._config.state.crash_reports:
             death = msgspec.structs.replace(death, report=crash.name(death.role, death.at))
             self.reported(crash.report(death, end))
+        self.ledger.count("llama_supervisor_deaths_total", death.role, death.cause)
         self._proxies.broadcast(self.journal.died(death))
 
     def _status(self, model: Model) -> ModelStatus:

@@ -33,6 +33,7 @@ def report(server: Server, id: str) -> dict[str, Any]:
 
 def test_each_death_has_a_report_that_an_admin_can_read(tmp_path: Path) -> None:
     with Server(tmp_path, settings(tmp_path)) as server:
+        ctl = [sys.executable, "-m", "supervisor", "ctl", "--url", server.url]
         until(lambda: server.state("a") == "ready", WITHIN)
         for fault in ("SIGSEGV", "hang"):
             order = f'{{"echo": {{"fault": "{fault}", "at": 3, "rate": 50}}}} {SECRET} ' + "and so on " * 9
@@ -62,6 +63,12 @@ def test_each_death_has_a_report_that_an_admin_can_read(tmp_path: Path) -> None:
         assert (proxy["death"]["role"], proxy["death"]["signal"]) == ("proxy-0", "SIGKILL")
         assert sum("ended" not in request for request in proxy["requests"]) == 1  # the stream
 
+        page = server.http.get("/metrics").text
+        for role, cause in (("w:a", "crashed"), ("w:a", "hung"), ("proxy-0", "killed")):
+            assert f'llama_supervisor_deaths_total{{role="{role}",cause="{cause}"}} 1' in page
+        status = subprocess.run([*ctl, "status"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+        assert "hung: " in status
+
         broken = server.chat("broken", "x")
         assert broken.status_code == 503
         until(lambda: server.state("broken") == "failed", WITHIN)
@@ -72,7 +79,6 @@ def test_each_death_has_a_report_that_an_admin_can_read(tmp_path: Path) -> None:
         assert len(files) == 5
         assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
 
-        command = [sys.executable, "-m", "supervisor", "ctl", "--url", server.url, "report", loads[0]["report"]]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run([*ctl, "report", loads[0]["report"]], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert (ended.returncode, "phase    loading" in ended.stdout) == (0, True), ended.stderr
         assert server.http.get("/admin/deaths/20260101T000000Z-x-0000").json()["error"]["code"] == "not_found"
