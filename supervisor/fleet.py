@@ -669,7 +669,7 @@ class Fleet:
         if self._config.state.crash_reports:
             death = msgspec.structs.replace(death, report=crash.name(death.role, death.at))
             self.reported(crash.report(death, end))
-        self.ledger.count("llama_supervisor_deaths_total", death.role, death.cause)
+        self.ledger.count("llama_supervisor_deaths_total", death.model, death.cause)
         self._proxies.broadcast(self.journal.died(death))
 
     def _status(self, model: Model) -> ModelStatus:

@@ -64,8 +64,8 @@ def test_each_death_has_a_report_that_an_admin_can_read(tmp_path: Path) -> None:
         assert sum("ended" not in request for request in proxy["requests"]) == 1  # the stream
 
         page = server.http.get("/metrics").text
-        for role, cause in (("w:a", "crashed"), ("w:a", "hung"), ("proxy-0", "killed")):
-            assert f'llama_supervisor_deaths_total{{role="{role}",cause="{cause}"}} 1' in page
+        for model, cause in (("a", "crashed"), ("a", "hung"), ("", "killed")):
+            assert f'llama_supervisor_deaths_total{{cause="{cause}",model="{model}"}} 1' in page
         status = subprocess.run([*ctl, "status"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
         assert "hung: " in status
 
@@ -79,6 +79,7 @@ def test_each_death_has_a_report_that_an_admin_can_read(tmp_path: Path) -> None:
         assert len(files) == 5
         assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
 
-        ended = subprocess.run([*ctl, "report", loads[0]["report"]], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        ctl += ["report", loads[0]["report"]]
+        ended = subprocess.run(ctl, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert (ended.returncode, "phase    loading" in ended.stdout) == (0, True), ended.stderr
         assert server.http.get("/admin/deaths/20260101T000000Z-x-0000").json()["error"]["code"] == "not_found"
