@@ -44,6 +44,7 @@ def test_each_death_has_a_report_that_an_admin_can_read(tmp_path: Path) -> None:
         stream = Stream(server, "a", '{"echo": {"rate": 9}} ' + "one two three " * 60).begun()
         server.kill("proxy-0")
         stream.join()
+        until(server.healthy, WITHIN, "another proxy, on another connection")
         until(lambda: len(deaths(server)) == 3, WITHIN, "three deaths")
         proxy, hung, crashed = (report(server, death["report"]) for death in deaths(server))
         assert "staple" not in str([proxy, hung, crashed])
