@@ -50,7 +50,8 @@ def unloaded(model: str, reason: str) -> ApiError:
 
 def queue_full(model: str | None, queued: int, limit: int) -> ApiError:
     """`model` None: those for all models together are too many."""
-    text = f"too many requests wait for {model or 'models'}"
+    key = "max_queue" if model else "max_queue_total"
+    text = f"too many requests wait for {model or 'models'} ([admission].{key})"
     error = ApiError("queue_full", text, queued=queued, limit=limit)
     error.fields |= {"model": model} if model else {}
     return error

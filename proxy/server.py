@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,9 +20,6 @@ from proxy.context import respond
 from proxy.errors import ApiError, BadRequest
 from supervisor.config import Server as Settings
 
-HEADER_TIMEOUT = 10.0  # seconds for the headers, and for the rest of a body that nobody reads any more
-MAX_HEADERS = 64 * 2**10  # bytes, the request line included
-KEEP_ALIVE = 75.0  # seconds between two requests
 FLUSH_TIMEOUT = 5  # seconds for clients to take the last bytes when the server ends
 
 
@@ -29,7 +27,7 @@ class Server(uvicorn.Server):
     """Serves until `finish`; `stop_accepting` lets running requests end."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        Connection.most = settings.max_connections
+        Connection.settings = settings
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -42,7 +40,7 @@ class Server(uvicorn.Server):
             forwarded_allow_ips=list(settings.forwarded_allow_ips),
             ssl_certfile=settings.tls_cert or None,
             ssl_keyfile=settings.tls_key or None,
-            timeout_keep_alive=int(KEEP_ALIVE),
+            timeout_keep_alive=max(1, round(settings.keep_alive)),
             timeout_graceful_shutdown=FLUSH_TIMEOUT,
         )
         super().__init__(config)
@@ -87,13 +85,13 @@ class Server(uvicorn.Server):
 class Connection(HttpToolsProtocol):
     """One connection, with what uvicorn leaves unbounded."""
 
-    most = 0  # connections of the process; above: 429
+    settings = Settings()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._clock: asyncio.TimerHandle | None = None
         self._header_bytes = 0
-        self._limit(HEADER_TIMEOUT)
+        self._limit(self.settings.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unlimit()
@@ -103,7 +101,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["state"]["cut"] = self.transport.abort
         self._header_bytes = 0
-        self._limit(HEADER_TIMEOUT)
+        self._limit(self.settings.header_timeout)
 
     def on_url(self, url: bytes) -> None:
         self._weigh(len(url))
@@ -115,7 +113,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._unlimit()
-        self.app = _crowded if len(self.connections) > self.most else self.config.loaded_app
+        self.app = _crowded if len(self.connections) > self.settings.max_connections else self.config.loaded_app
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -126,19 +124,23 @@ class Connection(HttpToolsProtocol):
         if (
             self.cycle.response_complete and self.cycle.more_body
         ):  # answered early, as with 413: it may send the rest, for a while
-            self._limit(HEADER_TIMEOUT)
+            self._limit(self.settings.header_timeout)
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        body = BadRequest("the request is not HTTP, or its headers are too large").body()
-        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        error: ApiError = BadRequest("the request is not HTTP")
+        if self._header_bytes > (limit := self.settings.max_headers):
+            text = f"the headers exceed {limit} bytes ([server].max_headers)"
+            error = ApiError("headers_too_large", text, limit=limit)
+        body, reason = error.body(), HTTPStatus(error.status).phrase
+        head = f"HTTP/1.1 {error.status} {reason}\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
         self.transport.close()
 
     def _weigh(self, size: int) -> None:
         self._header_bytes += size
-        if self._header_bytes > MAX_HEADERS:
-            raise ValueError("headers too large")  # the parser turns it into a 400
+        if self._header_bytes > self.settings.max_headers:
+            raise ValueError("headers too large")  # the parser then calls send_400_response
 
     def _limit(self, seconds: float) -> None:
         self._unlimit()
@@ -151,6 +153,7 @@ class Connection(HttpToolsProtocol):
 
 
 async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
-    error = ApiError("queue_full", "too many connections", limit=Connection.most)
+    most = Connection.settings.max_connections
+    error = ApiError("queue_full", f"more than {most} connections at once ([server].max_connections)", limit=most)
     error.extra = [(b"connection", b"close")]
     await respond(send, error)

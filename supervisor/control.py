@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from supervisor.card import Card
-from supervisor.config import Config, Model, Parking, Sampling
+from supervisor.config import Config, Log, Model, Parking, Sampling
 from supervisor.figures import Series
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
@@ -154,6 +154,7 @@ class Death(Message, frozen=True):
     log_tail: tuple[str, ...] = ()
     action: Literal["restart", "failed", "none"] = "restart"
     retry_in_s: float | None = None
+    report: str = ""  # the id of its crash report, "" if none is kept
 
 
 # -- root → any child ---------------------------------------------------------------------------------------------
@@ -447,6 +448,7 @@ class ConfigureWorker(Message, frozen=True):
     Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
     next one; and what the last one left. The second and third may be missing. `template`: the text of a chat template,
     in place of the configured one. `costs`: what an earlier worker of the model has measured, so that this need not.
+    `memory_limit`: bytes that it is to allow itself; 0: no bound, or the root sees to it.
     """
 
     model: Model
@@ -455,6 +457,8 @@ class ConfigureWorker(Message, frozen=True):
     parking: Parking = Parking()
     template: str = ""
     costs: dict[int, float] = {}
+    memory_limit: int = 0
+    log: Log = Log()
 
 
 class Warm(Message, frozen=True):
@@ -508,6 +512,16 @@ class Remember(Message, frozen=True):
     state: str
     key: str
     footprint: Footprint
+
+
+class KeepReport(Message, frozen=True):
+    """Keep a crash report in the state folder, and of all at most `most`, of at most `size` bytes together."""
+
+    state: str
+    id: str
+    content: bytes
+    most: int
+    size: int
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -644,7 +658,7 @@ class LoadFailed(Message, frozen=True):
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
     | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
-    | Listed | Unlisted | Scan | Remember | Discard | Download | Reconfigure | Reloaded
+    | Listed | Unlisted | Scan | Remember | KeepReport | Discard | Download | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown

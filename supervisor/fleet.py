@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, assert_never
 
+import msgspec
+
 from supervisor import (
     budget,
     catalog,
     census,
     commands,
     config,
+    crash,
     journal,
     lifecycle,
     machine,
@@ -30,6 +33,7 @@ from supervisor.control import (
     Answer,
     Attach,
     Busy,
+    Death,
     Drained,
     Entry,
     Facts,
@@ -98,7 +102,7 @@ class _NoStore:
 class Fleet:
     """All models of the catalog. `proxies` and `workers` act for it; it is what they report to.
 
-    `measured` is told what a load took; `store` fetches models and deletes them.
+    `measured` is told what a load took, `reported` of each death; `store` fetches models and deletes them.
     """
 
     def __init__(
@@ -133,6 +137,7 @@ class Fleet:
         self.closing = False
         self.ledger = Ledger()
         self.measured: Callable[[Entry, Footprint], None] = lambda entry, footprint: None
+        self.reported: Callable[[crash.CrashReport], None] = lambda report: None
         self.store: Store = _NoStore()
 
     # -- the tree's side ---------------------------------------------------------------------------------------
@@ -344,7 +349,7 @@ class Fleet:
 
     def proxy_died(self, proxy: Ward, end: Ended) -> None:
         """The other proxies are told."""
-        self._proxies.broadcast(self.journal.died(journal.of_proxy(proxy.role, end, time.time())))
+        self._tell_death(journal.of_proxy(proxy.role, end, time.time()), end)
 
     # -- what workers do (Lives) -------------------------------------------------------------------------------
 
@@ -382,7 +387,7 @@ class Fleet:
         self._tails[model] = end.log_tail
         kills = oom.kills()
         taken, self._oom_kills = kills > self._oom_kills and end.code == -9, kills
-        self.apply(model, lifecycle.Exited(end.code, taken), end)
+        self.apply(model, lifecycle.Exited(end.code, taken and not end.beyond, beyond=end.beyond), end)
         if self._models[model].state is State.FAILED:
             self._wants.drop(model)
 
@@ -628,7 +633,7 @@ class Fleet:
     def _start_worker(self, name: str, generation: int) -> None:
         self._overrides.begin(name)
         entry = self._as_loaded(name)
-        if entry.card is not None and entry.card.cause == "file_missing":
+        if entry.card is not None and entry.card.cause in ("file_missing", "config_error"):
             self.apply(name, lifecycle.Refused(entry.card.cause, entry.card.problem, permanent=True))
             self.apply(name, lifecycle.Exited(lifecycle.EX_CONFIG))
             self._wants.drop(name)
@@ -658,7 +663,14 @@ class Fleet:
     def _died(self, before: Model, after: Model, end: Ended) -> None:
         lost = self._traffic.in_flight(after.name)
         if death := journal.of_worker(before, after, end, lost, self._clock(), time.time()):
-            self._proxies.broadcast(self.journal.died(death))
+            self._tell_death(death, end)
+
+    def _tell_death(self, death: Death, end: Ended) -> None:
+        if self._config.state.crash_reports:
+            death = msgspec.structs.replace(death, report=crash.name(death.role, death.at))
+            self.reported(crash.report(death, end))
+        self.ledger.count("llama_supervisor_deaths_total", death.model, death.cause)
+        self._proxies.broadcast(self.journal.died(death))
 
     def _status(self, model: Model) -> ModelStatus:
         ward = self._workers.of.get(model.name)

@@ -110,7 +110,7 @@ class Proxies:
         self._listeners, self._listening, self._failed = listeners, listening, failed
         self._history: dict[int, restart.History] = {}
         self._serving: dict[Ward, float] = {}
-        self._draw = random.Random()
+        self._draw = random.Random()  # noqa: S311 - spreads restarts
         self._shutting_down = False
         self._key_uses: dict[tuple[str, int], int] = {}  # key, proxy → requests in flight
         self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
