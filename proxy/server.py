@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 
 import uvicorn
@@ -21,6 +23,7 @@ from supervisor.config import Server as Settings
 
 HEADER_TIMEOUT = 10.0  # seconds for the headers, and for the rest of a body that nobody reads any more
 MAX_HEADERS = 64 * 2**10  # bytes, the request line included
+_SPARE = 256  # descriptors that clients cannot take
 KEEP_ALIVE = 75.0  # seconds between two requests
 FLUSH_TIMEOUT = 5  # seconds for clients to take the last bytes when the server ends
 
@@ -91,6 +94,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > _room():
+            transport.abort()  # without a word: there is no descriptor to spare for more
         self._clock: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._limit(HEADER_TIMEOUT)
@@ -148,6 +153,12 @@ class Connection(HttpToolsProtocol):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+
+
+def _room() -> int:
+    """Connections that this process has descriptors for: links and logs need some, whatever clients do."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed - min(_SPARE, allowed // 4)
 
 
 async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:

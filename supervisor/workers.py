@@ -15,6 +15,7 @@ from supervisor import config, ladder, restart
 from supervisor.control import (
     Activity,
     AskFigures,
+    Blamed,
     Busy,
     ConfigureWorker,
     Discarded,
@@ -116,7 +117,11 @@ class Workers:
         settings, costs = self._costs.get(model.name, (model, {}))
         known = costs if settings == model else {}
         order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking, template, known)
-        self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+        try:
+            self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+        except OSError as error:  # no descriptors left: without its order it is of no use, and its end is a death
+            log.error("no order for a worker %s", facts(role=ward.role, error=error.strerror))
+            self._nursery.stop(ward, ladder.cancel)
 
     def warm(self, model: config.Model) -> None:
         """Has the standby read a model's file that waits for its place, so that its load need not read the disk."""
@@ -201,7 +206,7 @@ class Workers:
             case Report(series):
                 if model is not None:
                     self.lives.ledger.report(ward, series, (model,))
-            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
+            case KeepAlive() | KeyUse() | Blamed() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
                 self._out_of_place(ward, message)
             case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)
