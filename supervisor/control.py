@@ -249,8 +249,9 @@ class KeyUse(Message, frozen=True):
 
 
 class Blamed(Message, frozen=True):
-    """A worker has died under a request with this digest (proxy.quarantine). From a proxy to the root, and from the root
-    to the other proxies.
+    """A worker has died under a request with this digest (proxy.quarantine).
+
+    From a proxy to the root, and from the root to the other proxies.
     """
 
     model: str

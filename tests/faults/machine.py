@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from tests import models
-from tests.e2e.server import Server, text_of, until
+from tests.e2e.server import Server, until
 from tests.faults.crowd import Crowd
 from tests.faults.endings import Ending, tidy
 from tests.faults.history import Absent, Hit, violations

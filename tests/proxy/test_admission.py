@@ -142,7 +142,10 @@ async def test_a_model_that_cannot_be_had_is_refused_at_once(facts: dict[str, An
         assert server.count(Want) == 0
 
 
-async def test_a_short_back_off_is_waited_out() -> None:
+@pytest.mark.parametrize("jump", [0.0, 3600.0, -3600.0])
+async def test_a_short_back_off_is_waited_out(jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the wall clock does."""
+    monkeypatch.setattr("time.time", lambda now=time.time: now() + jump)
     status = loaded(state=State.BACKOFF, retry_due=time.monotonic() + 1, cause="crashed")
     async with Harness(settings(), status) as server:
         task = server.post()
