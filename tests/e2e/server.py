@@ -69,7 +69,6 @@ class Server:
         self.prefix: list[str] = []  # a command that runs the server's, as `env A=b`
         self.environment: dict[str, str] = {}
         self.stderr: int | None = None  # in place of the log
-        self.user: int | None = None
 
     def write(self, toml: str) -> None:
         self.file.write_text(self.head + toml)
@@ -84,9 +83,7 @@ class Server:
         with self.log.open("w") as log:
             command = [*self.prefix, sys.executable, "-m", "supervisor", str(self.file)]
             stderr = log if self.stderr is None else self.stderr
-            self.process = subprocess.Popen(
-                command, stderr=stderr, stdout=log, cwd=ROOT, env=environment, user=self.user, group=self.user
-            )
+            self.process = subprocess.Popen(command, stderr=stderr, stdout=log, cwd=ROOT, env=environment)
 
     def healthy(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

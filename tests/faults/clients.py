@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import resource
-import select
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -30,10 +29,12 @@ def slow_clients(scene: Scene) -> Hit:
     """They read a byte a second of a long answer, and are cut off by what waits for them, or by how long it does."""
     assert scene.say("slow", WORDS).status_code == 200  # loaded
     proxy = psutil.Process(scene.pid("proxy-0"))
-    before, began = proxy.memory_info().rss, time.monotonic()
+    before, descriptors, began = proxy.memory_info().rss, proxy.num_fds(), time.monotonic()
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(_reader(scene.server.port, number)) for number in range(_SLOW)]
-        most = _until_cut(socks, lambda: proxy.memory_info().rss)
+        for sock in socks:
+            assert sock.recv(1), "no answer"
+        most = _until_cut(socks, proxy, descriptors)
     took = time.monotonic() - began
     assert most - before < _GROWTH, f"the proxy has grown by {(most - before) / 2**20:.0f} MiB"
     assert scene.post("/models/unload", {"model": "slow", "wait": True}).status_code == 200
@@ -47,27 +48,26 @@ def _reader(port: int, number: int) -> socket.socket:
     asked = {"model": "slow", "stream": True, "max_tokens": 10**6, "prompt": text}
     body = json.dumps(asked).encode()
     sock = socket.socket()
+    sock.settimeout(3 * RECOVERY)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", port))
     sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     return sock
 
 
-def _until_cut(socks: list[socket.socket], memory: object) -> int:
-    """Reads a byte of each a second until the server has cut them all; the most memory that was seen meanwhile."""
-    poll, left, most = select.poll(), {sock.fileno(): sock for sock in socks}, 0
-    for fd in left:
-        poll.register(fd, 0)  # errors only
-    deadline, next_byte = time.monotonic() + 3 * RECOVERY, time.monotonic() + 1
-    while left:
-        assert time.monotonic() < deadline, f"{len(left)} slow clients are still served"
-        for fd, _ in poll.poll(100):
-            poll.unregister(fd)
-            del left[fd]
-        most = max(most, memory())  # type: ignore[operator]
+def _until_cut(socks: list[socket.socket], proxy: psutil.Process, descriptors: int) -> int:
+    """Reads a byte of each a second until the proxy has given them all up; the most memory that it had meanwhile.
+
+    They cannot see that: what the kernel holds for them comes first.
+    """
+    most, deadline, next_byte = 0, time.monotonic() + 3 * RECOVERY, time.monotonic() + 1
+    while (left := proxy.num_fds() - descriptors - _SLOW // 4) > 0:
+        assert time.monotonic() < deadline, f"about {left} slow clients are still served"
+        most = max(most, proxy.memory_info().rss)
+        time.sleep(0.1)
         if time.monotonic() >= next_byte:
             next_byte += 1
-            for sock in left.values():
+            for sock in socks:
                 with contextlib.suppress(OSError):
                     sock.recv(1, socket.MSG_DONTWAIT)
     return most

@@ -18,7 +18,9 @@ from tests.faults.scene import MODELS, RECOVERY, SETTINGS, Scene, serve
 
 _HOUR, _YEAR = 3600, 365 * 86400
 _JUMPS = (_HOUR, -_HOUR, 10 * _YEAR, -10 * _YEAR)
-_IDLE = SETTINGS.replace('file = "load=0.4"', 'file = "load=0.4"\nidle_timeout = "30m"')
+_SETTINGS = SETTINGS.replace('file = "load=0.4"', 'file = "load=0.4"\nidle_timeout = "30m"').replace(
+    'backoff = "50ms"\nbackoff_max = "200ms"', 'backoff = "1s"\nbackoff_max = "1s"'
+)
 _SHIM = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -60,7 +62,7 @@ time_t time(time_t *out) {
 
 def jump(folder: Path, draw: random.Random) -> float:
     """Nobody is killed, nothing expires early, and a model in its back-off is worth the wait as before."""
-    server = serve(folder, _IDLE)
+    server = serve(folder, _SETTINGS)
     shift = folder / "shift"
     _turn(shift, 0)
     server.environment |= {"LD_PRELOAD": str(_shim(folder)), "CLOCK_SHIFT": str(shift)}
@@ -85,7 +87,7 @@ def jump(folder: Path, draw: random.Random) -> float:
         assert not found, found[:3]
         for seconds in _JUMPS:
             scene.kill(scene.pid("w:b"))
-            until(lambda: scene.state("b") != "ready", RECOVERY, "its death is seen")
+            until(lambda: scene.status("b").get("retry_at"), RECOVERY, "it waits to be started again")
             _turn(shift, seconds)
             began = time.monotonic()
             assert text_of(scene.say("b", WORDS)) == WORDS

@@ -70,8 +70,8 @@ def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
 
 
 def stop_root(folder: Path, draw: random.Random) -> float:
-    """SIGTERM while it boots, loads, streams or restarts something; sometimes twice."""
-    moment, twice = draw.choice(["boot", "load", "stream", "restart"]), draw.random() < 0.3
+    """SIGTERM while it boots, loads, streams, restarts something or is reloaded; sometimes twice."""
+    moment, twice = draw.choice(["boot", "load", "stream", "restart", "reload"]), draw.random() < 0.3
     server = serve(folder)
     try:
         server.start()
@@ -86,6 +86,9 @@ def stop_root(folder: Path, draw: random.Random) -> float:
                 assert scene.post("/models/load", {"model": "slow"}).status_code == 200
             if moment == "restart":
                 scene.signal("w:a")
+            if moment == "reload":
+                server.write(SETTINGS + "n_ctx = 5000\n")  # of the last model
+                scene.reload()
             scene.pause(0.3)
             return _stops(server, twice, scene.crowd.entries, but="a" if moment == "restart" else "")
     finally:
@@ -168,6 +171,8 @@ def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> 
 
 def tidy(server: Server) -> None:
     """The end of a server, whatever state it is in; nobody is left."""
+    if not hasattr(server, "process"):
+        return  # it could not even be started
     family = server.family()
     server.process.kill()
     server.process.wait(10)

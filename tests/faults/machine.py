@@ -116,7 +116,11 @@ def _for_nobody(server: Server, folder: Path) -> None:
             place.chmod(0o755)
     for place in (folder, *folder.iterdir()):
         os.chown(place, _NOBODY, _NOBODY)
-    server.user = _NOBODY
+    if shutil.which("setpriv") is None:
+        raise Absent("no setpriv here")
+    may = "-all,+dac_read_search"  # to read this checkout and its interpreter, wherever they are
+    server.prefix = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+    server.prefix += [f"--inh-caps={may}", f"--bounding-set={may}", f"--ambient-caps={may}"]
     server.environment["HOME"] = str(folder)
 
 
@@ -128,7 +132,7 @@ def full_disk(folder: Path, draw: random.Random) -> float:
     real = f'[models.tiny]\nworker = "worker.main:main"\npath = "{models.tiny()}"\nn_ctx = 512\n'
     with Hub() as hub:
         hub.add("u/r", {"r-Q4_K_M.gguf": whole})
-        server = serve(folder, f'[parking]\ndir = "{place}/parks"\n' + SETTINGS + real)
+        server = serve(folder, SETTINGS + f'[parking]\ndir = "{place}/parks"\n' + real)
         server.prefix = [*_own_mounts(), "sh", "-c", script, str(place), os.getcwd()]
         server.environment |= {"XDG_STATE_HOME": f"{place}/state", "HF_ENDPOINT": hub.endpoint}
         server.environment |= {"HF_HUB_CACHE": f"{place}/hub", "LLAMA_CACHE": f"{place}/llama"}

@@ -24,9 +24,8 @@ class _Pipe:
 
     def __init__(self) -> None:
         self.out, self.into = os.pipe()
-        self.taken = 0
+        self.taken, self.reads = 0, threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
-        self.reads = threading.Event()
 
     def _read(self) -> None:
         self.reads.wait()

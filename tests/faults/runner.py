@@ -110,7 +110,7 @@ def _on(place: Stand, chosen: Sequence[Row], times: Times, seed: int, folder: Pa
     if lasting := [row for row in chosen if not row.per_server]:
         with serve(folder, place.settings(folder)) as server:
             scene = Scene(server, random.Random(seed))
-            scene.warm()
+            scene.warm(place.models)
             for row in lasting:
                 yield stand(scene, row, times(row))
     for row in chosen:
@@ -119,7 +119,7 @@ def _on(place: Stand, chosen: Sequence[Row], times: Times, seed: int, folder: Pa
             here = folder / f"{row.number}-{part}"
             with serve(here, place.settings(here)) as server:
                 scene = Scene(server, random.Random(seed + part))
-                scene.warm()
+                scene.warm(place.models)
                 yield stand(scene, row, min(left, row.per_server))
             left, part = left - row.per_server, part + 1
 
@@ -130,7 +130,7 @@ def soak(hours: float, seed: int, *, calm: bool = False) -> Iterator[Result]:
     rows = [Row("40", "nothing at all", _nothing, 1)] if calm else place.rows
     with tempfile.TemporaryDirectory(prefix="soak-") as name, serve(Path(name), place.settings(Path(name))) as server:
         scene = Scene(server, draw)
-        scene.warm()
+        scene.warm(place.models)
         while time.monotonic() < until:
             yield stand(scene, draw.choice(rows), 1 if calm else draw.randint(1, 4))
 

@@ -9,7 +9,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,12 +156,13 @@ class Scene:
 
     # -- at rest -----------------------------------------------------------------------------------------------
 
-    def warm(self) -> None:
+    def warm(self, models: Sequence[str] = ("slow",)) -> None:
         """Everything that is made once is there: the log of each model, the imports of the standby."""
         self.server.http.close()  # its connection would be one descriptor of the proxy
         self.ready()
-        assert self.say("slow", "once").status_code == 200
-        self.post("/models/unload", {"model": "slow", "wait": True})
+        for model in models:
+            assert self.post("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}, 60).status_code == 200
+            self.post("/models/unload", {"model": model, "wait": True})
         self.ready()
 
     def ready(self) -> None:

@@ -32,10 +32,14 @@ _REAL = '[models.{name}]\nworker = "worker.main:main"\npath = "{path}"\nn_ctx = 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """`settings` of a server whose files are in a folder, and the rows that it lives through one after the other."""
+    """`settings` of a server whose files are in a folder, and the rows that it lives through one after the other.
+
+    `models`: those that are loaded once before, as each leaves a log and what it knew behind.
+    """
 
     settings: Callable[[Path], str]
     rows: tuple[Row, ...]
+    models: tuple[str, ...] = ("slow",)
 
 
 def _echo(folder: Path) -> str:
@@ -57,7 +61,7 @@ def _real(folder: Path) -> str:
 
 STANDS = (
     Stand(_echo, (*rows.ROWS, *poison.ROWS, *reloads.ROWS, *clients.ROWS, *shortage.ROWS)),
-    Stand(_real, (*files.ROWS, *turns.ROWS)),
+    Stand(_real, (*files.ROWS, *turns.ROWS), ("slow", "broken", "cut", "m1", "m2")),
 )
 ENDINGS: tuple[Ending, ...] = (
     *endings.ENDINGS,

@@ -34,7 +34,7 @@ class _Tokens:
                 for line in response.iter_lines():
                     if line.startswith("data: {"):
                         self.times.append(time.monotonic())
-                        self.ended = "error" if '"error"' in line[:12] else self.ended
+                        self.ended = "error" if line.startswith('data: {"error"') else self.ended
                     elif line == "data: [DONE]":
                         self.ended = "done"
         except httpx.HTTPError as error:
@@ -63,6 +63,8 @@ def holder(scene: Scene) -> Hit:
         scene.signal(f"w:{victim}", signal.SIGCONT)
     assert streams[other].join() == "done", streams[other].ended
     assert streams[victim].join() == ("done" if stops else "error"), streams[victim].ended
+    for model in (victim, other):
+        assert scene.post("/models/unload", {"model": model, "wait": True}, 60).status_code == 200
     gap = max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0)
     return Hit(None, began, time.monotonic(), gap)
 
