@@ -23,6 +23,10 @@ from supervisor.config import Server as Settings
 
 HEADER_TIMEOUT = 10.0  # seconds for the headers, and for the rest of a body that nobody reads any more
 MAX_HEADERS = 64 * 2**10  # bytes, the request line included
+_UNSENT = (
+    128 * 2**10
+)  # bytes that the kernel takes beyond what is on its way: it would take 4 MiB of a client that does
+# not read, and nobody would know that it does not (measured)
 _SPARE = 256  # descriptors that clients cannot take
 KEEP_ALIVE = 75.0  # seconds between two requests
 FLUSH_TIMEOUT = 5  # seconds for clients to take the last bytes when the server ends
@@ -96,6 +100,9 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         if len(self.connections) > _room():
             transport.abort()  # without a word: there is no descriptor to spare for more
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         self._clock: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._limit(HEADER_TIMEOUT)

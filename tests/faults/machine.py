@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 
 from tests import models
 from tests.e2e.server import Server, until
@@ -83,23 +84,23 @@ def no_more_processes(folder: Path, draw: random.Random) -> float:
     server = serve(folder)
     if os.getuid() == 0:
         _for_nobody(server, folder)
+    elif shutil.which("prlimit") is None:
+        raise Absent("no prlimit here")
     try:
         scene, model = _begin(server, draw), draw.choice(MODELS)
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy(model)
             began, family = time.monotonic(), server.family()
-            before = [(process.pid, resource.prlimit(process.pid, resource.RLIMIT_NPROC)) for process in family]
-            for pid, (_, hard) in before:
-                resource.prlimit(pid, resource.RLIMIT_NPROC, (1, hard))
+            for process in family:
+                _processes(server, process.pid, "1")
             old = scene.signal(f"w:{model}")
             scene.reload()
             scene.large()
             scene.pause(2.0)
             assert server.process.poll() is None, "the root has ended"
             last = time.monotonic()
-            for pid, limits in before:
-                with contextlib.suppress(ProcessLookupError):
-                    resource.prlimit(pid, resource.RLIMIT_NPROC, limits)
+            for process in family:
+                _processes(server, process.pid, "")
             scene.pid(f"w:{model}", but=old)
             hit = scene.recovered(model, began, since=last)
         assert "cannot start" in server.log.read_text(), "it did not run out of them"
@@ -109,6 +110,14 @@ def no_more_processes(folder: Path, draw: random.Random) -> float:
         tidy(server)
 
 
+def _processes(server: Server, pid: int, most: str) -> None:
+    """Lets a process start no more threads and processes than its user has by then; "": as many as it may."""
+    hard = resource.prlimit(pid, resource.RLIMIT_NPROC)[1] if psutil.pid_exists(pid) else 0
+    limit = most or ("unlimited" if hard == resource.RLIM_INFINITY else str(hard))
+    command = [*server.prefix, "prlimit", f"--pid={pid}", f"--nproc={limit}:"]  # as its user: others may not
+    subprocess.run(command, capture_output=True, check=bool(most))
+
+
 def _for_nobody(server: Server, folder: Path) -> None:
     """Limits on processes do not count for root."""
     for place in (folder, *folder.parents):
@@ -116,8 +125,8 @@ def _for_nobody(server: Server, folder: Path) -> None:
             place.chmod(0o755)
     for place in (folder, *folder.iterdir()):
         os.chown(place, _NOBODY, _NOBODY)
-    if shutil.which("setpriv") is None:
-        raise Absent("no setpriv here")
+    if shutil.which("setpriv") is None or shutil.which("prlimit") is None:
+        raise Absent("no setpriv and prlimit here")
     may = "-all,+dac_read_search"  # to read this checkout and its interpreter, wherever they are
     server.prefix = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
     server.prefix += [f"--inh-caps={may}", f"--bounding-set={may}", f"--ambient-caps={may}"]
