@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -29,6 +30,7 @@ def main() -> int:
     for verb in (run, simulate, soak):
         verb.add_argument("--seed", type=int, default=0, help="of the (first) run (default: 0)")
     given = parser.parse_args(sys.argv[1:] or ["run"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what there is so far is shown
     if given.verb == "simulate":
         return simulator.simulate(given.count, given.seed)
     if given.verb == "soak":
