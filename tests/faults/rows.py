@@ -78,8 +78,14 @@ def kill_tracker(scene: Scene) -> Hit:
     root = psutil.Process(scene.server.process.pid)
     found = [child for child in root.children() if "resource_tracker" in " ".join(child.cmdline())]
     assert found, "no resource_tracker"
-    found[0].kill()
-    return _load_through(scene, lambda: None)
+    if scene.draw.random() < 0.5:
+        found[0].kill()
+        return _load_through(scene, lambda: None)
+    found[0].suspend()
+    try:
+        return _load_through(scene, lambda: None)
+    finally:
+        found[0].resume()
 
 
 def _load_through(scene: Scene, fault: Callable[[], object]) -> Hit:
@@ -236,6 +242,6 @@ ROWS = (
     Row("26", "malformed HTTP", bad_http, 5),
     Row("27", "malformed JSON", bad_json, 5),
     Row("37", "garbage frames", garbage, 20),
-    Row("38", "resource_tracker killed", kill_tracker, 20),
+    Row("38", "resource_tracker killed, stopped", kill_tracker, 20),
     Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=4),
 )
