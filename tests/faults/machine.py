@@ -114,7 +114,9 @@ def _processes(server: Server, pid: int, most: str) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]  # theirs, too
     limit = most or ("unlimited" if hard == resource.RLIM_INFINITY else str(hard))
     command = [*server.prefix, "prlimit", f"--pid={pid}", f"--nproc={limit}:"]  # as its user: others may not
-    subprocess.run(command, capture_output=True, check=bool(most))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if most and pid == server.process.pid and done.returncode:
+        raise Absent(f"no limits can be set here: {done.stderr.strip()}")
 
 
 def _for_nobody(server: Server, folder: Path) -> None:
