@@ -44,7 +44,7 @@ def slow_clients(scene: Scene) -> Hit:
 def _reader(port: int, number: int) -> socket.socket:
     """Asks for a long answer: as fast as it goes, or at a pace that takes the deadline to cut it off."""
     rate = 0 if number % 10 else 2000
-    text = json.dumps({"echo": {"rate": rate}}) + " " + "word " * 20
+    text = json.dumps({"echo": {"rate": rate}}) + " " + ("w" * 300 + " ") * 8
     asked = {"model": "slow", "stream": True, "max_tokens": 10**6, "prompt": text}
     body = json.dumps(asked).encode()
     sock = socket.socket()
