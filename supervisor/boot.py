@@ -51,15 +51,17 @@ def run(
     root_pid: int,
     ring: int,
     dump: int,
+    record: int,
     listeners: tuple[socket.socket, ...],
 ) -> None:
     """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function")."""
     _arm(lifeline, root_pid)
     _signals(dump)
-    from supervisor import log, title
+    from supervisor import log, recorder, title
 
     title.set(role)
     log.setup(role, ring)
+    recorder.setup(record)
     _volunteer_for_oom(role)
     sys.exit(_resolve(entry)(Child(role, control), *listeners))
 
