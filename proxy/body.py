@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope
 
+from proxy import off_loop
 from proxy.bodies import Held
 from proxy.errors import ApiError, BadRequest, ClientGone
 from supervisor.config import Server
@@ -50,7 +51,7 @@ async def read(scope: Scope, receive: Receive, server: Server, held: Held) -> by
 async def parse(data: bytes, server: Server) -> dict[str, Any]:
     """The JSON object, within the server's bounds; an empty body counts as `{}`. Raises BadRequest."""
     if len(data) > _OFF_LOOP:
-        return await asyncio.to_thread(_parse, data, server)
+        return await off_loop.run(_parse, data, server)
     return _parse(data, server)
 
 

@@ -16,6 +16,7 @@ from proxy.gate import Gate, Wait
 from proxy.generation import Lease
 from proxy.limits import Permit
 from proxy.links import Ask
+from proxy.quarantine import CRASHES
 from supervisor.control import State
 from worker.protocol import Accepted, CallDelta, CallStart, Delta, Event, Finished, Reasoning, Started
 
@@ -65,6 +66,7 @@ class Call:
 
         After a repetition Accepted comes once more.
         """
+        self.gate.quarantine.check(self._asks)
         for last in (False, True):
             async with await self.gate.acquire(self.wait) as self._lease:
                 if self.kept is not None:
@@ -76,8 +78,11 @@ class Call:
                         if self.first_ms is None:
                             self._note(events)
                         yield events
+                    self.gate.quarantine.clear(self._asks)
                     return
-                except WorkerLost:
+                except WorkerLost as lost:
+                    if stream.begun and lost.fields["cause"] in CRASHES:
+                        self.gate.quarantine.blame(self._asks)
                     if last or stream.begun:
                         raise
                 finally:

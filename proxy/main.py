@@ -30,6 +30,7 @@ from supervisor.boot import Child
 from supervisor.control import (
     Answer,
     Attach,
+    Blamed,
     ConfigureProxy,
     ConfigureWorker,
     Died,
@@ -123,7 +124,7 @@ class Proxy:
                     self.services.result().feed.listed(message)
                 elif isinstance(message, Unlisted):
                     self.services.result().feed.unlisted(message)
-            case Reloaded():
+            case Reloaded() | Blamed():
                 self.services.result().models.obey(message, fds)
             case Reconfigure():
                 logs.set_level(message.config.log.level)
@@ -141,7 +142,8 @@ class Proxy:
             case KeyUse():
                 self.services.result().limits.heard(message)
             case Ring():
-                self.services.result().logs.take(message.source, fds[0])
+                if fds:  # else this process has no descriptors left
+                    self.services.result().logs.take(message.source, fds[0])
             case ConfigureWorker() | Warm() | Peer() | Neighbours() | Download():
                 raise AssertionError(f"not a proxy's message: {message}")
             case Scan() | Remember() | KeepReport() | Discard():

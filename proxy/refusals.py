@@ -14,7 +14,7 @@ def failure(status: ModelStatus, hold: float, fresh: bool, admin: bool) -> ApiEr
 
     A back-off that ends within `hold` seconds is worth the wait.
     """
-    rest = None if status.retry_at is None else max(0.0, status.retry_at - time.time())
+    rest = None if status.retry_due is None else max(0.0, status.retry_due - time.monotonic())
     if status.state is State.FAILED and status.cause == "insufficient_memory":
         code, way_out = status.cause, "a smaller n_ctx or parallel, or a larger [placement] memory, may help"
     elif status.state is State.FAILED:

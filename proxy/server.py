@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 
@@ -20,6 +22,10 @@ from proxy.context import respond
 from proxy.errors import ApiError, BadRequest
 from supervisor.config import Server as Settings
 
+# Bytes that the kernel takes beyond what is on its way. It would take 4 MiB of a client that does not read, and nobody
+# would know that it does not (measured).
+_UNSENT = 128 * 2**10
+_SPARE = 256  # descriptors that clients cannot take
 FLUSH_TIMEOUT = 5  # seconds for clients to take the last bytes when the server ends
 
 
@@ -89,6 +95,11 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > _room():
+            transport.abort()  # without a word: there is no descriptor to spare for more
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         self._clock: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._limit(self.settings.header_timeout)
@@ -150,6 +161,12 @@ class Connection(HttpToolsProtocol):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+
+
+def _room() -> int:
+    """Connections that this process has descriptors for: links and logs need some, whatever clients do."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed - min(_SPARE, allowed // 4)
 
 
 async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from supervisor import config, configfile, key, listeners, log, ring
+from supervisor import config, configfile, footing, key, listeners, log, ring
 
 _DEFAULT = "conf/models.toml"
 
@@ -61,6 +61,7 @@ def check(settings: config.Config) -> int:
 
 def run(settings: config.Config) -> int:
     """Runs the server until it is told to stop."""
+    footing.secure()
     own = ring.create()
     log.setup("root", own)
     log.set_level(settings.log.level)

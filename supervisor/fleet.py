@@ -66,6 +66,7 @@ from supervisor.wants import Wants
 from supervisor.workers import Workers
 
 log = logging.getLogger("root")
+_DESCRIPTORS_AGAIN = 1.0  # seconds
 _AT_REST = (State.UNLOADED, State.BACKOFF, State.FAILED)
 
 
@@ -325,8 +326,8 @@ class Fleet:
                 if generation == self._models[model].generation:
                     self._traffic.used(model, self._clock())  # its Activity is on the way
                     self._withdraw(model)
-            case LinkBroken(model, generation, reason):
-                self._link_broken(model, generation, proxy, reason)
+            case LinkBroken(model, generation, reason, blameless):
+                self._link_broken(model, generation, proxy, reason, blameless)
             case ModelCommand():
                 self._proxies.send(proxy, commands.obey(self, message))
             case _:
@@ -564,7 +565,7 @@ class Fleet:
         self._wants.drop(name)
         self._overrides.forget(name)
         self._tails.pop(name, None)
-        for timer in ("retry", "want", "resident", "idle"):
+        for timer in ("retry", "want", "resident", "idle", "attach"):
             self._timers.cancel((timer, name))
         self._proxies.broadcast(self.journal.unlisted(name))
         self.store.gone(name)
@@ -652,10 +653,21 @@ class Fleet:
             with process.link() as (near, far):
                 self._workers.join(model.name, int(proxy.role.rpartition("-")[2]), far)
                 self._proxies.send(proxy, Attach(model.name, model.generation), [near])
-        except OSError as error:  # no descriptors left: the proxy will ask again
+        except OSError as error:
             log.error("no link %s", facts(model=model.name, role=proxy.role, error=error.strerror))
+            self._attach_later(model.name)
             return
         self._traffic.linked[model.name].add(proxy)
+
+    def _attach_later(self, name: str) -> None:
+        """There was no descriptor left, here or in a proxy: there may be one soon."""
+        self._timers.set(("attach", name), self._clock() + _DESCRIPTORS_AGAIN, lambda: self._attach_again(name))
+
+    def _attach_again(self, name: str) -> None:
+        model = self._models.get(name)
+        if model is not None and model.state is State.READY:
+            for proxy in list(self._proxies.running.values()):
+                self._attach(model, proxy)
 
     def publish(self, name: str) -> None:
         self._proxies.broadcast(self.journal.changed(self._status(self._models[name])))
@@ -774,12 +786,15 @@ class Fleet:
             if name in self._stale:
                 self.drain(name, "reload")
 
-    def _link_broken(self, name: str, generation: int, proxy: Ward, reason: str) -> None:
+    def _link_broken(self, name: str, generation: int, proxy: Ward, reason: str, blameless: bool) -> None:
         model = self._models[name]
         if generation != model.generation or model.state is not State.READY:
             return
         log.warning("link broken %s", facts(model=name, role=proxy.role, reason=reason))
-        if self._traffic.broke(name, proxy, self._clock()):
+        if blameless:
+            self._traffic.part(name, proxy)
+            self._attach_later(name)
+        elif self._traffic.broke(name, proxy, self._clock()):
             self.apply(name, lifecycle.Hung(f"its links keep breaking: {reason}"))
         else:
             self._attach(model, proxy)

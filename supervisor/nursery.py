@@ -109,7 +109,10 @@ class Nursery:
         return ward
 
     def send(self, ward: Ward, message: Message, fds: Sequence[int] = ()) -> None:
-        """Sends, or keeps until the child reads. A child that is gone, or takes nothing for very long, gets nothing."""
+        """Sends, or keeps until the child reads. A child that is gone, or takes nothing for very long, gets nothing.
+
+        Raises OSError if there are no descriptors left for copies of `fds`.
+        """
         try:
             ward.child.channel.send(message, fds)
         except Closed:
@@ -184,7 +187,7 @@ class Nursery:
             self._selector.unregister(ward.child.channel)
 
     def _watch(self, ward: Ward) -> None:
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if ward.child.channel.pending else 0)
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if ward.child.channel.crowded else 0)
         key = self._selector.get_map().get(ward.child.channel.fileno())
         if key is not None and key.events != wanted:
             self._selector.modify(ward.child.channel, wanted, key.data)
@@ -243,6 +246,8 @@ class Nursery:
             ward.memory = resident.look(ward.child.pid, ward.memory)
             if not ward.child.channel.pending:  # a full socket counts as a missed beat
                 self.send(ward, Ping(self._number))
+            elif ward.child.channel.starved:
+                self._flush(ward)  # there may be descriptors again
             if late:
                 ward.vitals = ward.vitals.forgiven(now)
             elif not ward.stopping:

@@ -73,7 +73,9 @@ class Child:
 
     def gone_within(self, seconds: float) -> bool:
         """Whether it ends in this time; blocks."""
-        return bool(select.select([self.pidfd], [], [], seconds)[0])
+        poll = select.poll()  # unlike select() it takes descriptors beyond 1023
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def reap(self) -> int:
         """The exit code, -N for signal N. Only after `pidfd` is readable."""

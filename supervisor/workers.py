@@ -17,6 +17,7 @@ from supervisor.cgroup import Cgroups, Group
 from supervisor.control import (
     Activity,
     AskFigures,
+    Blamed,
     Busy,
     ConfigureWorker,
     Discarded,
@@ -122,7 +123,11 @@ class Workers:
         order = ConfigureWorker(
             model, generation, self._config.liveness.lease, self._parking, template, known, bound, self._config.log
         )
-        self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+        try:
+            self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+        except OSError as error:  # no descriptors left: without its order it is of no use, and its end is a death
+            log.error("no order for a worker %s", facts(role=ward.role, error=error.strerror))
+            self._nursery.stop(ward, ladder.cancel)
 
     def _confined(self, ward: Ward, limit: int) -> bool:
         """Whether the kernel holds the process to its limit."""
@@ -223,7 +228,7 @@ class Workers:
             case Report(series):
                 if model is not None:
                     self.lives.ledger.report(ward, series, (model,))
-            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
+            case KeepAlive() | KeyUse() | Blamed() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
                 self._out_of_place(ward, message)
             case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)

@@ -14,7 +14,7 @@ from worker.cost import Beside, CostCurve
 ALONE = 3.0  # times the budget for a step that nobody else waits for: a cancel takes effect between steps, within 1 s
 MIN_CHUNK = 64  # rows a chunk should have at least; fewer where that keeps to the budget and costs little
 _SMALLER = (16, 32)
-_LITTLE = 2.0  # times what a row takes in a chunk of MIN_CHUNK, all of the step counted
+_LITTLE = 1.75  # times what a row takes in a chunk of MIN_CHUNK, all of the step counted
 
 
 @dataclass(frozen=True, slots=True)

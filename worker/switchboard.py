@@ -278,7 +278,7 @@ class Switchboard:
         while self._outgoing:
             self._channel.send(self._outgoing.pop(0))
         self._channel.flush()
-        self._watch(self._channel.sock, self._channel.pending)
+        self._watch(self._channel.sock, self._channel.crowded)
         if self._desk is not None:
             self._open_links()
         for number in list(self._dirty):
