@@ -17,7 +17,7 @@ from tests.supervisor.test_fleet import World
 
 DEATH = Death("w:a", 100.0, "crashed", "it crashed", -11, "SIGSEGV", model="a", report="20260101T000000Z-a-0000")
 END = Ended(
-    -11, ("last",), "stack", 812, 60.0, "idle", ("first", "last"),
+    -11, ("last",), "stack", 812, 60.0, "decode", ("first", "last"),
     Record("decode", 99.5, (Served("old", 50.0, 60.0), Served("lost", 98.0, None))), Memory(5, 1, 9),
 )  # fmt: skip
 
@@ -35,7 +35,7 @@ def test_a_report_has_what_the_process_itself_recorded() -> None:
     assert msgspec.json.decode(msgspec.json.encode(found), type=crash.CrashReport) == found
 
 
-def test_without_a_record_the_last_pong_has_to_do() -> None:
+def test_without_a_record_there_is_a_report_all_the_same() -> None:
     found = crash.report(DEATH, Ended(-9, (), "", phase="loading"))
     assert (found.phase, found.memory.keys(), found.requests) == ("loading", {"available"}, ())
 
