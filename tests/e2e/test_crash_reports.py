@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.e2e.server import ROOT, Server, Stream, text_of, until
 
-QUICK = '[restart]\nbackoff = "10ms"\nbackoff_max = "20ms"\nmax_deaths = 5\n'
+QUICK = '[restart]\nbackoff = "10ms"\nbackoff_max = "20ms"\nmax_deaths = 2\n'
 LIVENESS = '[liveness]\nping_interval = "200ms"\npong_timeout = "1s"\nstep_timeout = "1s"\n'
 MODELS = '[models.a]\npreload = true\n[models.broken]\nfile = "crash=SIGABRT"\n'
 MODELS += '[models.wrong]\nfile = "fail=permanent"\n'
