@@ -53,9 +53,11 @@ from supervisor.control import (
     Pong,
     Reconfigure,
     Reloaded,
+    Relog,
     Remember,
     Reopen,
     Ring,
+    Roll,
     Scan,
     ShutDown,
     Shutdown,
@@ -124,12 +126,13 @@ class Proxy:
                     self.services.result().feed.unlisted(message)
             case Reloaded():
                 self.services.result().models.obey(message, fds)
+            case Relog(level, form):
+                logs.configure(level, form)
             case Reconfigure():
-                logs.set_level(message.config.log.level)
                 self.services.result().models.obey(message, fds)
                 self.services.result().reconfigure(message.config)
-            case Figures() | Inquired() | Inquiry() | Finding():
-                self.services.result().views.obey(message)
+            case Figures() | Roll() | Inquired() | Inquiry() | Finding():
+                self.services.result().views.obey(message, fds)
             case Died():
                 self.services.result().feed.died(message)
             case Shutdown():
@@ -146,7 +149,6 @@ class Proxy:
                 assert_never(message)
 
     def configure(self, message: ConfigureProxy) -> None:
-        logs.set_level(message.config.log.level)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send, message.entries)
         tell = self.root.send if message.config.server.proxies > 1 else None

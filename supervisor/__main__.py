@@ -62,8 +62,7 @@ def check(settings: config.Config) -> int:
 def run(settings: config.Config) -> int:
     """Runs the server until it is told to stop."""
     own = ring.create()
-    log.setup("root", own)
-    log.set_level(settings.log.level)
+    log.setup("root", own, settings.log.level, settings.log.format)
     faulthandler.enable()  # systemd's watchdog ends a root that hangs by SIGABRT: the journal then says where it was
     # OpenMP reads this when it loads: threads that spin for long starve the other workers on the same cores
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -52,14 +52,18 @@ def run(
     ring: int,
     dump: int,
     listeners: tuple[socket.socket, ...],
+    form: tuple[str, str] = ("info", "text"),
 ) -> None:
-    """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function")."""
+    """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function").
+
+    `form`: level and format of its log.
+    """
     _arm(lifeline, root_pid)
     _signals(dump)
     from supervisor import log, title
 
     title.set(role)
-    log.setup(role, ring)
+    log.setup(role, ring, *form)
     _volunteer_for_oom(role)
     sys.exit(_resolve(entry)(Child(role, control), *listeners))
 

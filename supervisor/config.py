@@ -241,6 +241,17 @@ class Log(Table):
     """[log]: what is written to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Resume(Table):
+    """[resume]: streams that a client may come back to. `buffer` is one conversation's, `memory` those of one key."""
+
+    enabled: bool = True
+    ttl: PositiveDuration = 300.0
+    detached: Duration = 300.0
+    buffer: Annotated[Size, Meta(ge=4096)] = 4 * 2**20
+    memory: Size = 64 * 2**20
 
 
 class Ui(Table):
@@ -345,6 +356,7 @@ class Sections(Table):
     state: StateFolder = StateFolder()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
+    resume: Resume = Resume()
     ui: Ui = Ui()
 
 

@@ -95,8 +95,13 @@ class _Inherit:
         return boot.inherited, (DupFd(self.fd),)
 
 
-def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Child:
-    """Starts a child that boots as `role` and then runs `entry`, a "module:function". Raises StartFailed."""
+def start(
+    entry: str, role: str, listeners: Sequence[socket.socket] = (), form: tuple[str, str] = ("info", "text")
+) -> Child:
+    """Starts a child that boots as `role` and then runs `entry`, a "module:function". Raises StartFailed.
+
+    `form`: level and format of its log.
+    """
     with ExitStack() as undo, ExitStack() as handed_over:
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -109,7 +114,7 @@ def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Chi
             undo.callback(os.close, log)
             undo.callback(os.close, dump)
             inherited = (_Inherit(watched), os.getpid(), _Inherit(log), _Inherit(dump))
-            arguments = (entry, role, theirs, *inherited, tuple(listeners))
+            arguments = (entry, role, theirs, *inherited, tuple(listeners), form)
             process = _CONTEXT.Process(target=boot.run, args=arguments, name=role)
             with _masked():
                 process.start()

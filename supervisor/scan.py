@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from supervisor import keepsakes, machine
+from supervisor import keepsakes, log, machine
 from supervisor.boot import Child
 from supervisor.control import (
     Channel,
@@ -27,6 +27,7 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Relog,
     Remember,
     Scan,
     Stop,
@@ -92,6 +93,8 @@ class Scanner:
             match received[0]:
                 case Ping(number):
                     self._channel.send(Pong(number, Phase.IDLE, steps=self._steps))
+                case Relog(level, form):
+                    log.configure(level, form)
                 case Stop():
                     return False
                 case Scan() | Remember() | Discard() as job:

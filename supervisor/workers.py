@@ -15,6 +15,7 @@ from supervisor import config, ladder, restart
 from supervisor.control import (
     Activity,
     AskFigures,
+    AskRoll,
     Busy,
     ConfigureWorker,
     Discarded,
@@ -201,7 +202,7 @@ class Workers:
             case Report(series):
                 if model is not None:
                     self.lives.ledger.report(ward, series, (model,))
-            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
+            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | AskRoll() | Inquiry() | Finding() | Reload():
                 self._out_of_place(ward, message)
             case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from supervisor import log
 from supervisor.control import (
     Channel,
     Closed,
@@ -27,6 +28,7 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Relog,
     Report,
     Stop,
     Warm,
@@ -38,6 +40,7 @@ from worker.desk import Desk
 from worker.links import Gone, Link
 from worker.protocol import Event, ProtocolError
 from worker.seams import Crowd, Inbox, Leave, Load, TextSide, Vitals
+from worker.trail import Trail
 
 _log = logging.getLogger(__name__)
 _ORPHANED = 70
@@ -56,6 +59,7 @@ class Switchboard:
         self.stopping = False
         self._channel, self._inbox, self._vitals = channel, inbox, vitals
         self._links: dict[int, Link] = {}
+        self._trail = Trail()
         self._opened = 0
         self._waiting_peers: list[int] = []  # descriptors that came before the model was ready
         self._desk: Desk | None = None
@@ -85,7 +89,7 @@ class Switchboard:
     def serve(self, text: TextSide, generation: int) -> None:
         """From now on requests are taken; links that have come already are opened."""
         self._generation = generation
-        self._desk = Desk(text, self._inbox, self._vitals.places, self._answer)
+        self._desk = Desk(text, self._inbox, self._vitals.places, self._answer, self._trail)
         self._wake()
 
     def send(self, message: Message) -> None:
@@ -187,6 +191,8 @@ class Switchboard:
                 del fds[:1]
             case Neighbours(count):
                 self._inbox.put(Crowd(count))
+            case Relog(level, form):
+                log.configure(level, form)
             case Stop(deadline):
                 self._stop(deadline)
             case _:
@@ -265,6 +271,7 @@ class Switchboard:
         link.close()
 
     def _answer(self, link: Link, events: Sequence[Event]) -> None:
+        self._trail.said(link.number, events)
         link.push(events)
         self._dirty.add(link.number)
         self._wake()
