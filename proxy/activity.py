@@ -28,10 +28,10 @@ class Viewer(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request as the views show it. `since` is Unix time; milliseconds count from there; None: not known, or not yet.
+    """A request as the views show it. `since` is Unix time; milliseconds count from there; None: not known (yet).
 
-    `client` is its address, `sent_bytes` how much of the answer it was sent; `processed`: tokens of the prompt in the KV
-    cache so far. `outcome`: "ok", an error's code, or how the client left; "" while it runs.
+    `client` is its address, `sent_bytes` how much of the answer it was sent; `processed`: tokens of the prompt that are
+    in the KV cache. `outcome`: "ok", an error's code, or how the client left; "" while it runs.
     """
 
     id: str

@@ -90,8 +90,9 @@ def test_every_proxy_has_the_same_figures_and_they_are_those_of_the_requests(ser
         ("llamacpp:tokens_predicted_total", "small"): sum(each["predicted_n"] for each in TIMINGS),
         ("llamacpp:prompt_tokens_total", "small"): sum(each["prompt_n"] for each in TIMINGS),
         ("llamacpp:prompt_tokens_cached_total", "small"): sum(each["cache_n"] for each in TIMINGS),
-        ("requests_total", "/completion", "small", "200"): 9,
-        ("requests_total", "/completions", "small", "200"): 1,
+        ("requests_total", "/completion", "", "small", "200"): 9,
+        ("requests_total", "/completions", "", "small", "200"): 1,
+        ("tokens_total", "", "completion", "small"): sum(each["predicted_n"] for each in TIMINGS),
         ("ttft_seconds_count", "small"): 10,
     }
     until(lambda: wanted.items() <= figures(server).items(), 5, "the figures of the requests")
