@@ -138,9 +138,9 @@ class Catch:
 
 def _tell(context: Context, scope: Scope) -> None:
     """The line of the access log: who, what, how long, how much and how it ended; never what was said, nor a secret."""
-    known = {"request": context.request_id, "client": context.client, "key": context.owner, "model": context.model}
-    known |= {"status": context.status, "outcome": context.outcome or "ok"}
-    spent = {"ms": round((time.monotonic() - context.began) * 1000), "bytes": context.sent}
+    known: dict[str, object] = {"request": context.request_id, "client": context.client, "key": context.owner}
+    known |= {"model": context.model, "status": context.status, "outcome": context.outcome or "ok"}
+    spent: dict[str, object] = {"ms": round((time.monotonic() - context.began) * 1000), "bytes": context.sent}
     if (call := context.call) is not None:
         times = {"queue_ms": call.queue_ms, "load_ms": call.load_ms, "first_ms": call.first_ms}
         spent |= {name: round(value) for name, value in times.items() if value is not None}
