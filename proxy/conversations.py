@@ -112,7 +112,7 @@ class Conversation:
             self.leave()
 
     def leave(self) -> None:
-        """Nobody reads, if so: the call has some time left, unless somebody comes."""
+        """Nobody reads, if so: from now on the call has some time left, unless somebody comes."""
         if not (self._readers or self.ended):
             self._set_clock(self._home.settings.detached, self._give_up)
 

@@ -116,6 +116,7 @@ class Resumption:
 def _found(own: Conversation, start: int) -> Found:
     media_type, total = own.framing.media_type, own.tape.end
     if not own.opened:
+        own.leave()  # whoever asks is still there: its time begins anew
         return Found("loading", media_type, total)
     if start > total:
         return Found("beyond", media_type, total)
