@@ -42,7 +42,7 @@ class Gone(Exception):
 
 
 class Link:
-    """Frames and events of one proxy. `push` may be called by any thread, all else by the I/O thread."""
+    """Frames and events of one proxy. `push` and `attempt` may be called by any thread, all else by the I/O thread."""
 
     def __init__(self, number: int, fd: int, generation: int) -> None:
         self.number = number
@@ -50,6 +50,7 @@ class Link:
         self._sock = _adopt(fd)
         self._framer: Framer[Request] = Framer(Request)
         self._lock = threading.Lock()  # never held across a system call
+        self._sending = threading.Lock()  # held by who sends, or closes
         self._generation = generation
         self._greeted = False
         self._waiting: list[Event | _Merged] = [Hello(VERSION, generation)]
@@ -132,6 +133,29 @@ class Link:
 
     def write(self) -> bool:
         """Sends what it can; True if nothing is left. Raises Gone."""
+        with self._sending:
+            return self._write()
+
+    def attempt(self) -> bool:
+        """As `write`, for a thread that must not wait: False too if another one sends, or if the proxy is gone.
+
+        The engine so spares itself a switch to the I/O thread, which would run beside the next decode and slow it:
+        the proxy has the events while the batch is still made.
+        """
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            return self._write()
+        except Gone:
+            return False  # the I/O thread will find out
+        finally:
+            self._sending.release()
+
+    def close(self) -> None:
+        with self._sending:
+            self._sock.close()
+
+    def _write(self) -> bool:
         while True:
             if not self._out:
                 with self._lock:
@@ -147,9 +171,6 @@ class Link:
             except OSError as error:
                 raise Gone(str(error)) from None
             self._out = self._out[sent:]
-
-    def close(self) -> None:
-        self._sock.close()
 
 
 class _Merged:

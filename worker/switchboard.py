@@ -98,9 +98,12 @@ class Switchboard:
         self._wake()
 
     def put(self, link: int, events: Sequence[Event]) -> None:
-        """To a proxy, from any thread; events for a link that is gone are dropped."""
+        """To a proxy, from any thread, at once if its socket takes them; events for a link that is gone are dropped."""
         if (target := self._links.get(link)) is not None:
-            self._answer(target, events)
+            target.push(events)
+            if not target.attempt():
+                self._dirty.add(link)
+                self._wake()
 
     def finish(self, within: float) -> None:
         """Sends what waits, then ends the thread; returns after `within` seconds at the latest."""
