@@ -100,6 +100,7 @@ class Switchboard:
     def put(self, link: int, events: Sequence[Event]) -> None:
         """To a proxy, from any thread, at once if its socket takes them; events for a link that is gone are dropped."""
         if (target := self._links.get(link)) is not None:
+            self._trail.said(link, events)
             target.push(events)
             if not target.attempt():
                 self._dirty.add(link)
