@@ -18,6 +18,7 @@ from proxy.gate import Gate, Wait
 from proxy.generation import Lease
 from proxy.limits import Permit
 from proxy.links import Ask
+from proxy.quarantine import CRASHES
 from supervisor.control import State
 from worker.protocol import (
     Accepted,
@@ -80,6 +81,7 @@ class Call:
 
         After a repetition Accepted comes once more.
         """
+        self.gate.quarantine.check(self._asks)
         for last in (False, True):
             async with await self.gate.acquire(self.wait) as self._lease:
                 if self.kept is not None:
@@ -93,8 +95,11 @@ class Call:
                             if not self._tells_progress:
                                 events = [event for event in events if not isinstance(event, Progress)]
                         yield events
+                    self.gate.quarantine.clear(self._asks)
                     return
-                except WorkerLost:
+                except WorkerLost as lost:
+                    if stream.begun and lost.fields["cause"] in CRASHES:
+                        self.gate.quarantine.blame(self._asks)
                     if last or stream.begun:
                         raise
                 finally:

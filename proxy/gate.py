@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from proxy.errors import ApiError
 from proxy.generation import Generation, Lease, Report
 from proxy.hall import Hall
+from proxy.quarantine import Quarantine
 from proxy.refusals import failure, queue_full, queue_timeout, unloaded
 from supervisor.config import Config
-from supervisor.control import Lost, ModelStatus, State, Unwant, Want
+from supervisor.control import Blamed, Lost, ModelStatus, State, Unwant, Want
 
 UNLOADED = "unloaded"  # the cause of a loss that was planned
 
@@ -42,6 +43,7 @@ class Gate:
         self.status = status
         self.generations: dict[int, Generation] = {}
         self.current: Generation | None = None
+        self.quarantine = Quarantine(lambda digest: report(Blamed(status.name, digest)))
         self._config, self._report, self._hall = config, report, hall
         self._wanted: int | None = None  # the priority that the root was told, if it was
         self._queue: deque[tuple[asyncio.Future[Lease], Wait]] = deque()

@@ -30,6 +30,7 @@ from supervisor.boot import Child
 from supervisor.control import (
     Answer,
     Attach,
+    Blamed,
     ConfigureProxy,
     ConfigureWorker,
     Died,
@@ -41,6 +42,7 @@ from supervisor.control import (
     FromRoot,
     Inquired,
     Inquiry,
+    KeepReport,
     KeyUse,
     Listed,
     Listening,
@@ -124,10 +126,10 @@ class Proxy:
                     self.services.result().feed.listed(message)
                 elif isinstance(message, Unlisted):
                     self.services.result().feed.unlisted(message)
-            case Reloaded():
+            case Reloaded() | Blamed():
                 self.services.result().models.obey(message, fds)
-            case Relog(level, form):
-                logs.configure(level, form)
+            case Relog(wanted):
+                logs.configure(*wanted.form)
             case Reconfigure():
                 self.services.result().models.obey(message, fds)
                 self.services.result().reconfigure(message.config)
@@ -142,13 +144,17 @@ class Proxy:
             case KeyUse():
                 self.services.result().limits.heard(message)
             case Ring():
-                self.services.result().logs.take(message.source, fds[0])
-            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Scan() | Remember() | Discard() | Download():
+                if fds:  # else this process has no descriptors left
+                    self.services.result().logs.take(message.source, fds[0])
+            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Download():
+                raise AssertionError(f"not a proxy's message: {message}")
+            case Scan() | Remember() | KeepReport() | Discard():
                 raise AssertionError(f"not a proxy's message: {message}")
             case _:
                 assert_never(message)
 
     def configure(self, message: ConfigureProxy) -> None:
+        logs.configure(*message.config.log.form)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send, message.entries)
         tell = self.root.send if message.config.server.proxies > 1 else None

@@ -148,12 +148,16 @@ class Peers:
 
     def _reply(self, inquiry: Inquiry) -> None:
         question: Any = msgspec.msgpack.decode(inquiry.payload, type=Question)
-        found = self._answer(question)
-        handed = found if isinstance(found, Handed) else None
-        payload = msgspec.msgpack.encode(handed.answer if handed else found)
-        self._send(Finding(inquiry.ticket, payload, inquiry.origin), [handed.fd] if handed else [])
-        if handed:
-            os.close(handed.fd)
+        found, fds = self._answer(question), list[int]()
+        if isinstance(found, Handed):
+            found, fds = found.answer, [found.fd]
+        finding = Finding(inquiry.ticket, msgspec.msgpack.encode(found), inquiry.origin)
+        try:
+            self._send(finding, fds)
+        except OSError:  # no descriptors left: the asker finds that nothing came along
+            self._send(finding)
+        finally:
+            close(fds)
 
 
 def close(fds: Iterable[int]) -> None:

@@ -102,8 +102,11 @@ class Resumption:
             case _:
                 assert_never(question)
 
-    def _handed(self, own: Conversation, start: int, found: Found) -> Handed:
-        near, far = socket.socketpair()
+    def _handed(self, own: Conversation, start: int, found: Found) -> Handed | Found:
+        try:
+            near, far = socket.socketpair()
+        except OSError:  # no descriptors left
+            return Found("none")
         self._keep(pour(own, start, near))
         return Handed(found, far.detach())
 

@@ -51,19 +51,22 @@ def run(
     root_pid: int,
     ring: int,
     dump: int,
+    record: int,
     listeners: tuple[socket.socket, ...],
-    form: tuple[str, str] = ("info", "text"),
+    form: tuple[str, str, int, int] = ("info", "text", 200, 1000),
 ) -> None:
     """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function").
 
-    `form`: level and format of its log.
+    `form`: how it logs, see supervisor.log.configure.
     """
     _arm(lifeline, root_pid)
     _signals(dump)
-    from supervisor import log, title
+    from supervisor import log, recorder, title
 
     title.set(role)
-    log.setup(role, ring, *form)
+    log.setup(role, ring)
+    log.configure(*form)
+    recorder.setup(record)
     _volunteer_for_oom(role)
     sys.exit(_resolve(entry)(Child(role, control), *listeners))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 
+from supervisor import resident
 from supervisor.control import State
 from supervisor.figures import Series
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Model
 from supervisor.nursery import Ward
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def moved(ledger: Ledger, before: Model, after: Model, took: float) -> None:
@@ -34,20 +32,10 @@ def present(models: Iterable[Model], workers: dict[str, Ward], now: float) -> It
             yield _gauge("model_state", float(model.state is state), model.name, state.value)
         if (ward := workers.get(model.name)) is not None:
             yield _gauge("pong_age_seconds", max(0.0, now - ward.vitals.ponged_at), model.name)
-            for kind, size in _memory(ward.child.pid):
-                yield _gauge("memory_bytes", size, model.name, kind)
+            if (memory := resident.look(ward.child.pid)) is not None:
+                yield _gauge("memory_bytes", memory.resident, model.name, "resident")
+                yield _gauge("memory_bytes", memory.shared, model.name, "shared")
 
 
 def _gauge(name: str, value: float, *labels: str) -> Series:
     return Series(f"llama_supervisor_{name}", labels, (value,))
-
-
-def _memory(pid: int | None) -> Iterator[tuple[str, float]]:
-    """A process's memory in bytes: resident, and the part of that which it shares with others."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            _, resident, shared, *_ = file.read().split()
-    except (OSError, ValueError):
-        return  # it has just ended
-    yield "resident", float(resident) * _PAGE
-    yield "shared", float(shared) * _PAGE

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, assert_never
 
+import msgspec
+
 from supervisor import (
     budget,
     catalog,
     census,
     commands,
     config,
+    crash,
     journal,
     lifecycle,
     machine,
@@ -30,6 +33,7 @@ from supervisor.control import (
     Answer,
     Attach,
     Busy,
+    Death,
     Drained,
     Entry,
     Facts,
@@ -62,6 +66,7 @@ from supervisor.wants import Wants
 from supervisor.workers import Workers
 
 log = logging.getLogger("root")
+_DESCRIPTORS_AGAIN = 1.0  # seconds
 _AT_REST = (State.UNLOADED, State.BACKOFF, State.FAILED)
 
 
@@ -98,7 +103,7 @@ class _NoStore:
 class Fleet:
     """All models of the catalog. `proxies` and `workers` act for it; it is what they report to.
 
-    `measured` is told what a load took; `store` fetches models and deletes them.
+    `measured` is told what a load took, `reported` of each death; `store` fetches models and deletes them.
     """
 
     def __init__(
@@ -133,6 +138,7 @@ class Fleet:
         self.closing = False
         self.ledger = Ledger()
         self.measured: Callable[[Entry, Footprint], None] = lambda entry, footprint: None
+        self.reported: Callable[[crash.CrashReport], None] = lambda report: None
         self.store: Store = _NoStore()
 
     # -- the tree's side ---------------------------------------------------------------------------------------
@@ -320,8 +326,8 @@ class Fleet:
                 if generation == self._models[model].generation:
                     self._traffic.used(model, self._clock())  # its Activity is on the way
                     self._withdraw(model)
-            case LinkBroken(model, generation, reason):
-                self._link_broken(model, generation, proxy, reason)
+            case LinkBroken(model, generation, reason, blameless):
+                self._link_broken(model, generation, proxy, reason, blameless)
             case ModelCommand():
                 self._proxies.send(proxy, commands.obey(self, message))
             case _:
@@ -344,7 +350,7 @@ class Fleet:
 
     def proxy_died(self, proxy: Ward, end: Ended) -> None:
         """The other proxies are told."""
-        self._proxies.broadcast(self.journal.died(journal.of_proxy(proxy.role, end, time.time())))
+        self._tell_death(journal.of_proxy(proxy.role, end, time.time()), end)
 
     # -- what workers do (Lives) -------------------------------------------------------------------------------
 
@@ -382,7 +388,7 @@ class Fleet:
         self._tails[model] = end.log_tail
         kills = oom.kills()
         taken, self._oom_kills = kills > self._oom_kills and end.code == -9, kills
-        self.apply(model, lifecycle.Exited(end.code, taken), end)
+        self.apply(model, lifecycle.Exited(end.code, taken and not end.beyond, beyond=end.beyond), end)
         if self._models[model].state is State.FAILED:
             self._wants.drop(model)
 
@@ -559,7 +565,7 @@ class Fleet:
         self._wants.drop(name)
         self._overrides.forget(name)
         self._tails.pop(name, None)
-        for timer in ("retry", "want", "resident", "idle"):
+        for timer in ("retry", "want", "resident", "idle", "attach"):
             self._timers.cancel((timer, name))
         self._proxies.broadcast(self.journal.unlisted(name))
         self.store.gone(name)
@@ -628,7 +634,7 @@ class Fleet:
     def _start_worker(self, name: str, generation: int) -> None:
         self._overrides.begin(name)
         entry = self._as_loaded(name)
-        if entry.card is not None and entry.card.cause == "file_missing":
+        if entry.card is not None and entry.card.cause in ("file_missing", "config_error"):
             self.apply(name, lifecycle.Refused(entry.card.cause, entry.card.problem, permanent=True))
             self.apply(name, lifecycle.Exited(lifecycle.EX_CONFIG))
             self._wants.drop(name)
@@ -647,10 +653,21 @@ class Fleet:
             with process.link() as (near, far):
                 self._workers.join(model.name, int(proxy.role.rpartition("-")[2]), far)
                 self._proxies.send(proxy, Attach(model.name, model.generation), [near])
-        except OSError as error:  # no descriptors left: the proxy will ask again
+        except OSError as error:
             log.error("no link %s", facts(model=model.name, role=proxy.role, error=error.strerror))
+            self._attach_later(model.name)
             return
         self._traffic.linked[model.name].add(proxy)
+
+    def _attach_later(self, name: str) -> None:
+        """There was no descriptor left, here or in a proxy: there may be one soon."""
+        self._timers.set(("attach", name), self._clock() + _DESCRIPTORS_AGAIN, lambda: self._attach_again(name))
+
+    def _attach_again(self, name: str) -> None:
+        model = self._models.get(name)
+        if model is not None and model.state is State.READY:
+            for proxy in list(self._proxies.running.values()):
+                self._attach(model, proxy)
 
     def publish(self, name: str) -> None:
         self._proxies.broadcast(self.journal.changed(self._status(self._models[name])))
@@ -658,7 +675,14 @@ class Fleet:
     def _died(self, before: Model, after: Model, end: Ended) -> None:
         lost = self._traffic.in_flight(after.name)
         if death := journal.of_worker(before, after, end, lost, self._clock(), time.time()):
-            self._proxies.broadcast(self.journal.died(death))
+            self._tell_death(death, end)
+
+    def _tell_death(self, death: Death, end: Ended) -> None:
+        if self._config.state.crash_reports:
+            death = msgspec.structs.replace(death, report=crash.name(death.role, death.at))
+            self.reported(crash.report(death, end))
+        self.ledger.count("llama_supervisor_deaths_total", death.model, death.cause)
+        self._proxies.broadcast(self.journal.died(death))
 
     def _status(self, model: Model) -> ModelStatus:
         ward = self._workers.of.get(model.name)
@@ -762,12 +786,15 @@ class Fleet:
             if name in self._stale:
                 self.drain(name, "reload")
 
-    def _link_broken(self, name: str, generation: int, proxy: Ward, reason: str) -> None:
+    def _link_broken(self, name: str, generation: int, proxy: Ward, reason: str, blameless: bool) -> None:
         model = self._models[name]
         if generation != model.generation or model.state is not State.READY:
             return
         log.warning("link broken %s", facts(model=name, role=proxy.role, reason=reason))
-        if self._traffic.broke(name, proxy, self._clock()):
+        if blameless:
+            self._traffic.part(name, proxy)
+            self._attach_later(name)
+        elif self._traffic.broke(name, proxy, self._clock()):
             self.apply(name, lifecycle.Hung(f"its links keep breaking: {reason}"))
         else:
             self._attach(model, proxy)

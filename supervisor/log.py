@@ -18,7 +18,7 @@ from typing import Any
 
 from supervisor import ring
 
-_BURST, _RATE = 1000, 200.0  # lines, and lines per second after that
+_RATE, _BURST = 200.0, 1000  # lines a second, and lines at once
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -38,12 +38,16 @@ def rename(role: str) -> None:
             handler.role = role
 
 
-def configure(level: str, form: str) -> None:
-    """What reaches stderr, "debug", "info", "warning" or "error", and how it looks: "text" or "json"."""
+def configure(level: str, form: str, rate: float = _RATE, burst: int = _BURST) -> None:
+    """What reaches stderr, "debug", "info", "warning" or "error", and how it looks: "text" or "json".
+
+    `rate` lines a second, and `burst` of them at once before that counts.
+    """
     least = _LEVELS[level]
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Stderr):
             handler.setFormatter(_FORMS[form](handler))
+            handler.rate, handler.burst = rate, burst
         handler.setLevel(min(least, logging.INFO) if isinstance(handler, _Ring) else least)
     logging.getLogger().setLevel(min(least, logging.INFO))
 
@@ -125,13 +129,14 @@ class _Stderr(logging.Handler):
         super().__init__()
         self.role = role
         self._fd = _own_description(2)
-        self._tokens, self._at, self._dropped = float(_BURST), time.monotonic(), 0
+        self.rate, self.burst = _RATE, _BURST
+        self._tokens, self._at, self._dropped = float(self.burst), time.monotonic(), 0
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "ring_only", False) and self.level != logging.DEBUG:
             return
         now = time.monotonic()
-        self._tokens = min(float(_BURST), self._tokens + (now - self._at) * _RATE)
+        self._tokens = min(float(self.burst), self._tokens + (now - self._at) * self.rate)
         self._at = now
         if self._tokens < 1:
             self._dropped += 1

@@ -9,6 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, assert_never
 
 import msgspec
@@ -18,6 +19,7 @@ from supervisor.control import (
     Activity,
     AskFigures,
     AskRoll,
+    Blamed,
     Busy,
     ConfigureProxy,
     Discarded,
@@ -116,7 +118,7 @@ class Proxies:
         self._serving: dict[Ward, float] = {}
         self._restarts: Counter[str] = Counter()  # by role
         self._born = time.monotonic()
-        self._draw = random.Random()
+        self._draw = random.Random()  # noqa: S311 - spreads restarts
         self._shutting_down = False
         self._key_uses: dict[tuple[str, int], int] = {}  # key, proxy → requests in flight
         self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
@@ -140,14 +142,13 @@ class Proxies:
         """Lets every proxy read what the process `source` logs, now and after its death; the caller keeps `fd`."""
         try:
             kept = os.dup(fd)
+            if (old := self._rings.pop(source, None)) is not None:
+                os.close(old)
+            self._rings[source] = kept
+            for ward in self.running.values():
+                self._nursery.send(ward, Ring(source), [fd])
         except OSError as error:  # no descriptors left: a load matters more
             log.error("no ring for the proxies %s", facts(source=source, error=error.strerror))
-            return
-        if (old := self._rings.pop(source, None)) is not None:
-            os.close(old)
-        self._rings[source] = kept
-        for ward in self.running.values():
-            self._nursery.send(ward, Ring(source), [fd])
 
     def reconfigure(self, settings: config.Config) -> None:
         """Tells them all; those that start later begin with it."""
@@ -178,8 +179,9 @@ class Proxies:
         told = self.models.journal
         known = self.models.statuses(), self.models.entries(), told.boot, told.number, told.deaths
         self._nursery.send(ward, ConfigureProxy(index, self._config, *known))
-        for source, fd in self._rings.items():
-            self._nursery.send(ward, Ring(source), [fd])
+        with suppress(OSError):  # no descriptors left: it serves all the same
+            for source, fd in self._rings.items():
+                self._nursery.send(ward, Ring(source), [fd])
         self._tell_key_uses(ward)
         self.models.attach_all(ward)
 
@@ -215,6 +217,10 @@ class Proxies:
                 pass
             case KeyUse():
                 self._relay(ward, message)
+            case Blamed():
+                for other in self.running.values():
+                    if other is not ward:
+                        self.send(other, message)
             case ShutDown():
                 self.models.proxy_gone(ward)  # counts as drained
             case Report(series):
@@ -227,7 +233,7 @@ class Proxies:
                 self._pass_on(ward, message)
             case Finding(origin=origin):
                 if (asker := self.running.get(origin)) is not None:
-                    self.send(asker, message, fds)
+                    self._pass_back(asker, message, fds)
             case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)
             case Planned() | Fetched() | Downloaded() | DownloadFailed():
@@ -266,6 +272,12 @@ class Proxies:
         for ward in others:
             self.send(ward, Inquiry(inquiry.ticket, inquiry.payload, origin))
         self.send(asker, Inquired(inquiry.ticket, len(others)))
+
+    def _pass_back(self, asker: Ward, finding: Finding, fds: Sequence[int]) -> None:
+        try:
+            self.send(asker, finding, fds)
+        except OSError:  # no descriptors left: the asker finds that nothing came along
+            self.send(asker, finding)
 
     def ended(self, ward: Ward, end: Ended) -> None:
         index = next(index for index, running in self.running.items() if running is ward)

@@ -73,7 +73,7 @@ class Desk:
             return
         self._trail.begin(link.number, request)
         for id in _ids(request):
-            link.open(id)
+            link.open(id, getattr(request, "request_id", ""))
         if isinstance(request, Look):
             self._answer(link, [Seen(request.id, self._places.show())])
             return

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
+from supervisor import recorder
 from worker.protocol import (
     VERSION,
     CallDelta,
+    Counted,
     Delta,
     Event,
     Failed,
@@ -34,7 +36,7 @@ from worker.protocol import (
 _READ = 256 * 1024
 _BUFFER = 4 * 2**20  # asked for; the kernel gives what net.core.wmem_max allows
 _TEXT = (Delta, Reasoning, CallDelta)  # those that follow each other in one stream are merged
-_LAST = Finished | Failed | Tokens | Rendered | Seen  # no event follows these
+_LAST = Finished | Failed | Tokens | Rendered | Counted | Seen  # no event follows these
 
 
 class Gone(Exception):
@@ -54,6 +56,7 @@ class Link:
         self._generation = generation
         self._greeted = False
         self._waiting: list[Event | _Merged] = [Hello(VERSION, generation)]
+        self._rows: dict[int, int] = {}  # of live requests, in the recorder
         self._deltas: dict[int, int] = {}  # id → place in `waiting` of its last event, if that is text
         self._out = memoryview(b"")
 
@@ -80,24 +83,31 @@ class Link:
             else:
                 yield request
 
-    def open(self, id: int) -> None:
+    def open(self, id: int, request_id: str = "") -> None:
         """A request begins. Raises ProtocolError if its id is in use."""
         with self._lock:
             if id in self.live:
                 raise ProtocolError(f"request id {id} is in use")
             self.live.add(id)
+            if request_id:
+                self._rows[id] = recorder.begin(request_id)
 
     def forget(self, id: int) -> bool:
         """Nothing more is sent for this request; whether it was live."""
         with self._lock:
             if id not in self.live:
                 return False
-            self.live.remove(id)
+            self._close(id)
             if any(event.id == id for event in self._waiting if not isinstance(event, Hello)):
                 self._waiting = [event for event in self._waiting if isinstance(event, Hello) or event.id != id]
                 last = {e.id: at for at, e in enumerate(self._waiting) if not isinstance(e, Hello)}
                 self._deltas = {e: at for e, at in last.items() if isinstance(self._waiting[at], (*_TEXT, _Merged))}
             return True
+
+    def _close(self, id: int) -> None:
+        """It gets no more events."""
+        self.live.discard(id)
+        recorder.end(self._rows.pop(id, -1))
 
     def _greet(self, hello: Hello) -> None:
         if (hello.version, hello.generation) != (VERSION, self._generation):
@@ -127,7 +137,7 @@ class Link:
                 else:
                     deltas.pop(id, None)
                     if isinstance(event, _LAST):
-                        self.live.discard(id)
+                        self._close(id)
                 waiting.append(event)
             return len(waiting)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from supervisor import log
+from supervisor import log as logs
 from supervisor.control import (
     Channel,
     Closed,
@@ -183,11 +183,11 @@ class Switchboard:
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking, template, costs):
+            case ConfigureWorker(model, generation, lease, parking, template, costs, limit):
                 self._lease = lease
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
-                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs))
+                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs, limit))
             case Warm(path):
                 warming.begin(path, lambda: self._vitals.phase not in _IDLE)
             case Peer():
@@ -195,8 +195,8 @@ class Switchboard:
                 del fds[:1]
             case Neighbours(count):
                 self._inbox.put(Crowd(count))
-            case Relog(level, form):
-                log.configure(level, form)
+            case Relog(wanted):
+                logs.configure(*wanted.form)
             case Stop(deadline):
                 self._stop(deadline)
             case _:
@@ -284,7 +284,7 @@ class Switchboard:
         while self._outgoing:
             self._channel.send(self._outgoing.pop(0))
         self._channel.flush()
-        self._watch(self._channel.sock, self._channel.pending)
+        self._watch(self._channel.sock, self._channel.crowded)
         if self._desk is not None:
             self._open_links()
         for number in list(self._dirty):

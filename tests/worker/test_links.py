@@ -16,6 +16,7 @@ from worker.protocol import (
     CallDelta,
     CallStart,
     Cancel,
+    Counted,
     Delta,
     Event,
     Failed,
@@ -27,7 +28,9 @@ from worker.protocol import (
     Reasoning,
     Rendered,
     Request,
+    Seen,
     Timings,
+    Tokens,
     encode,
 )  # fmt: skip
 
@@ -217,3 +220,22 @@ def _taken(ends: Ends) -> list[Event]:
         while chunk := ends.proxy.recv(2**22):
             events += [event for batch in ends._framer.feed(chunk) for event in batch]
     return events
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        Finished(7, "stop", "", Timings()),
+        Failed(7, "internal_error", ""),
+        Tokens(7, []),
+        Rendered(7, ""),
+        Counted(7, 1),
+        Seen(7, []),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_nothing_is_kept_of_a_request_once_it_is_answered(ends: Ends, last: Event) -> None:
+    ends.link.open(7, "request")
+    ends.link.push([last])
+    assert ends.link.live == set()
+    assert ends.sent()[-1] == last

@@ -66,8 +66,8 @@ class Downloader:
             match received[0]:
                 case Ping(number):
                     self._channel.send(Pong(number, self._phase, steps=self._job.steps if self._job else 0))
-                case Relog(level, form):
-                    log.configure(level, form)
+                case Relog(wanted):
+                    log.configure(*wanted.form)
                 case Stop():
                     return False
                 case Download() as order:
