@@ -90,6 +90,8 @@ class Call:
                 try:
                     stream.send(self._asks)
                     async for events in stream.batches():
+                        if self._permit is not None:
+                            self._permit.note(events)
                         if self.first_ms is None:
                             self._note(events)
                             if not self._tells_progress:
@@ -142,9 +144,7 @@ class Call:
         return sum(self._processed.values()) if self._processed else None
 
     def _note(self, events: Sequence[Event]) -> None:
-        """Measures how long each stage took to come, and counts what the key uses."""
-        if self._permit is not None:
-            self._permit.note(events)
+        """Measures how long each stage took to come."""
         now = (time.monotonic() - self._began) * 1000
         for event in events:
             if isinstance(event, Accepted) and self.queue_ms is None:
