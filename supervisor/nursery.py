@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from supervisor import config, ladder, liveness, process, recorder, resident
-from supervisor.control import Closed, Message, Ping, Pong, Stop, ToRoot
+from supervisor.control import Closed, Message, Ping, Pong, Relog, Stop, ToRoot
 from supervisor.ladder import Ladder, Rung
 from supervisor.lifecycle import signal_name
 from supervisor.liveness import Verdict
@@ -97,11 +97,13 @@ class Nursery:
         self._timers.set("ping", self._next_ping, self._ping)
 
     def reconfigure(self, settings: config.Config) -> None:
-        self._config = settings
+        changed, self._config = settings.log != self._config.log, settings
+        for ward in self.wards if changed else ():
+            self.send(ward, Relog(settings.log))
 
     def start(self, entry: str, role: str, owner: Owner, listeners: Sequence[socket.socket] = ()) -> Ward:
         """Starts a child for `owner`. Raises process.StartFailed."""
-        ward = Ward(process.start(entry, role, listeners), owner, time.monotonic())
+        ward = Ward(process.start(entry, role, listeners, self._config.log.form), owner, time.monotonic())
         self.wards.add(ward)
         self._selector.register(ward.child.channel, selectors.EVENT_READ, lambda events: self._ready(ward, events))
         self._selector.register(ward.child.pidfd, selectors.EVENT_READ, lambda _: self._reap(ward))

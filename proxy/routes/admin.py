@@ -65,8 +65,16 @@ async def reload(request: Request) -> Response:
     return inbound.answer({"success": True} | names | ({} if outcome.complete else {"incomplete": True}))
 
 
+async def tree(request: Request) -> Response:
+    """Every process: root, proxies, workers, downloads, the standby and the scan. API.md, 11."""
+    if not context.of(request.scope).admin:
+        raise ApiError("admin_required", "GET /admin/tree needs a key with admin = true")
+    return inbound.answer({"processes": await services.of(request).views.processes()})
+
+
 ROUTES = [
     Route("/admin/deaths", deaths),
     Route("/admin/deaths/{id}", report),
     Route("/admin/reload", reload, methods=["POST"]),
+    Route("/admin/tree", tree),
 ]

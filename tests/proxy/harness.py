@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
@@ -140,6 +141,7 @@ class Harness:
         self.said: list[Message] = []  # by the proxy, to the root
         self.workers: list[FakeWorker] = []
         self.sockets: list[socket.socket] = []  # of raw clients; closed at the end
+        self.passed: Callable[[Any, list[int]], None] = lambda message, fds: None  # what else becomes of what it says
 
     async def __aenter__(self) -> Harness:
         loop = asyncio.get_running_loop()
@@ -226,3 +228,6 @@ class Harness:
     def _read(self) -> None:
         while (received := self.channel.receive()) is not None:
             self.said.append(received[0])
+            self.passed(*received)
+            for fd in received[1]:
+                os.close(fd)
