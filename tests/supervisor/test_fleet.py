@@ -547,7 +547,7 @@ def test_what_a_load_took_is_passed_on() -> None:
 def limited(world: World, ram: int, **needs: int) -> None:
     """Gives models these needs of RAM, and the server so much of it."""
     limits = config.Placement(max_models=0, memory={"ram": ram})
-    world.fleet.reconfigure(replace(world.fleet._config, placement=limits))
+    world.fleet.reconfigure(replace(world.fleet.stock.config, placement=limits))
     catalog(world, **{name: Entry(config.Model(name=name), estimated={"ram": need}) for name, need in needs.items()})
 
 

@@ -95,7 +95,7 @@ def _perform(world: World, op: Op, draw: random.Random) -> None:
             if worker is not None and proxy is not None:
                 proxy.link_ended(model, worker.generation, broken=draw.random() < 0.7)
         case "keep_alive":
-            if proxy is not None and model in world.fleet._models:
+            if proxy is not None and model in world.fleet.stock.models:
                 proxy.report(KeepAlive(model, world.fleet.model(model).generation, draw.choice([-1.0, 0.0, 3.0])))
         case "reconfigure":
             world.reconfigure(*draw.choice([(1, 0), (2, 0), (3, 100), (0, 50)]))
@@ -110,7 +110,7 @@ def _perform(world: World, op: Op, draw: random.Random) -> None:
 
 def _command(world: World, op: Op, draw: random.Random) -> None:
     proxy = world.proxies.running.get(0)
-    if proxy is None or op.model not in world.fleet._models:
+    if proxy is None or op.model not in world.fleet.stock.models:
         return
     if op.kind == "load":
         world.rules.cleared(op.model)

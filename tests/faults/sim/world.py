@@ -10,7 +10,7 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from supervisor import config, fleet, oom, process
+from supervisor import config, machine, machines, oom, process
 from supervisor.control import Entry, ShutDown, Shutdown, State
 from supervisor.fleet import Fleet
 from supervisor.lifecycle import IllegalTransition
@@ -63,7 +63,7 @@ class World:
             self.fleet.settle()
         except (IllegalTransition, KeyError) as error:
             raise Violation("the core knows what to do", repr(error)) from error
-        for name, model in self.fleet._models.items():
+        for name, model in self.fleet.stock.models.items():
             if model.state is State.LOADING and name not in self.workers.of:
                 continue  # room is being made for another try
             if (model.state in _HOLDS or model.stuck) != (name in self.workers.of):
@@ -159,12 +159,12 @@ class World:
             if not request.ended:
                 text = f"request {request.number} for {request.model}, since {request.since - 1000:.3f}"
                 raise Violation("every want is answered", f"{text}: {self.fleet.model(request.model)}")
-        for name, model in self.fleet._models.items():
+        for name, model in self.fleet.stock.models.items():
             resting = self.fleet.closing and model.state is State.BACKOFF  # no more loads
             if (model.state in _PASSING and not resting) or model.stuck:
                 raise Violation("every state has a way out", f"{name} stays {model.state.name}")
-        if self.fleet._leaving:
-            raise Violation("what left the catalog goes", f"still there: {list(self.fleet._leaving)}")
+        if self.fleet.stock.leaving:
+            raise Violation("what left the catalog goes", f"still there: {list(self.fleet.stock.leaving)}")
         for name, worker in self.workers.of.items():
             if worker.settings.n_ctx != self.entries[name].model.n_ctx:
                 raise Violation("a model has the settings of the catalog", f"{name}: {worker.settings.n_ctx}")
@@ -182,9 +182,9 @@ def patched(agenda: Callable[[], Agenda]) -> Iterator[None]:
 
     clock = SimpleNamespace(time=lambda: agenda().now, monotonic=lambda: agenda().now)
     with (
-        mock.patch.object(fleet, "time", clock),
+        mock.patch.object(machines, "time", clock),
         mock.patch.object(process, "link", link),
         mock.patch.object(oom, "kills", return_value=0),
-        mock.patch.object(fleet.machine, "ram", return_value=0),
+        mock.patch.object(machine, "ram", return_value=0),
     ):
         yield
