@@ -3,10 +3,12 @@
     Stock         what is known of them
     ├── Machines      their state machines, the one writer of their states
     ├── Membership    which ones there are
+    ├── Operator      what is ordered
     └── Placer        who is loaded, and who goes
 
 Events come from the proxies (wants, activity, drains), the workers (ready, dead, hung) and the clock; after each turn
-of the root's loop `settle` lets placement decide who loads and who goes.
+of the root's loop `settle` lets placement decide who loads and who goes. A model's name means its first replica here,
+the only one of most models: see supervisor.replicas.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, assert_never
+from typing import assert_never
 
-from supervisor import census, commands, config, journal, lifecycle, oom
+from supervisor import census, config, journal, lifecycle, oom, replicas
+from supervisor.commands import Operator
 from supervisor.control import (
     Activity,
     Answer,
@@ -48,6 +51,7 @@ from supervisor.proxies import Proxies, ProxyMessage
 from supervisor.status import summary
 from supervisor.stock import RUNNING, Stock
 from supervisor.timers import Timers
+from supervisor.wants import Want as Waiters
 from supervisor.workers import Workers
 
 log = logging.getLogger("root")
@@ -71,6 +75,7 @@ class Fleet:
         self.stock = Stock(settings, timers, clock)
         self._machines = Machines(self.stock, timers, proxies, workers)
         self._members = Membership(self.stock, self._machines, timers, proxies, self.forget)
+        self._operator = Operator(self.stock, self._machines, self.forget)
         self._placer = Placer(self.stock, self._machines, timers, workers)
         self.journal, self.ledger = self._machines.journal, self._machines.ledger
         self._oom_kills = oom.kills()
@@ -122,17 +127,18 @@ class Fleet:
             self._placer.try_refused_again()
 
     def entries(self) -> tuple[Entry, ...]:
-        return (*self.stock.entries.values(), *self.stock.leaving.values())
+        found = {**self.stock.leaving, **self.stock.entries}
+        return tuple(entry for name, entry in found.items() if replicas.first(name))
 
     @property
     def catalog(self) -> Mapping[str, Entry]:
         """The models there are, by name."""
-        return self.stock.entries
+        return {name: entry for name, entry in self.stock.entries.items() if replicas.first(name)}
 
     @property
     def running(self) -> set[str]:
         """Models that have a process with their present settings."""
-        return {name for name, model in self.stock.models.items() if model.state in RUNNING}
+        return {replicas.base(name) for name, model in self.stock.models.items() if model.state in RUNNING}
 
     @property
     def store(self) -> Fetcher:
@@ -145,13 +151,9 @@ class Fleet:
 
     def summary(self) -> str:
         """One line for the service manager."""
-        return summary(self.stock.models.values())
+        return summary(replicas.fronts(self.stock.models.values(), self.stock.suspended))
 
-    # -- what commands need ------------------------------------------------------------------------------------
-
-    @property
-    def closing(self) -> bool:
-        return self.stock.closing
+    # -- one model ---------------------------------------------------------------------------------------------
 
     def model(self, name: str) -> Model:
         return self.stock.models[name]
@@ -160,37 +162,11 @@ class Fleet:
         """Feeds a model's machine."""
         self._machines.apply(name, event)
 
-    def publish(self, name: str) -> None:
-        """Tells the proxies how a model is."""
-        self._machines.publish(name)
-
-    def drain(self, name: str, reason: str) -> None:
-        """Lets a ready model's requests finish, within the drain's deadline, then stops it."""
-        self._machines.drain(name, reason)
-
-    def wanted(self, name: str) -> bool:
-        return name in self.stock.wants
-
-    def order(self, name: str) -> None:
-        """Somebody wants it loaded, and does not wait."""
-        self.stock.want(name).ordered = True
-
-    def cancel_download(self, name: str) -> None:
-        """Its process is told to end; what is there already stays."""
-        self.store.cancel(name)
-
-    def overridden(self, name: str) -> Mapping[str, Any]:
-        """The settings of its load that are not the configuration's."""
-        return self.stock.overrides.of(name)
-
-    def override(self, name: str, settings: dict[str, Any]) -> None:
-        """Its next load is to have these settings, until it is unloaded."""
-        self.stock.overrides.ask(name, settings)
-
     def forget(self, name: str) -> None:
         """Nobody wants it any more; whoever waits is told that the load was called off."""
         self.stock.overrides.forget(name)
         self.stock.wants.drop(name)
+        self.stock.dirty = True  # who goes for it may stay
         text = "the load was called off by a request to unload the model"
         self._proxies.broadcast(Lost(name, self.model(name).generation, "unloaded", text))
 
@@ -207,7 +183,7 @@ class Fleet:
 
     def download_moved(self, name: str) -> None:
         if name in self.stock.models:
-            self.publish(name)
+            self._machines.publish(name)
 
     def download_ended(self, name: str, message: str = "", *, cancelled: bool = False) -> None:
         """`message`: why it failed. Whoever has a list is told to ask for it again."""
@@ -247,7 +223,7 @@ class Fleet:
             case Unwant(model):
                 self._unwant(model, proxy)
             case ModelCommand():
-                self._proxies.send(proxy, commands.obey(self, message))
+                self._proxies.send(proxy, self._operator.obey(message))
             case Activity() | KeepAlive() | Drained() | Busy() | LinkBroken():
                 if message.generation == self.model(message.model).generation:  # else it is about one that has gone
                     self._of_worker(proxy, message)
@@ -264,12 +240,13 @@ class Fleet:
             case KeepAlive(seconds=seconds):
                 if self.stock.idle.say(name, seconds):
                     self.stock.dirty = True
-                    self.publish(name)
+                    self._machines.publish(name)
             case Drained():
                 self._machines.drain_answered(name, proxy)
             case Busy():
                 traffic.used(name, now)  # its Activity is on the way
-                self._machines.withdraw(name)
+                if not self.stock.closing:  # else it goes in any case, once the proxy has finished
+                    self._machines.withdraw(name)
             case LinkBroken(reason=reason):
                 self._link_broken(name, proxy, reason)
             case _:
@@ -283,15 +260,22 @@ class Fleet:
             log.error("a proxy names no model of ours %s", facts(role=proxy.role, model=message.model))
 
     def _want(self, name: str, proxy: Ward, priority: int) -> None:
-        model = self.model(name)
-        if self.closing or model.state is State.FAILED:
-            self.publish(name)
-        elif model.state is State.READY:
-            self._machines.attach(model, proxy)
+        known = self.stock.replicas(name)
+        ready = [each for each in known if each.state is State.READY]
+        loading = [each for each in known if each.state is State.LOADING]
+        if ready and not self.stock.closing:
+            for each in ready:
+                self._machines.attach(each, proxy)
+        elif self.stock.closing or (known[0].state is State.FAILED and not loading):
+            self._machines.publish(name)
         else:
-            self.stock.want(name).proxies[proxy] = priority
+            self.stock.want(loading[0].name if loading else name).proxies[proxy] = priority
 
     def _unwant(self, name: str, proxy: Ward) -> None:
+        for each in self.stock.replicas(name):
+            self._leave(each.name, proxy)
+
+    def _leave(self, name: str, proxy: Ward) -> None:
         if not self.stock.wants.leave(name, proxy):
             return
         self.stock.dirty = True
@@ -314,7 +298,7 @@ class Fleet:
     def proxy_gone(self, proxy: Ward) -> None:
         """It died, or has finished: it wants nothing, has nothing in flight, and counts as drained."""
         for name in self.stock.wants.of_proxy(proxy):
-            self._unwant(name, proxy)
+            self._leave(name, proxy)
         self.stock.traffic.unlink(proxy, self.stock.clock())
         self._machines.proxy_gone(proxy)
         self.stock.dirty = True
@@ -329,20 +313,39 @@ class Fleet:
         if self.model(model).state is not State.LOADING:
             return  # its word crossed the order to stop: who waits, waits for the next one
         self.stock.traffic.used(model, self.stock.clock())
-        if want := self.stock.wants.get(model):
-            for proxy in want.proxies:  # else the next want takes it away unused
-                self.stock.traffic.promise(model, proxy)
-        self.stock.wants.drop(model)
+        for each in self.stock.replicas(replicas.base(model)):
+            if want := self.stock.wants.get(each.name):
+                for proxy in want.proxies:  # else the next want takes it away unused
+                    self.stock.traffic.promise(model, proxy)
+                self._served(each, want, elsewhere=each.name != model)
         self.apply(model, lifecycle.Loaded(facts))
         if model in self.stock.entries:
             self.measured(self.stock.as_loaded(model), facts.memory)
+
+    def _served(self, model: Model, want: Waiters, *, elsewhere: bool) -> None:
+        """Whoever waits for this replica goes to one that is ready; `elsewhere`: to another one."""
+        want.proxies.clear()
+        if elsewhere and want.needed:
+            return
+        self.stock.wants.drop(model.name)
+        if elsewhere and model.placeable(self.stock.clock()):  # its back-off ended while it waited for room
+            self.apply(model.name, lifecycle.Elapsed())
 
     def worker_refused(self, model: str, refusal: LoadFailed) -> None:
         self.apply(model, lifecycle.Refused(refusal.cause, refusal.message, refusal.permanent))
 
     def worker_progressed(self, model: str) -> None:
-        if self.model(model).state is State.LOADING:
-            self.publish(model)
+        state = self.model(model).state
+        if state is State.LOADING:
+            self._machines.publish(model)
+        elif state is State.READY and self.stock.entry(model).model.replicas > 1:
+            self._crowds(model, self._workers.of[model].vitals.last.queued > 0)
+
+    def _crowds(self, model: str, waits: bool) -> None:
+        """Whether requests wait in this replica for a sequence."""
+        if waits != (model in self.stock.crowded):
+            (self.stock.crowded.add if waits else self.stock.crowded.discard)(model)
+            self.stock.dirty = True
 
     def worker_judged(self, model: str, verdict: Verdict, reason: str) -> None:
         if verdict is Verdict.HUNG:
@@ -352,7 +355,7 @@ class Fleet:
             self.stock.suspended.discard(model)
         else:
             self.stock.suspended.add(model)
-        self.publish(model)
+        self._machines.publish(model)
 
     def worker_ended(self, model: str, end: Ended) -> None:
         kills = oom.kills()

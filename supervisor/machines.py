@@ -86,6 +86,8 @@ class Machines:
         _tell(before, after, now)
         if after.state is not State.DRAINING:
             self._drains.end(name)
+        if after.state is not State.READY:
+            stock.crowded.discard(name)
         if after.state in AT_REST:
             stock.suspended.discard(name)
             stock.stale.discard(name)
@@ -185,7 +187,7 @@ class Machines:
             self._stock.wants.drop(name)
             self.apply(name, lifecycle.Reopened())
             if name in self._stock.stale:
-                self.drain(name, "reload")
+                self.drain(name, "removed" if name in self._stock.leaving else "reload")
 
     # -- telling -----------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supervisor import lifecycle, roster
+from supervisor import lifecycle, replicas, roster
 from supervisor.control import Entry, State
 from supervisor.lifecycle import Model
 from supervisor.machines import Machines
@@ -25,15 +25,15 @@ class Membership:
 
     def adopt(self, entries: dict[str, Entry]) -> None:
         """Another catalog."""
-        stock, machines = self._stock, self._machines
+        stock, machines, entries = self._stock, self._machines, replicas.expanded(entries)
         change = roster.change(stock.entries, entries)
         stock.leaving |= {name: stock.entries[name] for name in change.gone}
-        stock.entries = dict(entries)
+        stock.entries = entries
         for name in change.added:
             self._add(name)
         self._tell(change)
         for name in (*change.added, *change.changed):
-            if name in stock.wants:
+            if name in stock.wants and replicas.first(name):
                 stock.store.wanted(entries[name])
         for name in change.changed:
             machines.publish(name)  # the time in which it goes may be another
@@ -51,17 +51,19 @@ class Membership:
         return name in self._retired
 
     def remove_the_gone(self) -> None:
-        """Those that left the catalog and have ended are forgotten."""
+        """Those that left the catalog and have ended are forgotten; a model's first replica after the others."""
         models = [self._stock.models[name] for name in self._stock.leaving]
-        for model in models:
-            if model.state in AT_REST and not model.stuck:  # one that is stuck has a process that will end
+        for model in sorted(models, key=lambda each: replicas.number(each.name), reverse=True):
+            alone = not replicas.first(model.name) or len(self._stock.replicas(model.name)) == 1
+            if alone and model.state in AT_REST and not model.stuck:  # one that is stuck has a process that will end
                 self._remove(model)
 
     def _tell(self, change: roster.Change) -> None:
         stock = self._stock
         if told := (*change.added, *change.changed):
             statuses = tuple(self._machines.status(stock.models[name]) for name in change.added)
-            entries, reload = tuple(stock.entries[name] for name in told), bool(change.added or change.shown)
+            entries = tuple(stock.entries[name] for name in told if replicas.first(name))
+            reload = bool(change.added or change.shown)
             self._proxies.broadcast(self._machines.journal.listed(entries, statuses, reload))
 
     def _add(self, name: str) -> None:
@@ -95,6 +97,8 @@ class Membership:
                 self._machines.drain(name, "removed")
             case State.LOADING:
                 self._machines.apply(name, lifecycle.Cancelled("removed"))
+            case State.DRAINING:
+                self._stock.stale.add(name)  # the drain may be withdrawn
             case State.DOWNLOADING:
                 self._stock.store.cancel(name)
             case _:
@@ -110,4 +114,5 @@ class Membership:
         for timer in ("retry", "want", "resident", "idle"):
             self._timers.cancel((timer, name))
         self._proxies.broadcast(self._machines.journal.unlisted(name))
-        stock.store.gone(name)
+        if replicas.first(name):
+            stock.store.gone(name)

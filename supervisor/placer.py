@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from supervisor import lifecycle, placement
+from supervisor import lifecycle, placement, replicas
 from supervisor.control import State
 from supervisor.lifecycle import Model
 from supervisor.log import facts
@@ -43,7 +43,8 @@ class Placer:
     def _place(self) -> None:
         stock, machines, now = self._stock, self._machines, self._stock.clock()
         limits = stock.config.placement.max_models, stock.config.admission.max_wait
-        plan = placement.plan(self._residents, stock.wants.in_order(), *limits, now, stock.budgets)
+        wants = [*stock.wants.in_order(), *self._more()]
+        plan = placement.plan(self._residents, wants, *limits, now, stock.budgets)
         for name, why in plan.refuse.items():
             stock.wants.drop(name)
             machines.apply(name, lifecycle.Impossible(why))
@@ -60,6 +61,19 @@ class Placer:
             if stock.models[name].placeable(now) and name not in plan.load:
                 self._give_up(name)
 
+    def _more(self) -> list[placement.Wanted]:
+        """One more replica of each model that has too few; of none that an operator has loaded in a way of its own."""
+        stock, now, found = self._stock, self._stock.clock(), list[placement.Wanted]()
+        for model in sorted({replicas.base(name) for name in stock.crowded}):
+            seen = [
+                replicas.Seen(each.name, each.state, each.name in stock.crowded, self._placeable(each))
+                for each in stock.replicas(model)
+            ]
+            name = replicas.one_more(seen)
+            if name and name not in stock.wants and not stock.overrides.of(model):
+                found.append(placement.Wanted(name, now, evicts=False, extra=True))
+        return found
+
     def _retire(self) -> None:
         """Models that nobody has used for their time go; the others are looked at when that may be so."""
         stock, now = self._stock, self._stock.clock()
@@ -75,9 +89,13 @@ class Placer:
                 self._timers.no_later(("idle", name), due, stock.mark)
 
     def _make_room(self, name: str) -> None:
-        """Its load ran out of memory: one idle model goes for it, before it is tried once more."""
-        wanted = {want.name for want in self._stock.wants.in_order()}
-        self._room[name] = victim = placement.spare(self._residents, name, wanted)
+        """Its load ran out of memory: one idle model goes for it, before it is tried once more.
+
+        None does for a further replica of a model that serves.
+        """
+        wanted, others = {want.name for want in self._stock.wants.in_order()}, self._stock.replicas(replicas.base(name))
+        needed = not any(other.state is State.READY for other in others)
+        self._room[name] = victim = placement.spare(self._residents, name, wanted) if needed else ""
         log.warning("out of memory at load, trying once more %s", facts(model=name, evicts=victim or "nobody"))
         if victim:
             self._machines.drain_idle(victim, "evicted", final=True)
@@ -90,7 +108,7 @@ class Placer:
                 del self._room[name]
             elif not self._goes(victim):
                 del self._room[name]
-                crowded = placement.crowded(self._residents, name, limit)
+                crowded = placement.crowded(self._residents, name, limit, self._stock.budgets)
                 self._machines.apply(name, lifecycle.Cancelled("evicted") if crowded else lifecycle.RoomMade())
 
     def _goes(self, name: str) -> bool:
@@ -109,7 +127,7 @@ class Placer:
     def _explain(self, blocked: dict[str, list[str]]) -> None:
         """Says of each model that waits for others which these are, when that changes."""
         stock = self._stock
-        before, stock.blocked = stock.blocked, {name: tuple(others) for name, others in blocked.items()}
+        before, stock.blocked = stock.blocked, {name: _models(others) for name, others in blocked.items()}
         for name in {*before, *stock.blocked}:
             others = stock.blocked.get(name, ())
             if others != before.get(name, ()) and name in stock.models:
@@ -124,14 +142,14 @@ class Placer:
 
     def _resident(self, model: Model) -> placement.Resident:
         stock, name, now = self._stock, model.name, self._stock.clock()
-        entry = stock.as_loaded(name)
+        entry, own = stock.as_loaded(name), replicas.base(name)
         return placement.Resident(
             name,
             model.state,
             in_flight=stock.traffic.in_flight(name),
             last_used=stock.traffic.last_used(name),
             pinned=entry.model.pin,
-            placeable=model.placeable(now) and not entry.pending and name not in stock.leaving,
+            placeable=self._placeable(model),
             evicting=self._machines.evicting(name),
             stuck=model.stuck,
             needs=entry.needs,
@@ -139,4 +157,24 @@ class Placer:
             group=entry.model.group,
             promised=stock.traffic.promised(name),
             settling=model.state is State.READY and now < model.since + entry.model.min_resident,
+            model=own,
+            extra=model.state is State.READY and self._serves_before(model),
         )
+
+    def _placeable(self, model: Model) -> bool:
+        stock, name = self._stock, model.name
+        return model.placeable(stock.clock()) and not stock.entry(name).pending and name not in stock.leaving
+
+    def _serves_before(self, model: Model) -> bool:
+        """Whether a replica before this one serves, too: then it is one that can be spared."""
+        stock, own = self._stock, replicas.base(model.name)
+        if stock.entry(model.name).model.replicas == 1 and own == model.name:
+            return False
+        serving = [each.name for each in stock.replicas(own) if each.state is State.READY]
+        serving = [name for name in serving if name not in stock.suspended]
+        return bool(serving) and serving[0] != model.name
+
+
+def _models(names: list[str]) -> tuple[str, ...]:
+    """Clients know no replicas."""
+    return tuple(sorted({replicas.base(name) for name in names}))

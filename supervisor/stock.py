@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supervisor import budget, catalog, config, machine
+from supervisor import budget, catalog, config, machine, replicas
 from supervisor.control import Entry, State
 from supervisor.fetching import Fetcher, Nobody
 from supervisor.idle import Idle
@@ -21,18 +21,20 @@ AT_REST = (State.UNLOADED, State.BACKOFF, State.FAILED)
 class Stock:
     """Membership writes `entries` and `leaving`, Machines the states in `models`, Placer `blocked`.
 
+    All of them are about replicas; of most models there is one, which has the model's name. See supervisor.replicas.
     `dirty`: something has changed that placement should look at. `closing`: the server ends, and nothing is loaded.
     """
 
     def __init__(self, settings: config.Config, timers: Timers, clock: Callable[[], float]) -> None:
         self.config, self.timers, self.clock = settings, timers, clock
-        self.entries: dict[str, Entry] = catalog.entries(settings, catalog.Findings())[0]
+        self.entries = replicas.expanded(catalog.entries(settings, catalog.Findings())[0])
         self.leaving: dict[str, Entry] = {}  # in the catalog no more, but not gone yet
         self.models = {name: Model(name, since=clock()) for name in self.entries}
         self.gpus = tuple[int, ...]()
         self.wants, self.traffic, self.overrides = Wants(), Traffic(), Overrides()
         self.idle = Idle(lambda name: self.entry(name).model, settings.admission.keep_alive_max)
         self.suspended: set[str] = set()
+        self.crowded: set[str] = set()  # requests wait in them for a sequence
         self.stale: set[str] = set()  # drain, but have other settings by now than they were loaded with
         self.blocked: dict[str, tuple[str, ...]] = {}
         self.store: Fetcher = Nobody()
@@ -49,6 +51,11 @@ class Stock:
     def as_loaded(self, name: str) -> Entry:
         """With the settings that were asked for."""
         return self.overrides.entry(self.entry(name), len(self.gpus))
+
+    def replicas(self, model: str) -> list[Model]:
+        """All of a model's, in their order."""
+        found = [each for name, each in self.models.items() if replicas.base(name) == model]
+        return sorted(found, key=lambda each: replicas.number(each.name))
 
     def want(self, name: str) -> Want:
         """The want of this model, a new one if there is none; placement looks again when it has waited for long."""

@@ -1,4 +1,4 @@
-"""The worker processes: one for each loaded model, and one standby with its imports done."""
+"""The worker processes: one for each replica of a loaded model, and one standby with its imports done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol, assert_never
 
 import msgspec
 
-from supervisor import config, ladder, restart
+from supervisor import config, ladder, replicas, restart
 from supervisor.control import (
     Activity,
     AskFigures,
@@ -82,7 +82,7 @@ class Lives(Protocol):
 
 
 class Workers:
-    """Owner of the worker processes; at most one for each model."""
+    """Owner of the worker processes; at most one for each replica. `of` leads from its name to it."""
 
     def __init__(self, nursery: Nursery, timers: Timers, settings: config.Config) -> None:
         self.of: dict[str, Ward] = {}
@@ -113,8 +113,8 @@ class Workers:
         self._model[ward] = model.name
         self._settings[model.name] = model
         self.show_ring(ward.role, ward.child.ring)
-        settings, costs = self._costs.get(model.name, (model, {}))
-        known = costs if settings == model else {}
+        settings, costs = self._costs.get(replicas.base(model.name), (model, {}))
+        known = costs if _alike(settings, model) else {}
         order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking, template, known)
         self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
 
@@ -190,7 +190,7 @@ class Workers:
                     self.lives.worker_progressed(model)
             case Ready(facts, costs):
                 if model is not None:
-                    self._costs[model] = self._settings[model], costs
+                    self._costs[replicas.base(model)] = self._settings[model], costs
                     self._nursery.send(ward, Neighbours(self._computing))
                     self.lives.worker_ready(model, facts)
             case LoadFailed():
@@ -200,7 +200,7 @@ class Workers:
                 self._out_of_place(ward, message)
             case Report(series):
                 if model is not None:
-                    self.lives.ledger.report(ward, series, (model,))
+                    self.lives.ledger.report(ward, series, (replicas.base(model),))
             case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
                 self._out_of_place(ward, message)
             case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
@@ -233,6 +233,12 @@ class Workers:
 
     def _out_of_place(self, ward: Ward, message: Message) -> None:
         log.error("not a worker's message %s", facts(role=ward.role, message=type(message).__name__))
+
+
+def _alike(one: config.Model, other: config.Model) -> bool:
+    """Whether the same is loaded in the same way, be it by another replica."""
+    same = {"name": one.name, "pin": one.pin, "preload": one.preload}
+    return one == msgspec.structs.replace(other, **same)
 
 
 def _resolved(parking: config.Parking) -> config.Parking:

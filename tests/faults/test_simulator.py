@@ -45,8 +45,8 @@ def _at_once(
     return history, 0.0
 
 
-def _all_idle(residents: object, wanted: set[str]) -> tuple[list[placement.Resident], list[placement.Resident]]:
-    return [m for m in residents if m.state is State.READY and m.name not in wanted], []  # type: ignore[attr-defined]
+def _all_idle(residents: object, wanted: set[str]) -> tuple[list[placement.Resident], ...]:
+    return [m for m in residents if m.state is State.READY and m.name not in wanted], [], []  # type: ignore[attr-defined]
 
 
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

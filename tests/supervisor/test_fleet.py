@@ -238,7 +238,7 @@ def test_a_dead_proxy_counts_as_drained_and_wants_nothing() -> None:
     world.fleet.proxy_gone(world.proxies.running[1])  # type: ignore[arg-type]
     world.fleet.settle()
     assert world.workers.stops == [("a", "polite")]
-    assert not world.fleet.wanted("c")
+    assert "c" not in world.fleet.stock.wants
 
 
 def test_a_crash_ends_streams_and_the_model_comes_back_by_itself() -> None:
@@ -277,7 +277,7 @@ def test_preloads_fill_the_places_and_evict_nobody() -> None:
     world.fleet.preload()
     world.fleet.settle()
     assert world.workers.loads == ["a", "b"]
-    assert not world.fleet.wanted("c")
+    assert "c" not in world.fleet.stock.wants
 
 
 def test_a_failed_load_is_not_tried_again_and_holds_no_place() -> None:
