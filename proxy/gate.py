@@ -50,6 +50,7 @@ class Gate:
         self.replicas = {status.name: Replica(status)}
         self.status = status
         self._affinity = Affinity()
+        self._spreading = False
         self._config, self._report, self._hall = config, report, hall
         self._wanted: int | None = None  # the priority that the root was told, if it was
         self._queue: deque[tuple[asyncio.Future[Lease], Wait]] = deque()
@@ -179,13 +180,15 @@ class Gate:
 
     def spread(self) -> None:
         """Requests that wait in one worker go to another that has a place for them."""
-        if not self.several or self._refusal:
+        if not self.several or self._refusal or self._spreading:
             return
+        self._spreading = True  # a lease that ends calls this
         places = sum(replica.free for replica in self.replicas.values())
         waiting = [lease for replica in self.replicas.values() for lease in replica.waiting()]
         for lease in waiting[:places]:
             lease.stream.fail(Moved())
             lease.release()
+        self._spreading = False
 
     def serve(self) -> None:
         """Admits those who wait, in their order, if the model admits."""
