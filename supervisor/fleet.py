@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from supervisor import census, config, journal, lifecycle, oom, replicas
 from supervisor.commands import Operator
 from supervisor.control import (
@@ -320,7 +322,7 @@ class Fleet:
                 self._served(each, want, elsewhere=each.name != model)
         self.apply(model, lifecycle.Loaded(facts))
         if model in self.stock.entries:
-            self.measured(self.stock.as_loaded(model), facts.memory)
+            self.measured(self.stock.as_loaded(model), replace(facts.memory, load_ms=facts.load_ms))
 
     def _served(self, model: Model, want: Waiters, *, elsewhere: bool) -> None:
         """Whoever waits for this replica goes to one that is ready; `elsewhere`: to another one."""

@@ -36,6 +36,7 @@ from supervisor.timers import Timers
 
 log = logging.getLogger("root")
 _NOISE = 0.02  # of the memory of a load
+_VARIES = 1.5  # times, of its length
 _ENTRY = "supervisor.scan:main"
 _POLICY = config.Restart(backoff=1.0, max_deaths=5)
 
@@ -307,7 +308,9 @@ class Library:
 
 
 def _close(known: Footprint | None, footprint: Footprint) -> bool:
-    """Whether it is what is known already: no two loads take the same number of pages."""
+    """Whether it is what is known already: no two loads take the same number of pages, or the same time."""
     if known is None or known.devices.keys() != footprint.devices.keys() or known.kv != footprint.kv:
+        return False
+    if not known.load_ms / _VARIES <= footprint.load_ms <= known.load_ms * _VARIES:
         return False
     return all(abs(size - known.devices[name]) <= size * _NOISE for name, size in footprint.devices.items())

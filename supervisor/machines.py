@@ -212,6 +212,7 @@ class Machines:
             blocked_by=stock.blocked.get(name, ()),
             files=files,
             overrides=stock.overrides.of(name),
+            load_ms=model.facts.load_ms if model.facts else stock.load_ms(name),
         )
         return status(model, seen, self._clock(), time.time())
 

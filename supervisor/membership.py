@@ -29,6 +29,7 @@ class Membership:
         change = roster.change(stock.entries, entries)
         stock.leaving |= {name: stock.entries[name] for name in change.gone}
         stock.entries = entries
+        stock.learn()
         for name in change.added:
             self._add(name)
         self._tell(change)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from supervisor import budget, catalog, config, machine, replicas
+from supervisor import budget, catalog, config, machine, pace, replicas
 from supervisor.control import Entry, State
 from supervisor.fetching import Fetcher, Nobody
 from supervisor.idle import Idle
@@ -40,6 +40,7 @@ class Stock:
         self.store: Fetcher = Nobody()
         self.dirty = True
         self.closing = False
+        self._pace = 0.0
         self._ram = machine.ram()
 
     def mark(self) -> None:
@@ -51,6 +52,14 @@ class Stock:
     def as_loaded(self, name: str) -> Entry:
         """With the settings that were asked for."""
         return self.overrides.entry(self.entry(name), len(self.gpus))
+
+    def load_ms(self, name: str) -> float:
+        """What a load of this model should take, as far as the last ones tell; 0 = not known."""
+        return pace.expected(self.entry(name), self._pace)
+
+    def learn(self) -> None:
+        """The entries are other ones."""
+        self._pace = pace.pace(self.entries.values())
 
     def replicas(self, model: str) -> list[Model]:
         """All of a model's, in their order."""

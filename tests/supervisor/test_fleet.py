@@ -537,8 +537,8 @@ def test_what_a_load_took_is_passed_on() -> None:
     world, measured = World(), list[tuple[str, Footprint]]()
     world.fleet.measured = lambda entry, footprint: measured.append((entry.model.name, footprint))
     world.say(Want("a"))
-    world.fleet.worker_ready("a", Facts(memory=Footprint({"ram": 7})))
-    assert measured == [("a", Footprint({"ram": 7}))]
+    world.fleet.worker_ready("a", Facts(memory=Footprint({"ram": 7}), load_ms=250.0))
+    assert measured == [("a", Footprint({"ram": 7}, load_ms=250.0))]
 
 
 # -- memory and time ----------------------------------------------------------------------------------------------
