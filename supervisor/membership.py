@@ -53,10 +53,16 @@ class Membership:
 
     def remove_the_gone(self) -> None:
         """Those that left the catalog and have ended are forgotten; a model's first replica after the others."""
+        if not self._stock.leaving:
+            return
         models = [self._stock.models[name] for name in self._stock.leaving]
-        for model in sorted(models, key=lambda each: replicas.number(each.name), reverse=True):
-            alone = not replicas.first(model.name) or len(self._stock.replicas(model.name)) == 1
-            if alone and model.state in AT_REST and not model.stuck:  # one that is stuck has a process that will end
+        gone = [each for each in models if each.state in AT_REST and not each.stuck]  # else its process will end
+        for model in gone:
+            if not replicas.first(model.name):
+                self._remove(model)
+        several = {replicas.base(name) for name in self._stock.models if not replicas.first(name)}
+        for model in gone:
+            if replicas.first(model.name) and model.name not in several:
                 self._remove(model)
 
     def _tell(self, change: roster.Change) -> None:

@@ -9,7 +9,7 @@ from supervisor.control import State
 from supervisor.lifecycle import Model
 from supervisor.log import facts
 from supervisor.machines import Machines
-from supervisor.stock import Stock
+from supervisor.stock import AT_REST, Stock
 from supervisor.timers import Timers
 from supervisor.workers import Workers
 
@@ -44,7 +44,7 @@ class Placer:
         stock, machines, now = self._stock, self._machines, self._stock.clock()
         limits = stock.config.placement.max_models, stock.config.admission.max_wait
         wants = [*stock.wants.in_order(), *self._more()]
-        plan = placement.plan(self._residents, wants, *limits, now, stock.budgets)
+        plan = placement.plan(self._residents({want.name for want in wants}), wants, *limits, now, stock.budgets)
         for name, why in plan.refuse.items():
             stock.wants.drop(name)
             machines.apply(name, lifecycle.Impossible(why))
@@ -95,7 +95,7 @@ class Placer:
         """
         wanted, others = {want.name for want in self._stock.wants.in_order()}, self._stock.replicas(replicas.base(name))
         needed = not any(other.state is State.READY for other in others)
-        self._room[name] = victim = placement.spare(self._residents, name, wanted) if needed else ""
+        self._room[name] = victim = placement.spare(self._residents(wanted), name, wanted) if needed else ""
         log.warning("out of memory at load, trying once more %s", facts(model=name, evicts=victim or "nobody"))
         if victim:
             self._machines.drain_idle(victim, "evicted", final=True)
@@ -108,7 +108,7 @@ class Placer:
                 del self._room[name]
             elif not self._goes(victim):
                 del self._room[name]
-                crowded = placement.crowded(self._residents, name, limit, self._stock.budgets)
+                crowded = placement.crowded(self._residents(set()), name, limit, self._stock.budgets)
                 self._machines.apply(name, lifecycle.Cancelled("evicted") if crowded else lifecycle.RoomMade())
 
     def _goes(self, name: str) -> bool:
@@ -136,9 +136,11 @@ class Placer:
                     self._workers.warm(stock.entry(name).model)
                 self._machines.publish(name)
 
-    @property
-    def _residents(self) -> list[placement.Resident]:
-        return [self._resident(model) for model in self._stock.models.values()]
+    def _residents(self, wanted: set[str]) -> list[placement.Resident]:
+        """Those that matter: who takes room, and who wants it. Of many models most do neither."""
+        models = self._stock.models.values()
+        matter = [each for each in models if each.state not in AT_REST or each.stuck or each.name in wanted]
+        return [self._resident(each) for each in matter]
 
     def _resident(self, model: Model) -> placement.Resident:
         stock, name, now = self._stock, model.name, self._stock.clock()
