@@ -12,6 +12,7 @@ from typing import Protocol, assert_never
 import msgspec
 
 from supervisor import config, ladder, replicas, restart
+from supervisor.boot import STANDBY
 from supervisor.control import (
     Activity,
     AskFigures,
@@ -59,7 +60,6 @@ from supervisor.timers import Timers
 
 log = logging.getLogger("root")
 _LADDERS = {"polite": ladder.polite, "hung": ladder.hung, "cancel": ladder.cancel}
-_STANDBY = "standby"
 _STANDBY_DELAY = 0.3
 
 
@@ -141,12 +141,12 @@ class Workers:
 
     def keep_standby(self) -> None:
         """Starts a standby soon, if there is none: not at once, since a model that just loaded has the cores."""
-        if self._standby is None and not self._closing and not self._timers.pending(_STANDBY):
-            self._timers.set(_STANDBY, time.monotonic() + _STANDBY_DELAY, self._start_standby)
+        if self._standby is None and not self._closing and not self._timers.pending(STANDBY):
+            self._timers.set(STANDBY, time.monotonic() + _STANDBY_DELAY, self._start_standby)
 
     def _start_standby(self) -> None:
         try:
-            self._standby = self._nursery.start(self._entry(), _STANDBY, self)
+            self._standby = self._nursery.start(self._entry(), STANDBY, self)
         except StartFailed as error:
             log.error("%s", error)
             self._standby_again(0.0)
@@ -154,7 +154,7 @@ class Workers:
     def close(self) -> None:
         """No more loads; the standby goes."""
         self._closing = True
-        self._timers.cancel(_STANDBY)
+        self._timers.cancel(STANDBY)
         if self._standby:
             self._nursery.stop(self._standby, ladder.cancel)
 
@@ -170,7 +170,7 @@ class Workers:
             return None
         self._standby = None
         if not self._closing:  # at once: swaps come in rows (back to back on two cores 1.1 → 0.7 s, measured)
-            self._timers.set(_STANDBY, time.monotonic(), self._start_standby)
+            self._timers.set(STANDBY, time.monotonic(), self._start_standby)
         return ward
 
     def _standby_again(self, lived: float) -> None:
@@ -178,7 +178,7 @@ class Workers:
         policy = self._config.restart
         self._standby_history, delay = restart.after_death(self._standby_history, now, lived, policy, self._draw)
         wait = policy.window if delay is None else delay
-        self._timers.set(_STANDBY, now + wait, self._start_standby)
+        self._timers.set(STANDBY, now + wait, self._start_standby)
 
     # -- Owner -------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from supervisor import log, title
-from supervisor.boot import Child
+from supervisor.boot import STANDBY, Child
 from supervisor.config import EX_CONFIG
 from supervisor.control import Channel, FromRoot, LoadFailed, Phase, Ready
 from supervisor.log import facts
@@ -22,6 +25,7 @@ from worker.switchboard import Switchboard
 _log = logging.getLogger(__name__)
 _SWITCH_INTERVAL = 0.001  # seconds; the I/O thread answers while the engine is in Python, see tests/bench/decode.py
 _LAST_WORDS = 1.0  # seconds for what waits to be sent at the end
+_MODEST = 10  # nice
 
 
 def run(child: Child, kind: Kind) -> int:
@@ -31,13 +35,25 @@ def run(child: Child, kind: Kind) -> int:
     board = Switchboard(Channel(child.control, FromRoot), inbox, vitals)
     board.start()
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    kind.prepare()
+    if child.role == STANDBY:
+        _modestly(kind.prepare)
+    else:
+        kind.prepare()
     vitals.phase = Phase.STANDBY
     try:
         return _live(child, kind, board, inbox, vitals)
     finally:
         vitals.phase = Phase.STOPPING
         board.finish(_LAST_WORDS)
+
+
+def _modestly(work: Callable[[], None]) -> None:
+    """Has a standby's imports done when nobody else needs the cores: it begins while another one loads a model.
+
+    In a thread of its own, as a thread may lower its priority, but nobody may raise it again.
+    """
+    with ThreadPoolExecutor(1, "imports", lambda: os.setpriority(os.PRIO_PROCESS, 0, _MODEST)) as pool:
+        pool.submit(work).result()
 
 
 def _live(child: Child, kind: Kind, board: Switchboard, inbox: Inbox, vitals: Vitals) -> int:
