@@ -18,6 +18,7 @@ from proxy.gate import Gate, Wait
 from proxy.generation import Lease, Moved
 from proxy.limits import Permit
 from proxy.links import Ask
+from proxy.quarantine import CRASHES
 from supervisor.control import State
 from worker.protocol import Accepted, CallDelta, CallStart, Delta, Event, Finished, Reasoning, Started
 
@@ -67,6 +68,7 @@ class Call:
 
         After a repetition Accepted comes once more.
         """
+        self.gate.quarantine.check(self._asks)
         self.wait.trail = trail(self._asks) if self.gate.several else ()
         last = False
         while True:
@@ -80,8 +82,11 @@ class Call:
                         if self.first_ms is None:
                             self._note(events)
                         yield events
+                    self.gate.quarantine.clear(self._asks)
                     return
-                except WorkerLost:
+                except WorkerLost as lost:
+                    if stream.begun and lost.fields["cause"] in CRASHES:
+                        self.gate.quarantine.blame(self._asks)
                     if last or stream.begun:
                         raise
                     last = True

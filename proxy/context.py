@@ -22,6 +22,7 @@ from proxy.calls import Call
 from proxy.dialects import error_shapes
 from proxy.errors import STATUS, ApiError, Gone, internal
 from proxy.limits import Permit
+from supervisor import recorder
 from supervisor.config import Key
 from supervisor.log import facts
 
@@ -82,6 +83,7 @@ class Boundary:
         assert scope["type"] == "http", "uvicorn is told to pass nothing else"
         context = Context(_request_id(scope), cut=scope.setdefault("state", {}).get("cut", _nothing))
         scope["state"]["context"] = context
+        row = recorder.begin(context.request_id)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -92,6 +94,7 @@ class Boundary:
         try:
             await self.app(scope, receive, answer)
         finally:
+            recorder.end(row)
             if context.permit is not None:
                 context.permit.close()
             ms = round((time.monotonic() - context.began) * 1000)

@@ -44,6 +44,8 @@ STATUS: dict[str, tuple[int, str]] = {
     "body_timeout": (408, _INVALID),
     "model_exists": (409, "conflict_error"),
     "body_too_large": (413, _INVALID),
+    "request_quarantined": (422, _INVALID),
+    "headers_too_large": (431, _INVALID),
     "queue_full": (429, "rate_limit_error"),
     "key_rate_limited": (429, "rate_limit_error"),
     "internal_error": (500, "server_error"),

@@ -19,11 +19,12 @@ from proxy.affinity import Affinity, Trail
 from proxy.errors import ApiError
 from proxy.generation import Generation, Lease, Moved, Report
 from proxy.hall import Hall
+from proxy.quarantine import Quarantine
 from proxy.refusals import failure, queue_full, queue_timeout, unloaded
 from proxy.replica import Replica
 from supervisor import replicas
 from supervisor.config import Config
-from supervisor.control import Lost, ModelStatus, State, Unwant, Want
+from supervisor.control import Blamed, Lost, ModelStatus, State, Unwant, Want
 
 UNLOADED = "unloaded"  # the cause of a loss that was planned
 
@@ -51,6 +52,7 @@ class Gate:
         self.status = status
         self._affinity = Affinity()
         self._spreading = False
+        self.quarantine = Quarantine(lambda digest: report(Blamed(status.name, digest)))
         self._config, self._report, self._hall = config, report, hall
         self._wanted: int | None = None  # the priority that the root was told, if it was
         self._queue: deque[tuple[asyncio.Future[Lease], Wait]] = deque()

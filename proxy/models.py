@@ -31,6 +31,7 @@ from supervisor.config import Config, Key
 from supervisor.control import (
     Answer,
     Attach,
+    Blamed,
     Drain,
     Drained,
     Entry,
@@ -58,7 +59,7 @@ RELOAD_TIMEOUT = 30.0  # the same for another configuration; longer than the roo
 _NONE: Mapping[str, Any] = {}
 
 log = logging.getLogger("proxy.models")
-Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer | Listed | Unlisted | Reconfigure | Reloaded
+Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer | Listed | Unlisted | Reconfigure | Reloaded | Blamed
 
 
 class Models:
@@ -164,6 +165,9 @@ class Models:
                 self._list(order)
             case Unlisted():
                 self._unlist(order.model)
+            case Blamed(model, digest):
+                if (gate := self.gates.get(model)) is not None:
+                    gate.quarantine.heard(digest)
             case _:
                 self._obey(order, fds)
 
@@ -269,6 +273,10 @@ class Models:
             future.set_result(answer)
 
     def _attach(self, gate: Gate, replica: Replica, order: Attach, fds: list[int]) -> None:
+        if not fds:  # it could not be taken: this process has no descriptors left
+            log.error("no descriptor for a link %s", facts(model=order.model))
+            self._report(LinkBroken(order.model, order.generation, "no descriptors left", blameless=True))
+            return
         if (old := replica.generations.get(order.generation)) is not None:
             old.lose(lambda: WorkerLost(gate.name, "link_replaced"))
 

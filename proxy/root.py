@@ -42,13 +42,13 @@ class Root:
 
     def _flush(self) -> None:
         try:
-            if self._channel.flush():
+            if self._channel.flush() or self._channel.starved:
                 self._loop.remove_writer(self._channel)
         except Closed as error:
             self._end(error)
 
     def _flush_later(self) -> None:
-        if self._channel.pending:
+        if self._channel.crowded:
             self._loop.add_writer(self._channel, self._flush)
 
     def _end(self, error: Closed) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from proxy.bodies import Bodies
 from proxy.feed import Feed
 from proxy.limits import Limits
 from proxy.logs import Logs
@@ -32,10 +33,12 @@ class Services:
     running: Running = field(default_factory=Running)
     site: Site = field(init=False)
     logs: Logs = field(default_factory=Logs)
+    bodies: Bodies = field(init=False)
     limits: Limits = field(default_factory=lambda: Limits(()))
 
     def __post_init__(self) -> None:
         self.site = Site(self.config.ui)
+        self.bodies = Bodies(self.config.server.max_bodies)
 
     def reconfigure(self, config: Config) -> None:
         """Another configuration, which differs where a proxy can follow. Who watches with a key comes back with it."""

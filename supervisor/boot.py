@@ -53,6 +53,7 @@ def run(
     root_pid: int,
     ring: int,
     dump: int,
+    record: int,
     listeners: tuple[socket.socket, ...],
 ) -> None:
     """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function")."""
@@ -60,10 +61,11 @@ def run(
     _signals(dump)
     import logging
 
-    from supervisor import log, title
+    from supervisor import log, recorder, title
 
     title.set(role)
     log.setup(role, ring)
+    recorder.setup(record)
     _volunteer_for_oom(role)
     code = _resolve(entry)(Child(role, control), *listeners)
     logging.shutdown()

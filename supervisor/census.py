@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from supervisor import replicas
+from supervisor import replicas, resident
 from supervisor.control import State
 from supervisor.figures import Series
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Model
 from supervisor.nursery import Ward
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def moved(ledger: Ledger, before: Model, after: Model, took: float) -> None:
@@ -43,8 +40,9 @@ def present(models: Iterable[Model], workers: dict[str, Ward], now: float) -> It
     for name, ward in workers.items():
         model_name = replicas.base(name)
         ages[model_name] = max(ages[model_name], now - ward.vitals.ponged_at)
-        for kind, size in _memory(ward.child.pid):
-            sizes[model_name, kind] += size
+        if (memory := resident.look(ward.child.pid)) is not None:
+            sizes[model_name, "resident"] += memory.resident
+            sizes[model_name, "shared"] += memory.shared
     for name, age in ages.items():
         yield _gauge("pong_age_seconds", age, name)
     for (name, kind), size in sizes.items():
@@ -53,14 +51,3 @@ def present(models: Iterable[Model], workers: dict[str, Ward], now: float) -> It
 
 def _gauge(name: str, value: float, *labels: str) -> Series:
     return Series(f"llama_supervisor_{name}", labels, (value,))
-
-
-def _memory(pid: int | None) -> Iterator[tuple[str, int]]:
-    """A process's memory in bytes: resident, and the part of that which it shares with others."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            _, resident, shared, *_ = file.read().split()
-    except (OSError, ValueError):
-        return  # it has just ended
-    yield "resident", int(resident) * _PAGE
-    yield "shared", int(shared) * _PAGE

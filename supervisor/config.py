@@ -129,8 +129,13 @@ class Server(Table):
     max_body: Size = 64 * 2**20
     max_depth: Annotated[int, Meta(ge=8, le=256)] = 64
     max_messages: Annotated[int, Meta(ge=1)] = 10000
+    max_bodies: Size = 2**30
     body_timeout: PositiveDuration = 60.0
+    max_headers: Annotated[Size, Meta(ge=1024, le=2**24)] = 64 * 2**10
+    header_timeout: PositiveDuration = 10.0
+    keep_alive: PositiveDuration = 75.0
     max_connections: Annotated[int, Meta(ge=1)] = 16384
+    max_requests: Annotated[int, Meta(ge=1)] = 8192
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
     allowed_hosts: tuple[str, ...] = ()
     sse_ping_interval: PositiveDuration = 15.0
@@ -241,6 +246,8 @@ class Log(Table):
     """[log]: what is written to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
 
 
 class Ui(Table):
@@ -263,6 +270,8 @@ class StateFolder(Table):
     """[state]: where facts that outlive the server are kept. "": $XDG_STATE_HOME/llama-supervisor."""
 
     dir: str = ""
+    crash_reports: Annotated[int, Meta(ge=0, le=100_000)] = 100
+    crash_reports_size: Size = 16 * 2**20
 
 
 class Model(Table):
@@ -303,6 +312,7 @@ class Model(Table):
     swa_full: bool = False
     mmap: bool = True
     mlock: bool = False
+    memory_limit: Size = 0
     chat_template: str = ""
     task: Literal["auto", "generate", "embed", "rerank"] = "auto"
     pooling: Literal["auto", "none", "mean", "cls", "last", "rank"] = "auto"
@@ -394,4 +404,4 @@ def parse_listen(text: str, path: schema.Path = ()) -> tuple[str, str, int]:
         raise Invalid(path, '"host:port", "[::1]:port" or "unix:/path"', text)
     if (port := int(match[3])) > 65535:
         raise Invalid(path, "a port from 0 to 65535", text)
-    return ("tcp", match[1] or match[2] or "0.0.0.0", port)
+    return ("tcp", match[1] or match[2] or "0.0.0.0", port)  # noqa: S104 - ":8080" says so, and `check` warns

@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from supervisor.card import Card
-from supervisor.config import Config, Model, Parking, Sampling
+from supervisor.config import Config, Log, Model, Parking, Sampling
 from supervisor.figures import Series
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
@@ -115,7 +115,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class ModelStatus(Message, frozen=True):
-    """A model as the root sees it. `since`, `retry_at` and `loaded_at` are Unix times; `signal` is a name or ""."""
+    """A model as the root sees it. `since`, `retry_at` and `loaded_at` are Unix times; `signal` is a name or "".
+
+    `retry_due` is `retry_at` on the monotonic clock, which all processes share: what is decided must not depend on a
+    clock that jumps.
+    """
 
     name: str
     state: State
@@ -129,6 +133,7 @@ class ModelStatus(Message, frozen=True):
     stop_reason: str = ""
     restarts: int = 0
     retry_at: float | None = None
+    retry_due: float | None = None
     suspended: bool = False
     pid: int | None = None
     loaded_at: float | None = None
@@ -159,6 +164,7 @@ class Death(Message, frozen=True):
     log_tail: tuple[str, ...] = ()
     action: Literal["restart", "failed", "none"] = "restart"
     retry_in_s: float | None = None
+    report: str = ""  # the id of its crash report, "" if none is kept
 
 
 # -- root → any child ---------------------------------------------------------------------------------------------
@@ -246,6 +252,16 @@ class KeyUse(Message, frozen=True):
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+class Blamed(Message, frozen=True):
+    """A worker has died under a request with this digest (proxy.quarantine).
+
+    From a proxy to the root, and from the root to the other proxies.
+    """
+
+    model: str
+    digest: bytes
 
 
 class Reconfigure(Message, frozen=True):
@@ -390,11 +406,15 @@ class Busy(Message, frozen=True):
 
 
 class LinkBroken(Message, frozen=True):
-    """A link carried something that is no protocol, or ended while the worker lives."""
+    """A link carried something that is no protocol, or ended while the worker lives.
+
+    `blameless`: the proxy had no descriptor left to take it; the worker is not to blame.
+    """
 
     model: str
     generation: int
     reason: str
+    blameless: bool = False
 
 
 class ModelCommand(Message, frozen=True):
@@ -452,6 +472,7 @@ class ConfigureWorker(Message, frozen=True):
     Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
     next one; and what the last one left. The second and third may be missing. `template`: the text of a chat template,
     in place of the configured one. `costs`: what an earlier worker of the model has measured, so that this need not.
+    `memory_limit`: bytes that it is to allow itself; 0: no bound, or the root sees to it.
     """
 
     model: Model
@@ -460,6 +481,8 @@ class ConfigureWorker(Message, frozen=True):
     parking: Parking = Parking()
     template: str = ""
     costs: dict[int, float] = {}
+    memory_limit: int = 0
+    log: Log = Log()
 
 
 class Warm(Message, frozen=True):
@@ -513,6 +536,16 @@ class Remember(Message, frozen=True):
     state: str
     key: str
     footprint: Footprint
+
+
+class KeepReport(Message, frozen=True):
+    """Keep a crash report in the state folder, and of all at most `most`, of at most `size` bytes together."""
+
+    state: str
+    id: str
+    content: bytes
+    most: int
+    size: int
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -648,12 +681,12 @@ class LoadFailed(Message, frozen=True):
 
 FromRoot = (
     Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
-    | Listed | Unlisted | Scan | Remember | Discard | Download | Reconfigure | Reloaded
+    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Blamed | Figures | Inquired | Inquiry | Finding
+    | Listed | Unlisted | Scan | Remember | KeepReport | Discard | Download | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
-    | Pong | Ready | LoadFailed | KeyUse | Report | AskFigures | Inquiry | Finding
+    | Pong | Ready | LoadFailed | KeyUse | Blamed | Report | AskFigures | Inquiry | Finding
     | Reload | Scanned | Known | FolderChanged | Stuck | Discarded
     | Planned | Fetched | Downloaded | DownloadFailed
 )  # fmt: skip
@@ -662,7 +695,7 @@ In = TypeVar("In")
 
 
 class Closed(Exception):
-    """The other end of the channel is gone."""
+    """The other end of the channel is gone, or a message could not be had whole: what follows would make no sense."""
 
 
 class Channel(Generic[In]):
@@ -675,31 +708,44 @@ class Channel(Generic[In]):
         self._decoder: msgspec.msgpack.Decoder[In] = msgspec.msgpack.Decoder(incoming)
         self._encoder = msgspec.msgpack.Encoder()
         self._waiting: list[tuple[bytes, list[int]]] = []
+        self.starved = False  # what waits needs a descriptor, and there is none: room in the socket is no help
 
     def fileno(self) -> int:
         return self.sock.fileno()
 
     @property
     def pending(self) -> bool:
-        """Whether messages wait for room in the socket; call `flush` when it is writable."""
+        """Whether messages wait; `flush` sends them when there is room, or a descriptor."""
         return bool(self._waiting)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether messages wait for room in the socket; call `flush` when it is writable."""
+        return bool(self._waiting) and not self.starved
+
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Sends, or keeps for `flush`, a message with copies of `fds`; the caller may close its own at once."""
+        """Sends, or keeps for `flush`, a message with copies of `fds`; the caller may close its own at once.
+
+        Raises Closed; OSError if there are no descriptors left for the copies: then nothing was sent.
+        """
         if len(self._waiting) >= self.limit:
             raise Closed("the peer does not read")
         payload = self._encoder.encode(message)
-        copies = [os.dup(fd) for fd in fds]
-        if len(payload) > MAX_INLINE:
-            copies.append(_memfd(payload))
-            payload = b""
-        self._waiting.append((payload, copies))
+        self._waiting.append((payload, _copies(fds)))
         self.flush()
 
     def flush(self) -> bool:
         """Sends what waits; True if nothing is left. Raises Closed if the peer is gone."""
         while self._waiting:
             payload, fds = self._waiting[0]
+            if len(payload) > MAX_INLINE:
+                try:
+                    fds.append(_memfd(payload))
+                except OSError:
+                    self.starved = True
+                    return False
+                self._waiting[0] = payload, fds = b"", fds
+            self.starved = False
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
             flag = b"m" if not payload else b"i"
             try:
@@ -714,9 +760,12 @@ class Channel(Generic[In]):
         return True
 
     def receive(self) -> tuple[In, list[int]] | None:
-        """The next message and its descriptors, None if there is none now. Raises Closed, msgspec.DecodeError."""
+        """The next message and its descriptors, None if there is none now. Raises Closed, msgspec.DecodeError.
+
+        A process that may open no more gets the message without any.
+        """
         try:
-            packet, fds, _, _ = socket.recv_fds(self.sock, MAX_INLINE + 1024, MAX_FDS, socket.MSG_DONTWAIT)
+            packet, fds, flags, _ = socket.recv_fds(self.sock, MAX_INLINE + 1024, MAX_FDS, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -724,6 +773,12 @@ class Channel(Generic[In]):
         if not packet:
             raise Closed("end of file")
         payload = packet[1:]
+        if flags & socket.MSG_CTRUNC:  # some were lost, and which of them is not said
+            for fd in fds:
+                os.close(fd)
+            fds = []
+            if packet[:1] == b"m":
+                raise Closed("no descriptors left for a message of the peer")
         if packet[:1] == b"m":
             payload = _read_memfd(fds.pop())
         return self._decoder.decode(payload), fds
@@ -734,6 +789,18 @@ class Channel(Generic[In]):
                 os.close(fd)
         self._waiting.clear()
         self.sock.close()
+
+
+def _copies(fds: Sequence[int]) -> list[int]:
+    """Raises OSError, and leaves none behind then."""
+    copies: list[int] = []
+    try:
+        copies += (os.dup(fd) for fd in fds)
+    except OSError:
+        for copy in copies:
+            os.close(copy)
+        raise
+    return copies
 
 
 def _memfd(payload: bytes) -> int:

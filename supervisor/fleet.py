@@ -20,7 +20,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from supervisor import census, config, journal, lifecycle, oom, replicas
+from supervisor import census, config, crash, journal, lifecycle, oom, replicas
 from supervisor.commands import Operator
 from supervisor.control import (
     Activity,
@@ -62,7 +62,7 @@ log = logging.getLogger("root")
 class Fleet:
     """All models of the catalog. `proxies` and `workers` act for it; it is what they report to.
 
-    `measured` is told what a load took.
+    `measured` is told what a load took, `reported` of each death.
     """
 
     def __init__(
@@ -141,6 +141,14 @@ class Fleet:
     def running(self) -> set[str]:
         """Models that have a process with their present settings."""
         return {replicas.base(name) for name, model in self.stock.models.items() if model.state in RUNNING}
+
+    @property
+    def reported(self) -> Callable[[crash.CrashReport], None]:
+        return self._machines.reported
+
+    @reported.setter
+    def reported(self, reported: Callable[[crash.CrashReport], None]) -> None:
+        self._machines.reported = reported
 
     @property
     def store(self) -> Fetcher:
@@ -249,8 +257,8 @@ class Fleet:
                 traffic.used(name, now)  # its Activity is on the way
                 if not self.stock.closing:  # else it goes in any case, once the proxy has finished
                     self._machines.withdraw(name)
-            case LinkBroken(reason=reason):
-                self._link_broken(name, proxy, reason)
+            case LinkBroken(reason=reason, blameless=blameless):
+                self._link_broken(name, proxy, reason, blameless)
             case _:
                 assert_never(message)
 
@@ -287,12 +295,15 @@ class Fleet:
         elif model.placeable(self.stock.clock()):  # its back-off ended while it waited for room
             self.apply(name, lifecycle.Elapsed())
 
-    def _link_broken(self, name: str, proxy: Ward, reason: str) -> None:
+    def _link_broken(self, name: str, proxy: Ward, reason: str, blameless: bool) -> None:
         model = self.model(name)
         if model.state is not State.READY:
             return
         log.warning("link broken %s", facts(model=name, role=proxy.role, reason=reason))
-        if self.stock.traffic.broke(name, proxy, self.stock.clock()):
+        if blameless:
+            self.stock.traffic.part(name, proxy)
+            self._machines.attach_later(name)
+        elif self.stock.traffic.broke(name, proxy, self.stock.clock()):
             self.apply(name, lifecycle.Hung(f"its links keep breaking: {reason}"))
         else:
             self._machines.attach(model, proxy)
@@ -307,7 +318,7 @@ class Fleet:
 
     def proxy_died(self, proxy: Ward, end: Ended) -> None:
         """The other proxies are told."""
-        self._proxies.broadcast(self.journal.died(journal.of_proxy(proxy.role, end, time.time())))
+        self._machines.tell_death(journal.of_proxy(proxy.role, end, time.time()), end)
 
     # -- what workers do (Lives) -------------------------------------------------------------------------------
 
@@ -362,7 +373,7 @@ class Fleet:
     def worker_ended(self, model: str, end: Ended) -> None:
         kills = oom.kills()
         taken, self._oom_kills = kills > self._oom_kills and end.code == -9, kills
-        self._machines.apply(model, lifecycle.Exited(end.code, taken), end)
+        self._machines.apply(model, lifecycle.Exited(end.code, taken and not end.beyond, beyond=end.beyond), end)
         if self.model(model).state is State.FAILED:
             self.stock.wants.drop(model)
 

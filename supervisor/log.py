@@ -14,7 +14,6 @@ import time
 
 from supervisor import ring
 
-_BURST, _RATE = 1000, 200.0  # lines, and lines per second after that
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -40,6 +39,13 @@ def set_level(name: str) -> None:
     for handler in logging.getLogger().handlers:
         handler.setLevel(min(level, logging.INFO) if isinstance(handler, _Ring) else level)
     logging.getLogger().setLevel(min(level, logging.INFO))
+
+
+def limit(rate: float, burst: int) -> None:
+    """How many lines a second reach stderr, and how many at once before that counts."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Stderr):
+            handler.rate, handler.burst = rate, burst
 
 
 def facts(**pairs: object) -> str:
@@ -76,13 +82,14 @@ class _Stderr(logging.Handler):
         super().__init__()
         self.setFormatter(_Formatter(role))
         self._fd = _own_description(2)
-        self._tokens, self._at, self._dropped = float(_BURST), time.monotonic(), 0
+        self.rate, self.burst = 200.0, 1000  # lines a second, and lines at once
+        self._tokens, self._at, self._dropped = float(self.burst), time.monotonic(), 0
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "ring_only", False) and self.level != logging.DEBUG:
             return
         now = time.monotonic()
-        self._tokens = min(float(_BURST), self._tokens + (now - self._at) * _RATE)
+        self._tokens = min(float(self.burst), self._tokens + (now - self._at) * self.rate)
         self._at = now
         if self._tokens < 1:
             self._dropped += 1

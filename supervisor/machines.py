@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
-from supervisor import census, journal, lifecycle, process
-from supervisor.control import Attach, Lost, ModelStatus, State
+from msgspec.structs import replace
+
+from supervisor import census, crash, journal, lifecycle, process
+from supervisor.control import Attach, Death, Lost, ModelStatus, State
 from supervisor.drains import Drains
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Model
@@ -21,10 +23,11 @@ from supervisor.timers import Timers
 from supervisor.workers import Workers
 
 log = logging.getLogger("root")
+_DESCRIPTORS_AGAIN = 1.0  # seconds
 
 
 class Machines:
-    """`make_room` is called for a load that ran out of memory."""
+    """`make_room` is called for a load that ran out of memory, `reported` is told of each death."""
 
     def __init__(self, stock: Stock, timers: Timers, proxies: Proxies, workers: Workers) -> None:
         self._stock, self._timers, self._proxies, self._workers = stock, timers, proxies, workers
@@ -34,6 +37,7 @@ class Machines:
         self.policy = lifecycle.Policy(stock.config.restart)
         self.journal, self.ledger = journal.Journal(), Ledger()
         self.make_room: Callable[[str], None]
+        self.reported: Callable[[crash.CrashReport], None] = lambda report: None
 
     # -- events ------------------------------------------------------------------------------------------------
 
@@ -111,7 +115,7 @@ class Machines:
         overrides = self._stock.overrides
         overrides.begin(name)
         entry = self._stock.as_loaded(name)
-        if entry.card is not None and entry.card.cause == "file_missing":
+        if entry.card is not None and entry.card.cause in ("file_missing", "config_error"):
             self.apply(name, lifecycle.Refused(entry.card.cause, entry.card.problem, permanent=True))
             self.apply(name, lifecycle.Exited(lifecycle.EX_CONFIG))
             self._stock.wants.drop(name)
@@ -133,10 +137,21 @@ class Machines:
             with process.link() as (near, far):
                 self._workers.join(model.name, int(proxy.role.rpartition("-")[2]), far)
                 self._proxies.send(proxy, Attach(model.name, model.generation), [near])
-        except OSError as error:  # no descriptors left: the proxy will ask again
+        except OSError as error:
             log.error("no link %s", facts(model=model.name, role=proxy.role, error=error.strerror))
+            self.attach_later(model.name)
             return
         linked.add(proxy)
+
+    def attach_later(self, name: str) -> None:
+        """There was no descriptor left, here or in a proxy: there may be one soon."""
+        self._timers.set(("attach", name), self._clock() + _DESCRIPTORS_AGAIN, lambda: self._attach_again(name))
+
+    def _attach_again(self, name: str) -> None:
+        model = self._stock.models.get(name)
+        if model is not None and model.state is State.READY:
+            for proxy in list(self._proxies.running.values()):
+                self.attach(model, proxy)
 
     # -- drains ------------------------------------------------------------------------------------------------
 
@@ -219,7 +234,15 @@ class Machines:
     def _died(self, before: Model, after: Model, end: Ended) -> None:
         lost = self._stock.traffic.in_flight(after.name)
         if death := journal.of_worker(before, after, end, lost, self._clock(), time.time()):
-            self._proxies.broadcast(self.journal.died(death))
+            self.tell_death(death, end)
+
+    def tell_death(self, death: Death, end: Ended) -> None:
+        """A child's end that nobody asked for."""
+        if self._stock.config.state.crash_reports:
+            death = replace(death, report=crash.name(death.role, death.at))
+            self.reported(crash.report(death, end))
+        self.ledger.count("llama_supervisor_deaths_total", death.model, death.cause)
+        self._proxies.broadcast(self.journal.died(death))
 
 
 def _tell(before: Model, after: Model, now: float) -> None:

@@ -118,7 +118,7 @@ class Membership:
         stock.wants.drop(name)
         stock.overrides.forget(name)
         self._machines.forget(name)
-        for timer in ("retry", "want", "resident", "idle"):
+        for timer in ("retry", "want", "resident", "idle", "attach"):
             self._timers.cancel((timer, name))
         self._proxies.broadcast(self._machines.journal.unlisted(name))
         if replicas.first(name):

@@ -8,6 +8,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, assert_never
 
 import msgspec
@@ -16,6 +17,7 @@ from supervisor import config, ladder, restart
 from supervisor.control import (
     Activity,
     AskFigures,
+    Blamed,
     Busy,
     ConfigureProxy,
     Discarded,
@@ -110,7 +112,7 @@ class Proxies:
         self._listeners, self._listening, self._failed = listeners, listening, failed
         self._history: dict[int, restart.History] = {}
         self._serving: dict[Ward, float] = {}
-        self._draw = random.Random()
+        self._draw = random.Random()  # noqa: S311 - spreads restarts
         self._shutting_down = False
         self._key_uses: dict[tuple[str, int], int] = {}  # key, proxy → requests in flight
         self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
@@ -134,14 +136,13 @@ class Proxies:
         """Lets every proxy read what the process `source` logs, now and after its death; the caller keeps `fd`."""
         try:
             kept = os.dup(fd)
+            if (old := self._rings.pop(source, None)) is not None:
+                os.close(old)
+            self._rings[source] = kept
+            for ward in self.running.values():
+                self._nursery.send(ward, Ring(source), [fd])
         except OSError as error:  # no descriptors left: a load matters more
             log.error("no ring for the proxies %s", facts(source=source, error=error.strerror))
-            return
-        if (old := self._rings.pop(source, None)) is not None:
-            os.close(old)
-        self._rings[source] = kept
-        for ward in self.running.values():
-            self._nursery.send(ward, Ring(source), [fd])
 
     def reconfigure(self, settings: config.Config) -> None:
         """Tells them all; those that start later begin with it."""
@@ -172,8 +173,9 @@ class Proxies:
         told = self.models.journal
         known = self.models.statuses(), self.models.entries(), told.boot, told.number, told.deaths
         self._nursery.send(ward, ConfigureProxy(index, self._config, *known))
-        for source, fd in self._rings.items():
-            self._nursery.send(ward, Ring(source), [fd])
+        with suppress(OSError):  # no descriptors left: it serves all the same
+            for source, fd in self._rings.items():
+                self._nursery.send(ward, Ring(source), [fd])
         self._tell_key_uses(ward)
         self.models.attach_all(ward)
 
@@ -201,6 +203,10 @@ class Proxies:
                 pass
             case KeyUse():
                 self._relay(ward, message)
+            case Blamed():
+                for other in self.running.values():
+                    if other is not ward:
+                        self.send(other, message)
             case ShutDown():
                 self.models.proxy_gone(ward)  # counts as drained
             case Report(series):

@@ -44,6 +44,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         stop_reason=model.stop_reason,
         restarts=model.restarts,
         retry_at=None if model.retry_at is None else wall + model.retry_at - now,
+        retry_due=model.retry_at,
         suspended=observed.suspended,
         pid=observed.pid,
         loaded_at=wall + model.since - now if model.state is State.READY else None,

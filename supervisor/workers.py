@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import random
@@ -13,9 +14,11 @@ import msgspec
 
 from supervisor import config, ladder, replicas, restart
 from supervisor.boot import STANDBY
+from supervisor.cgroup import Cgroups, Group
 from supervisor.control import (
     Activity,
     AskFigures,
+    Blamed,
     Busy,
     ConfigureWorker,
     Discarded,
@@ -91,12 +94,13 @@ class Workers:
         self._nursery, self._timers, self._config = nursery, timers, settings
         self._standby: Ward | None = None
         self._standby_history = restart.History()
-        self._draw = random.Random()
+        self._draw = random.Random()  # noqa: S311 - spreads restarts
         self._turn = os.memfd_create("lsv-turn")  # its lock is the CPU turn
         self._parking = _resolved(settings.parking)
         self._parks = Parks(self._parking.budget)
         self._computing = 0
         self._costs: dict[str, tuple[config.Model, dict[int, float]]] = {}  # as measured with these settings
+        self._cgroups, self._groups = Cgroups(), dict[Ward, Group]()
         self._closing = False
         self.show_ring: Callable[[str, int], None] = lambda source, fd: None  # whoever wants to read what they log
         self.lives: Lives
@@ -115,8 +119,31 @@ class Workers:
         self.show_ring(ward.role, ward.child.ring)
         settings, costs = self._costs.get(replicas.base(model.name), (model, {}))
         known = costs if _alike(settings, model) else {}
-        order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking, template, known)
-        self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+        bound = 0 if self._confined(ward, model.memory_limit) else model.memory_limit
+        order = ConfigureWorker(
+            model, generation, self._config.liveness.lease, self._parking, template, known, bound, self._config.log
+        )
+        try:
+            self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+        except OSError as error:  # no descriptors left: without its order it is of no use, and its end is a death
+            log.error("no order for a worker %s", facts(role=ward.role, error=error.strerror))
+            self._nursery.stop(ward, ladder.cancel)
+
+    def _confined(self, ward: Ward, limit: int) -> bool:
+        """Whether the kernel holds the process to its limit."""
+        group = self._cgroups.confine(ward.child.pid, limit) if limit else None
+        if group is not None:
+            self._groups[ward] = group
+        return group is not None
+
+    def _freed(self, ward: Ward, model: str, end: Ended) -> Ended:
+        """Its group goes; if the limit was the end of it, that is why it died."""
+        if (group := self._groups.pop(ward, None)) is None:
+            return end
+        killed, limit = group.killed(), self._settings[model].memory_limit
+        group.close()
+        text = f"the kernel killed the worker: [models.{replicas.base(model)}].memory_limit is {limit >> 20} MiB"
+        return dataclasses.replace(end, beyond=text) if killed else end
 
     def warm(self, model: config.Model) -> None:
         """Has the standby read a model's file that waits for its place, so that its load need not read the disk."""
@@ -201,7 +228,7 @@ class Workers:
             case Report(series):
                 if model is not None:
                     self.lives.ledger.report(ward, series, (replicas.base(model),))
-            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
+            case KeepAlive() | KeyUse() | Blamed() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
                 self._out_of_place(ward, message)
             case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)
@@ -216,6 +243,7 @@ class Workers:
             if not self._closing:
                 self._standby_again(time.monotonic() - ward.born)
         if (model := self._model.pop(ward, None)) is not None:
+            end = self._freed(ward, model, end)
             del self.of[model], self._settings[model]
             self.lives.ledger.ended(ward)
             self._parks.ended(model, clean=end.code == 0)

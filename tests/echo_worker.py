@@ -13,7 +13,9 @@ overrides them for one request and is not echoed:
     rate     tokens a second of each stream; 0 = as fast as the proxy takes them (default)
     prefill  seconds before the first token (0)
     fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
-             "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows)
+             "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows), "hog" (memory, all there is);
+             or what begins then, while the stream goes on, for some seconds: "flood:SECONDS" (bytes on fd 2, as fast as
+             they go), "chatter:SECONDS" (the same through the log)
     keep     true: words keep the white space before them, line breaks included
     raw      text of a chat template: what follows is emitted character by character and split by that family
     template the chat template that the model says it has     only in `file`
@@ -28,6 +30,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import logging
 import os
 import queue
 import re
@@ -205,6 +208,26 @@ def fail(fault: str) -> None:
             pass
     if kind == "hang_c":
         ctypes.PyDLL(None).sleep(3600)
+    if kind == "hog":
+        taken = []
+        while True:
+            taken.append(b"\1" * 2**24)
+    if kind in ("flood", "chatter"):
+        noise = _flood if kind == "flood" else _chatter
+        threading.Thread(target=noise, args=(time.monotonic() + float(code),), daemon=True).start()
+
+
+def _flood(until: float) -> None:
+    block = b"native noise, a line of it; " * 2048 + b"\n"
+    while time.monotonic() < until:
+        os.write(2, block)
+
+
+def _chatter(until: float) -> None:
+    count = 0
+    while time.monotonic() < until:
+        logging.getLogger("echo").info("chatter %d", count := count + 1)
+    logging.getLogger("echo").info("chatter ends")
 
 
 class EchoText:

@@ -64,7 +64,7 @@ class Desk:
             self._inbox.put(Conclude((link.number, request.id)))
             return
         for id in _ids(request):
-            link.open(id)
+            link.open(id, getattr(request, "request_id", ""))
         if isinstance(request, Look):
             self._answer(link, [Seen(request.id, self._places.show())])
             return

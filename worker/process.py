@@ -18,6 +18,7 @@ from supervisor.boot import STANDBY, Child
 from supervisor.config import EX_CONFIG
 from supervisor.control import Channel, FromRoot, LoadFailed, Phase, Ready
 from supervisor.log import facts
+from worker import rlimit
 from worker.failure import EngineError, LoadError
 from worker.seams import Inbox, Kind, Leave, Load, Loaded, Order, Vitals
 from worker.switchboard import Switchboard
@@ -64,11 +65,13 @@ def _live(child: Child, kind: Kind, board: Switchboard, inbox: Inbox, vitals: Vi
     log.rename(role)
     title.set(role, "loading")
     vitals.phase = Phase.LOADING
+    rlimit.confine(order.memory_limit)
     try:
         loaded = _load(kind, order, board, vitals)
-    except LoadError as error:
+    except LoadError as found:
         if board.stopping:
             return 0
+        error = rlimit.explained(found, order.model.name, order.memory_limit)
         _log.error("load failed %s", facts(cause=error.cause, message=error.message, permanent=error.permanent))
         board.send(LoadFailed(error.cause, error.message, error.permanent))
         return EX_CONFIG if error.permanent else 1

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from supervisor import log as logs
 from supervisor.control import (
     Channel,
     Closed,
@@ -94,9 +95,12 @@ class Switchboard:
         self._wake()
 
     def put(self, link: int, events: Sequence[Event]) -> None:
-        """To a proxy, from any thread; events for a link that is gone are dropped."""
+        """To a proxy, from any thread, at once if its socket takes them; events for a link that is gone are dropped."""
         if (target := self._links.get(link)) is not None:
-            self._answer(target, events)
+            target.push(events)
+            if not target.attempt():
+                self._dirty.add(link)
+                self._wake()
 
     def finish(self, within: float) -> None:
         """Sends what waits, then ends the thread; returns after `within` seconds at the latest."""
@@ -175,11 +179,12 @@ class Switchboard:
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking, template, costs):
+            case ConfigureWorker(model, generation, lease, parking, template, costs, limit, log):
                 self._lease = lease
+                logs.limit(log.rate, log.burst)
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
-                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs))
+                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs, limit))
             case Warm(path):
                 warming.begin(path, lambda: self._vitals.phase not in _IDLE)
             case Peer():
@@ -273,7 +278,7 @@ class Switchboard:
         while self._outgoing:
             self._channel.send(self._outgoing.pop(0))
         self._channel.flush()
-        self._watch(self._channel.sock, self._channel.pending)
+        self._watch(self._channel.sock, self._channel.crowded)
         if self._desk is not None:
             self._open_links()
         for number in list(self._dirty):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -10,6 +14,10 @@ from proxy import context, services
 from proxy.dialects import model_events
 from proxy.errors import ApiError, BadRequest
 from proxy.routes import inbound
+from supervisor import crash_files, keepsakes
+from supervisor.log import facts
+
+log = logging.getLogger("proxy.admin")
 
 
 async def deaths(request: Request) -> Response:
@@ -25,6 +33,22 @@ async def deaths(request: Request) -> Response:
     return inbound.answer({"deaths": found[: int(text)]})
 
 
+async def report(request: Request) -> Response:
+    """Everything that is known of one death: GET /admin/deaths names its report."""
+    if not context.of(request.scope).admin:
+        raise ApiError("admin_required", "GET /admin/deaths/ID needs a key with admin = true")
+    id = request.path_params["id"]
+    state = keepsakes.folder(services.of(request).config.state.dir, os.environ)
+    try:
+        found = await asyncio.to_thread(crash_files.read, state, id)
+    except OSError as error:
+        log.error("a crash report cannot be read %s", facts(id=id, error=error.strerror))
+        found = None
+    if found is None:
+        raise ApiError("not_found", "there is no report of this id; GET /admin/deaths names those of the last deaths")
+    return Response(found, media_type="application/json")
+
+
 async def reload(request: Request) -> Response:
     """Reads the configuration again, whole or not at all, and looks for models. API.md, 11."""
     if not context.of(request.scope).admin:
@@ -37,4 +61,8 @@ async def reload(request: Request) -> Response:
     return inbound.answer({"success": True} | names | ({} if outcome.complete else {"incomplete": True}))
 
 
-ROUTES = [Route("/admin/deaths", deaths), Route("/admin/reload", reload, methods=["POST"])]
+ROUTES = [
+    Route("/admin/deaths", deaths),
+    Route("/admin/deaths/{id}", report),
+    Route("/admin/reload", reload, methods=["POST"]),
+]

@@ -66,6 +66,9 @@ class Server:
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=20)
+        self.prefix: list[str] = []  # a command that runs the server's, as `env A=b`
+        self.environment: dict[str, str] = {}
+        self.stderr: int | None = None  # in place of the log
 
     def write(self, toml: str) -> None:
         self.file.write_text(self.head + toml)
@@ -76,10 +79,11 @@ class Server:
         return self
 
     def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
         with self.log.open("w") as log:
-            command = [sys.executable, "-m", "supervisor", str(self.file)]
-            self.process = subprocess.Popen(command, stderr=log, stdout=log, cwd=ROOT, env=environment)
+            command = [*self.prefix, sys.executable, "-m", "supervisor", str(self.file)]
+            stderr = log if self.stderr is None else self.stderr
+            self.process = subprocess.Popen(command, stderr=stderr, stdout=log, cwd=ROOT, env=environment)
 
     def healthy(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

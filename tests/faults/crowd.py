@@ -106,8 +106,7 @@ class Crowd:
             elif record["choices"] and (piece := record["choices"][0]["delta"].get("content")):
                 if entry.marks:
                     entry.marks.append("text after the end")
-                entry.text += piece
-                entry.first = entry.first or time.monotonic()
+                entry.token(piece, time.monotonic())
                 return 1
         return 0
 

@@ -27,6 +27,7 @@ class Ending:
     number: str
     fault: str
     act: Callable[[Path, random.Random], float]
+    short: int  # times in a short run
 
 
 def kill_root(folder: Path, draw: random.Random) -> float:
@@ -46,7 +47,7 @@ def kill_root(folder: Path, draw: random.Random) -> float:
             scene.pause(0.3)
             return _orphans(server)
     finally:
-        _tidy(server)
+        tidy(server)
 
 
 def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
@@ -65,12 +66,12 @@ def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
             time.sleep(0.3)
         return _orphans(server)
     finally:
-        _tidy(server)
+        tidy(server)
 
 
 def stop_root(folder: Path, draw: random.Random) -> float:
-    """SIGTERM while it boots, loads, streams or restarts something; sometimes twice."""
-    moment, twice = draw.choice(["boot", "load", "stream", "restart"]), draw.random() < 0.3
+    """SIGTERM while it boots, loads, streams, restarts something or is reloaded; sometimes twice."""
+    moment, twice = draw.choice(["boot", "load", "stream", "restart", "reload"]), draw.random() < 0.3
     server = serve(folder)
     try:
         server.start()
@@ -85,10 +86,13 @@ def stop_root(folder: Path, draw: random.Random) -> float:
                 assert scene.post("/models/load", {"model": "slow"}).status_code == 200
             if moment == "restart":
                 scene.signal("w:a")
+            if moment == "reload":
+                server.write(SETTINGS + "n_ctx = 5000\n")  # of the last model
+                scene.reload()
             scene.pause(0.3)
             return _stops(server, twice, scene.crowd.entries, but="a" if moment == "restart" else "")
     finally:
-        _tidy(server)
+        tidy(server)
 
 
 def restart_intensity(folder: Path, draw: random.Random) -> float:
@@ -103,6 +107,25 @@ def restart_intensity(folder: Path, draw: random.Random) -> float:
             assert scene.status("bad")["cause"] == "restart_limit"
         assert scene.say("a", "fine").status_code == 200
         return time.monotonic() - began
+
+
+def proxy_that_cannot_start(folder: Path, draw: random.Random) -> float:
+    """The root ends with 1 after its fifth death, and nobody is left."""
+    server = serve(folder, 'proxy = "tests.children:exits"\n' + SETTINGS)
+    try:
+        began = time.monotonic()
+        server.start()
+        family = until(lambda: len(found := server.family()) > 1 and found, 20)
+        code = server.process.wait(60)
+        told = server.log.read_text()
+        assert code == 1, f"exit code {code}"
+        assert told.count("ended role=proxy-0") == 5, told
+        assert "keeps dying" in told, told
+        assert "Traceback" not in told, told
+        assert not still_there(family, within=_GONE)
+        return time.monotonic() - began
+    finally:
+        tidy(server)
 
 
 def _ask_for_a_hang(scene: Scene) -> None:
@@ -146,7 +169,10 @@ def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> 
     return took
 
 
-def _tidy(server: Server) -> None:
+def tidy(server: Server) -> None:
+    """The end of a server, whatever state it is in; nobody is left."""
+    if not hasattr(server, "process"):
+        return  # it could not even be started
     family = server.family()
     server.process.kill()
     server.process.wait(10)
@@ -163,8 +189,9 @@ def _shown(process: psutil.Process) -> str:
 
 
 ENDINGS = (
-    Ending("5", "root killed, at any moment", kill_root),
-    Ending("6", "root killed, a worker deaf", kill_root_with_a_deaf_worker),
-    Ending("18", "worker exits at once, always", restart_intensity),
-    Ending("34", "SIGTERM at any moment", stop_root),
+    Ending("5", "root killed, at any moment", kill_root, 60),
+    Ending("6", "root killed, a worker deaf", kill_root_with_a_deaf_worker, 30),
+    Ending("18", "worker exits at once, always", restart_intensity, 10),
+    Ending("19", "proxy exits at once, always", proxy_that_cannot_start, 5),
+    Ending("34", "SIGTERM at any moment", stop_root, 50),
 )

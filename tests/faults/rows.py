@@ -24,11 +24,16 @@ WORDS = "one two three four five"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`number` as in the matrix; `act` raises AssertionError if the fault is not dealt with as it must be."""
+    """`number` as in the matrix; `act` raises AssertionError if the fault is not dealt with as it must be.
+
+    `short`: times in a short run. `per_server`: a fresh server after so many; 0: one for all.
+    """
 
     number: str
     fault: str
     act: Callable[[Scene], Hit]
+    short: int
+    per_server: int = 0
 
 
 def kill_worker(scene: Scene) -> Hit:
@@ -73,8 +78,14 @@ def kill_tracker(scene: Scene) -> Hit:
     root = psutil.Process(scene.server.process.pid)
     found = [child for child in root.children() if "resource_tracker" in " ".join(child.cmdline())]
     assert found, "no resource_tracker"
-    found[0].kill()
-    return _load_through(scene, lambda: None)
+    if scene.draw.random() < 0.5:
+        found[0].kill()
+        return _load_through(scene, lambda: None)
+    found[0].suspend()
+    try:
+        return _load_through(scene, lambda: None)
+    finally:
+        found[0].resume()
 
 
 def _load_through(scene: Scene, fault: Callable[[], object]) -> Hit:
@@ -218,19 +229,19 @@ def bad_json(scene: Scene) -> Hit:
 
 
 ROWS = (
-    Row("1", "worker killed in a stream", kill_worker),
-    Row("2", "worker killed while loading", kill_while_loading),
-    Row("2", "standby killed, idle or at hand-over", kill_standby),
-    Row("3", "SIGSEGV, SIGABRT in a worker", crash_worker),
-    Row("4", "proxy killed", kill_proxy),
-    Row("7", "worker stopped, continued", stop_worker),
-    Row("8", "worker hangs, in Python or in C", hang_worker),
-    Row("10", "root stopped, continued", pause_root),
-    Row("11", "whole tree stopped, continued", pause_all),
-    Row("25", "60 clients disconnect", storm),
-    Row("26", "malformed HTTP", bad_http),
-    Row("27", "malformed JSON", bad_json),
-    Row("37", "garbage frames", garbage),
-    Row("38", "resource_tracker killed", kill_tracker),
-    Row("42", "proxy killed in a drain", kill_proxy_in_a_drain),
+    Row("1", "worker killed in a stream", kill_worker, 50),
+    Row("2", "worker killed while loading", kill_while_loading, 50),
+    Row("2", "standby killed, idle or at hand-over", kill_standby, 50),
+    Row("3", "SIGSEGV, SIGABRT in a worker", crash_worker, 20),
+    Row("4", "proxy killed", kill_proxy, 50, per_server=4),
+    Row("7", "worker stopped, continued", stop_worker, 20),
+    Row("8", "worker hangs, in Python or in C", hang_worker, 20),
+    Row("10", "root stopped, continued", pause_root, 5),
+    Row("11", "whole tree stopped, continued", pause_all, 5),
+    Row("25", "60 clients disconnect", storm, 84),
+    Row("26", "malformed HTTP", bad_http, 5),
+    Row("27", "malformed JSON", bad_json, 5),
+    Row("37", "garbage frames", garbage, 20),
+    Row("38", "resource_tracker killed, stopped", kill_tracker, 20),
+    Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=4),
 )

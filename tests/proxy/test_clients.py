@@ -181,3 +181,18 @@ async def test_one_who_does_not_read_is_cut_off_and_the_others_are_served(limits
         await until(lambda: server.proxy.services.result().models.in_flight == 0)
         with pytest.raises((AssertionError, ConnectionError)):  # cut, not ended
             await slow.read(lambda data: data.endswith(b"0\r\n\r\n"))
+
+
+async def test_what_the_kernel_would_take_of_one_who_does_not_read_is_no_reserve() -> None:
+    """It would take 4 MiB, and the client would count as one that reads."""
+    async with Harness(settings(server=Server(stream_backlog=2**30, stream_backlog_timeout=0.2))) as server:
+        worker = await server.attach()
+        slow = Client(server, stream=True)
+        ask = await worker.next()
+        worker.send(Accepted(ask.id, 7), Started(ask.id, 0))
+        for _ in range(100):
+            worker.send(Delta(ask.id, "x" * 16384))
+            await asyncio.sleep(0.002)
+        await until(lambda: worker.cancelled == [ask.id], 30)
+        with pytest.raises((AssertionError, ConnectionError)):
+            await slow.read(lambda data: data.endswith(b"0\r\n\r\n"))

@@ -11,6 +11,7 @@ import pytest
 
 from proxy import models
 from supervisor.control import (
+    Attach,
     Busy,
     Drain,
     Drained,
@@ -18,6 +19,7 @@ from supervisor.control import (
     Ping,
     Pong,
     Reopen,
+    Ring,
     ShutDown,
     Shutdown,
     State,
@@ -261,3 +263,14 @@ async def test_a_ping_is_answered_with_what_is_in_flight() -> None:
         pong = await server.heard(Pong)
         assert (pong.number, pong.active) == (41, 1)
         assert pong.steps > 0
+
+
+async def test_a_link_that_this_process_cannot_take_is_asked_for_again_and_no_fault_of_the_worker() -> None:
+    async with Harness() as server:
+        server.tell(Ring("w:m"))  # nor can it take a log
+        server.tell(Attach("m", 1))
+        assert await server.heard(LinkBroken) == LinkBroken("m", 1, "no descriptors left", blameless=True)
+        worker = await server.attach()
+        task = server.post()
+        worker.reply(await worker.next(), "ok")
+        assert (await task).status_code == 200

@@ -381,6 +381,32 @@ def test_a_link_that_cannot_be_made_is_made_when_the_proxy_asks_again(monkeypatc
     assert world.last(Attach) == Attach("a", 1)
 
 
+def test_a_link_that_cannot_be_made_is_made_soon_though_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    world = World()
+    with monkeypatch.context() as patched:
+        patched.setattr("supervisor.process.link", none_left)
+        world.load("a")
+        world.elapse(1.5)
+    assert world.last(Attach) is None
+    world.elapse(1.5)
+    assert world.last(Attach) == Attach("a", 1)
+
+
+def test_a_proxy_that_cannot_take_a_link_gets_another_and_the_worker_is_not_to_blame() -> None:
+    world = World()
+    world.load("a")
+    for _ in range(5):
+        world.proxy.heard.clear()
+        world.say(LinkBroken("a", 1, "no descriptors left", blameless=True))
+        assert world.last(Attach) is None  # not at once: it would have none again
+        world.elapse(1.5)
+        assert world.last(Attach) == Attach("a", 1)
+    assert world.workers.stops == []
+
+
 def test_late_words_about_an_old_generation_change_nothing() -> None:
     world = World(max_models=2)
     world.load("a")

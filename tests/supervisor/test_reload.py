@@ -168,6 +168,29 @@ def test_a_file_that_does_not_answer_holds_up_nobody(tmp_path: Path, monkeypatch
     assert world.config == load(world.config.file)
 
 
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [("socket.socketpair", OSError(24, "Too many open files")), ("threading.Thread.start", RuntimeError("no thread"))],
+)
+def test_a_root_that_cannot_read_now_says_so_and_reads_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
+) -> None:
+    world = World(written(tmp_path, BEFORE))
+    before = world.config
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, fail)
+        world.reloads.ask(world.told.append)
+        world.turn(lambda: world.told)
+    assert "cannot be read now" in world.told[0].error
+    assert world.config is before
+    world.reloads.ask(world.told.append)
+    world.turn(lambda: world.scans)
+
+
 def test_a_model_whose_text_alone_changed_is_not_loaded_again() -> None:
     ways: dict[str, Any] = {"system_prompt": "x", "chat_template_kwargs": {"a": 1}, "idle_timeout": 5.0, "pin": True}
     found = change({"a": Entry(Model(name="a"))}, {"a": Entry(Model(name="a", **ways))})

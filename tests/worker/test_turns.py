@@ -93,3 +93,16 @@ def test_a_waiter_gets_the_turn_when_it_is_free(fd: int) -> None:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(other)
+
+
+def test_without_a_thread_to_wait_in_it_decodes_without_the_turn(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    holder, other = turn(fd), turn(fd)
+    with holder, monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with other:
+            assert not other._held
+    with other:
+        assert other._held
