@@ -21,6 +21,7 @@ import httpx
 from msgspec.structs import replace
 
 from proxy.main import Proxy
+from supervisor import replicas
 from supervisor.boot import Child
 from supervisor.config import Config, Model
 from supervisor.control import (
@@ -202,8 +203,8 @@ class Harness:
         self.tell(Attach(name, generation), worker.near.fileno())
         worker.near.close()
         self.tell(ModelChanged(loaded(name, generation)))
-        gate = self.proxy.services.result().models.gates[name]
-        await until(lambda: gate.current and gate.current.link.greeted and gate.current.number == generation)
+        replica = self.proxy.services.result().models.gates[replicas.base(name)].replicas[name]
+        await until(lambda: replica.current and replica.current.link.greeted and replica.current.number == generation)
         return worker
 
     async def change(self, name: str = "m", **facts: Any) -> None:
