@@ -38,7 +38,7 @@ def kill_root(folder: Path, draw: random.Random) -> float:
         if draw.random() < 0.5:
             time.sleep(draw.random() * 1.2)
             return _orphans(server)
-        until(server.healthy, 20)
+        until(server.healthy, 40)
         scene = Scene(server, draw)
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy(draw.choice(MODELS))
@@ -55,9 +55,9 @@ def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
     server = serve(folder)
     try:
         server.start()
-        until(server.healthy, 20)
+        until(server.healthy, 40)
         scene = Scene(server, draw)
-        until(lambda: scene.state("a") == "ready", 20)
+        until(lambda: scene.state("a") == "ready", 40)
         if draw.random() < 0.5:
             scene.signal("w:a", signal.SIGSTOP)
         else:
@@ -78,7 +78,7 @@ def stop_root(folder: Path, draw: random.Random) -> float:
         if moment == "boot":
             time.sleep(draw.random() * 1.2)
             return _stops(server, twice, entries=[])
-        until(server.healthy, 20)
+        until(server.healthy, 40)
         scene = Scene(server, draw)
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy("b")
@@ -102,7 +102,7 @@ def restart_intensity(folder: Path, draw: random.Random) -> float:
         began = time.monotonic()
         for times in (1, 2):
             assert scene.post("/models/load", {"model": "bad"}).status_code == 200
-            until(lambda: scene.state("bad") == "failed", 10)
+            until(lambda: scene.state("bad") == "failed", 40)
             assert server.log.read_text().count("ended role=w:bad") == 4 * times
             assert scene.status("bad")["cause"] == "restart_limit"
         assert scene.say("a", "fine").status_code == 200
@@ -163,7 +163,7 @@ def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> 
     assert "Traceback" not in told, told[told.index("Traceback") :][:2000]
     assert not (left := still_there(family, within=_GONE)), f"left: {[_shown(process) for process in left]}"
     good = ("done", "left", "error") if twice else ("done", "left")
-    until(lambda: all(entry.marks for entry in begun), 10, "every stream has ended")
+    until(lambda: all(entry.marks for entry in begun), 40, "every stream has ended")
     cut = [entry.marks for entry in begun if entry.marks[0] not in good]
     assert not cut, f"{len(cut)} of {len(begun)} streams were cut: {cut[:3]}"
     return took

@@ -58,7 +58,9 @@ def crash_worker(scene: Scene) -> Hit:
 
 
 def kill_while_loading(scene: Scene) -> Hit:
-    return _load_through(scene, lambda: (until(lambda: scene.state("slow") == "loading", 5), scene.signal("w:slow")))
+    return _load_through(
+        scene, lambda: (until(lambda: scene.state("slow") == "loading", RECOVERY), scene.signal("w:slow"))
+    )
 
 
 def kill_standby(scene: Scene) -> Hit:
@@ -147,7 +149,7 @@ def hang_worker(scene: Scene) -> Hit:
     assert error["code"] in ("worker_hung", "worker_died"), error
     assert old != scene.pid(f"w:{model}", but=old)
     hit = scene.recovered(model, began)
-    until(lambda: "in fail" in scene.server.log.read_text()[before:], 3, "a stack dump")
+    until(lambda: "in fail" in scene.server.log.read_text()[before:], RECOVERY, "a stack dump")
     return hit
 
 
