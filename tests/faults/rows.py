@@ -58,9 +58,11 @@ def crash_worker(scene: Scene) -> Hit:
 
 
 def kill_while_loading(scene: Scene) -> Hit:
-    return _load_through(
-        scene, lambda: (until(lambda: scene.state("slow") == "loading", RECOVERY), scene.signal("w:slow"))
-    )
+    def kill() -> None:
+        until(lambda: scene.state("slow") == "loading", RECOVERY)
+        scene.signal("w:slow")
+
+    return _load_through(scene, kill)
 
 
 def kill_standby(scene: Scene) -> Hit:
