@@ -86,10 +86,23 @@ def test_a_waiting_client_is_told_when_and_for_whom_it_waits(tmp_path: Path) -> 
         assert second.join().text == "hello"
 
 
-def test_random_requests_cancels_and_unloads_all_end_right(tmp_path: Path) -> None:
+_THREE = """
+[admission]
+max_wait = "500ms"
+[placement]
+max_models = 2
+[models.a]
+parallel = 1
+replicas = 2
+[models.b]
+[models.c]
+n_ctx = {n_ctx}
+"""
+
+
+def test_random_requests_cancels_unloads_and_reloads_all_end_right(tmp_path: Path) -> None:
     """Three models, room for two. Never more processes than that; nobody waits for ever; no stream is cut by a swap."""
-    tables = '[admission]\nmax_wait = "500ms"\n[placement]\nmax_models = 2\n[models.a]\n[models.b]\n[models.c]\n'
-    with Server(tmp_path, ECHO + tables) as server:
+    with Server(tmp_path, ECHO + _THREE.format(n_ctx=512)) as server:
         ended, most = list[str](), list[int]()
 
         def client(number: int) -> None:
@@ -114,11 +127,19 @@ def test_random_requests_cancels_and_unloads_all_end_right(tmp_path: Path) -> No
             assert text_of(server.chat(name, "still here")) == "still here"
 
 
+_ONE_RELOAD = threading.Lock()  # at a time: it is one file
+
+
 def _act(server: Server, http: httpx.Client, draw: random.Random) -> str:
     """One deed of a client; how it ended."""
     model, kind = draw.choice("abc"), draw.random()
     if kind < 0.05:
         http.post("/models/unload", json={"model": model})
+        return "ok"
+    if kind < 0.08:
+        with _ONE_RELOAD:
+            server.write(ECHO + _THREE.format(n_ctx=draw.choice([512, 1024])))
+            assert http.post("/admin/reload").status_code == 200
         return "ok"
     if kind < 0.25:
         stream = Stream(server, model, SLOW * 4)

@@ -94,8 +94,9 @@ def test_every_proxy_has_the_same_figures_and_they_are_those_of_the_requests(ser
         ("llamacpp:tokens_predicted_total", "small"): sum(each["predicted_n"] for each in TIMINGS),
         ("llamacpp:prompt_tokens_total", "small"): sum(each["prompt_n"] for each in TIMINGS),
         ("llamacpp:prompt_tokens_cached_total", "small"): sum(each["cache_n"] for each in TIMINGS),
+        ("tokens_total", "", "completion", "small"): sum(each["predicted_n"] for each in TIMINGS),
         ("ttft_seconds_count", "small"): sum(ASKED.values()),
-        **{("requests_total", path, "small", "200"): count for path, count in ASKED.items()},
+        **{("requests_total", path, "", "small", "200"): count for path, count in ASKED.items()},
     }
     until(lambda: wanted.items() <= figures(server).items(), what="the figures of the requests")
     for _ in range(6):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
@@ -20,6 +21,7 @@ import httpx
 from msgspec.structs import replace
 
 from proxy.main import Proxy
+from supervisor import replicas
 from supervisor.boot import Child
 from supervisor.config import Config, Model
 from supervisor.control import (
@@ -140,6 +142,7 @@ class Harness:
         self.said: list[Message] = []  # by the proxy, to the root
         self.workers: list[FakeWorker] = []
         self.sockets: list[socket.socket] = []  # of raw clients; closed at the end
+        self.passed: Callable[[Any, list[int]], None] = lambda message, fds: None  # what else becomes of what it says
 
     async def __aenter__(self) -> Harness:
         loop = asyncio.get_running_loop()
@@ -200,8 +203,8 @@ class Harness:
         self.tell(Attach(name, generation), worker.near.fileno())
         worker.near.close()
         self.tell(ModelChanged(loaded(name, generation)))
-        gate = self.proxy.services.result().models.gates[name]
-        await until(lambda: gate.current and gate.current.link.greeted and gate.current.number == generation)
+        replica = self.proxy.services.result().models.gates[replicas.base(name)].replicas[name]
+        await until(lambda: replica.current and replica.current.link.greeted and replica.current.number == generation)
         return worker
 
     async def change(self, name: str = "m", **facts: Any) -> None:
@@ -226,3 +229,6 @@ class Harness:
     def _read(self) -> None:
         while (received := self.channel.receive()) is not None:
             self.said.append(received[0])
+            self.passed(*received)
+            for fd in received[1]:
+                os.close(fd)

@@ -20,9 +20,9 @@ from worker.protocol import Accepted, Delta, Started
 class Client:
     """A raw connection; `left` closes it at once."""
 
-    def __init__(self, server: Harness, path: str = "/v1/chat/completions", **body: Any) -> None:
+    def __init__(self, server: Harness, path: str = "/v1/chat/completions", *, headers: str = "", **body: Any) -> None:
         data = json.dumps(CHAT | body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n\r\n".encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {len(data)}\r\n\r\n".encode()
         self.sock = socket.create_connection(("127.0.0.1", server.port))
         self.sock.sendall(head + data)
         self.sock.setblocking(False)
