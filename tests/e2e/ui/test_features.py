@@ -432,7 +432,7 @@ def busiest(trace: bytes) -> float:
     names = [e for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"]
     main = {(e["pid"], e["tid"]) for e in names}
     tasks = [e for e in events if e["name"].endswith("RunTask") and (e["pid"], e["tid"]) in main and "tdur" in e]
-    assert len(tasks) > 1000
+    assert len(tasks) > 100  # fewer on a busy machine, which draws less often
     return max(task["tdur"] for task in tasks) / 1000
 
 
