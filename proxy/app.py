@@ -43,7 +43,10 @@ from proxy.routes import (
     props,
     requests,
     slots,
+    streams,
+    swap_events,
     ui,
+    unserved,
     vectors,
 )
 from proxy.services import Services
@@ -53,7 +56,7 @@ from proxy.watch import Watch
 _API = (  # events before models: "sse" is no model's name
     health, events, models, props, slots, metrics, requests, openai, control, llama, vectors, anthropic, ollama,
     downloads, ollama_pull,
-    llama_swap, keys, admin, ui,
+    streams, llama_swap, swap_events, unserved, keys, admin, ui,
 )  # fmt: skip
 ROUTES = [route for part in _API for route in part.ROUTES]
 

@@ -37,6 +37,7 @@ STATUS: dict[str, tuple[int, str]] = {
     "origin_not_allowed": (403, "permission_error"),
     "endpoint_not_allowed": (403, "permission_error"),
     "not_removable": (403, "permission_error"),
+    "feature_disabled": (403, "feature_disabled"),
     "model_not_found": (404, "not_found_error"),
     "not_found": (404, "not_found_error"),
     "repo_not_found": (404, "not_found_error"),

@@ -55,9 +55,11 @@ from supervisor.control import (
     Pong,
     Reconfigure,
     Reloaded,
+    Relog,
     Remember,
     Reopen,
     Ring,
+    Roll,
     Scan,
     ShutDown,
     Shutdown,
@@ -126,13 +128,13 @@ class Proxy:
                     self.services.result().feed.unlisted(message)
             case Reloaded() | Blamed():
                 self.services.result().models.obey(message, fds)
+            case Relog(wanted):
+                logs.configure(*wanted.form)
             case Reconfigure():
-                logs.set_level(message.config.log.level)
-                logs.limit(message.config.log.rate, message.config.log.burst)
                 self.services.result().models.obey(message, fds)
                 self.services.result().reconfigure(message.config)
-            case Figures() | Inquired() | Inquiry() | Finding():
-                self.services.result().views.obey(message)
+            case Figures() | Roll() | Inquired() | Inquiry() | Finding():
+                self.services.result().views.obey(message, fds)
             case Died():
                 self.services.result().feed.died(message)
             case Shutdown():
@@ -152,8 +154,7 @@ class Proxy:
                 assert_never(message)
 
     def configure(self, message: ConfigureProxy) -> None:
-        logs.set_level(message.config.log.level)
-        logs.limit(message.config.log.rate, message.config.log.burst)
+        logs.configure(*message.config.log.form)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send, message.entries)
         tell = self.root.send if message.config.server.proxies > 1 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from supervisor.control import Channel, Closed, FromRoot, Message
 
@@ -20,10 +20,10 @@ class Root:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._channel, self._read)
 
-    def send(self, message: Message) -> None:
-        """Sends, or keeps until there is room. Never blocks, never raises."""
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Sends, or keeps until there is room; the caller may close its `fds` at once. Never blocks, never raises."""
         try:
-            self._channel.send(message)
+            self._channel.send(message, fds)
             self._flush_later()
         except Closed as error:
             self._end(error)

@@ -12,6 +12,7 @@ from proxy.feed import Feed
 from proxy.limits import Limits
 from proxy.logs import Logs
 from proxy.models import Models
+from proxy.resumption import Resumption
 from proxy.running import Running
 from proxy.site import Site
 from proxy.views import Views
@@ -45,7 +46,12 @@ class Services:
         if config.keys != self.config.keys:
             self.feed.part()
         self.config = config
+        self.resumption.kept.settings = config.resume
         self.limits.reconfigure(config.keys)
+
+    @property
+    def resumption(self) -> Resumption:
+        return self.views.resumption
 
     @property
     def root_silence(self) -> float:

@@ -64,8 +64,7 @@ def run(settings: config.Config) -> int:
     footing.secure()
     own = ring.create()
     log.setup("root", own)
-    log.set_level(settings.log.level)
-    log.limit(settings.log.rate, settings.log.burst)
+    log.configure(*settings.log.form)
     faulthandler.enable()  # systemd's watchdog ends a root that hangs by SIGABRT: the journal then says where it was
     # OpenMP reads this when it loads: threads that spin for long starve the other workers on the same cores
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -55,8 +55,12 @@ def run(
     dump: int,
     record: int,
     listeners: tuple[socket.socket, ...],
+    form: tuple[str, str, int, int] = ("info", "text", 200, 1000),
 ) -> None:
-    """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function")."""
+    """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function").
+
+    `form`: how it logs, see supervisor.log.configure.
+    """
     _arm(lifeline, root_pid)
     _signals(dump)
     import logging
@@ -65,6 +69,7 @@ def run(
 
     title.set(role)
     log.setup(role, ring)
+    log.configure(*form)
     recorder.setup(record)
     _volunteer_for_oom(role)
     code = _resolve(entry)(Child(role, control), *listeners)

@@ -246,8 +246,24 @@ class Log(Table):
     """[log]: what is written to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
     rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
     burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+
+    @property
+    def form(self) -> tuple[str, str, int, int]:
+        """What supervisor.log.configure takes; plain, as it is unpickled in a child that has armed no lifeline yet."""
+        return self.level, self.format, self.rate, self.burst
+
+
+class Resume(Table):
+    """[resume]: streams that a client may come back to. `buffer` is one conversation's, `memory` those of one key."""
+
+    enabled: bool = True
+    ttl: PositiveDuration = 300.0
+    detached: Duration = 300.0
+    buffer: Annotated[Size, Meta(ge=4096)] = 4 * 2**20
+    memory: Size = 64 * 2**20
 
 
 class Ui(Table):
@@ -356,6 +372,7 @@ class Sections(Table):
     state: StateFolder = StateFolder()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
+    resume: Resume = Resume()
     ui: Ui = Ui()
 
 

@@ -182,6 +182,12 @@ class Stop(Message, frozen=True):
     deadline: float
 
 
+class Relog(Message, frozen=True):
+    """Log like this from now on; see supervisor.log.configure."""
+
+    log: Log
+
+
 # -- root → proxy -------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +348,33 @@ class Figures(Message, frozen=True):
     series: list[Series]
 
 
+class Process(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A process of the tree as GET /admin/tree shows it. `state`: of its model, or running, suspended, stopping, …
+
+    `since`: the Unix time at which its phase or its steps last changed; `step`: how many; `rss`: bytes;
+    `pong_age_ms`: since its last sign of life; None: there was none, or it is the root.
+    """
+
+    role: str
+    pid: int
+    uptime_s: float
+    state: str
+    phase: str
+    since: float
+    model: str | None = None
+    step: int | None = None
+    pong_age_ms: int | None = None
+    rss: int | None = None
+    restarts: int | None = None
+
+
+class Roll(Message, frozen=True):
+    """The answer to AskRoll: every process of the tree."""
+
+    ticket: int
+    processes: list[Process]
+
+
 class Inquired(Message, frozen=True):
     """So many other proxies have been sent an Inquiry; each answers with a Finding."""
 
@@ -437,6 +470,12 @@ class AskFigures(Message, frozen=True):
     ticket: int
 
 
+class AskRoll(Message, frozen=True):
+    """Answered by Roll with the same ticket."""
+
+    ticket: int
+
+
 class Reload(Message, frozen=True):
     """Read the configuration again, and look for models; answered by Reloaded with the same ticket."""
 
@@ -452,7 +491,7 @@ class Inquiry(Message, frozen=True):
 
 
 class Finding(Message, frozen=True):
-    """The answer to an Inquiry, which the root passes back."""
+    """The answer to an Inquiry, which the root passes back, with a descriptor that may come along."""
 
     ticket: int
     payload: bytes
@@ -482,7 +521,6 @@ class ConfigureWorker(Message, frozen=True):
     template: str = ""
     costs: dict[int, float] = {}
     memory_limit: int = 0
-    log: Log = Log()
 
 
 class Warm(Message, frozen=True):
@@ -680,13 +718,13 @@ class LoadFailed(Message, frozen=True):
 
 
 FromRoot = (
-    Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Blamed | Figures | Inquired | Inquiry | Finding
-    | Listed | Unlisted | Scan | Remember | KeepReport | Discard | Download | Reconfigure | Reloaded
+    Ping | Stop | Relog | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
+    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Blamed | Figures | Roll | Inquired | Inquiry
+    | Finding | Listed | Unlisted | Scan | Remember | KeepReport | Discard | Download | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
-    | Pong | Ready | LoadFailed | KeyUse | Blamed | Report | AskFigures | Inquiry | Finding
+    | Pong | Ready | LoadFailed | KeyUse | Blamed | Report | AskFigures | AskRoll | Inquiry | Finding
     | Reload | Scanned | Known | FolderChanged | Stuck | Discarded
     | Planned | Fetched | Downloaded | DownloadFailed
 )  # fmt: skip

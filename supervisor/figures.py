@@ -89,7 +89,10 @@ FIGURES: dict[str, Figure] = {
     "llama_supervisor_sequence_wait_seconds": Figure(_H, "Wait in the worker for a sequence", bounds=_WAITS),
     "llama_supervisor_inter_token_seconds": Figure(_H, "Time from a reply's token to its next", bounds=_TOKENS),
     # of proxies
-    "llama_supervisor_requests_total": Figure(_C, "HTTP requests answered", ("model", "endpoint", "status")),
+    "llama_supervisor_requests_total": Figure(_C, "HTTP requests answered", ("model", "endpoint", "status", "key")),
+    "llama_supervisor_tokens_total": Figure(
+        _C, "Tokens of requests, by API key; kind: prompt, cached (of the prompt), completion", ("model", "key", "kind")
+    ),
     "llama_supervisor_cancelled_total": Figure(_C, "Requests given up before their end", ("model", "reason")),
     "llama_supervisor_queue_wait_seconds": Figure(_H, "Wait from the request until it has a sequence", bounds=_WAITS),
     "llama_supervisor_ttft_seconds": Figure(_H, "Time from the request to the first token", bounds=_WAITS),

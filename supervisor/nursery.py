@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from supervisor import config, ladder, liveness, process, recorder, resident
-from supervisor.control import Closed, Message, Ping, Pong, Stop, ToRoot
+from supervisor.control import Closed, Message, Ping, Pong, Relog, Stop, ToRoot
 from supervisor.ladder import Ladder, Rung
 from supervisor.lifecycle import signal_name
 from supervisor.liveness import Verdict
@@ -97,11 +97,13 @@ class Nursery:
         self._timers.set("ping", self._next_ping, self._ping)
 
     def reconfigure(self, settings: config.Config) -> None:
-        self._config = settings
+        changed, self._config = settings.log != self._config.log, settings
+        for ward in self.wards if changed else ():
+            self.send(ward, Relog(settings.log))
 
     def start(self, entry: str, role: str, owner: Owner, listeners: Sequence[socket.socket] = ()) -> Ward:
         """Starts a child for `owner`. Raises process.StartFailed."""
-        ward = Ward(process.start(entry, role, listeners), owner, time.monotonic())
+        ward = Ward(process.start(entry, role, listeners, self._config.log.form), owner, time.monotonic())
         self.wards.add(ward)
         self._selector.register(ward.child.channel, selectors.EVENT_READ, lambda events: self._ready(ward, events))
         self._selector.register(ward.child.pidfd, selectors.EVENT_READ, lambda _: self._reap(ward))
@@ -200,11 +202,10 @@ class Nursery:
         self._timers.cancel(ward)
         self.wards.discard(ward)
         lived = time.monotonic() - ward.born
-        tail = ward.child.log_tail(_LONG_TAIL)
-        end = Ended(
-            code, tail[-_TAIL:], ward.child.stack_dump(), ward.child.pid, lived, str(ward.vitals.last.phase),
-            tail, ward.child.record(), ward.memory,
-        )  # fmt: skip
+        tail, record = ward.child.log_tail(_LONG_TAIL), ward.child.record()
+        phase = record.phase or str(ward.vitals.last.phase)
+        known = ward.child.stack_dump(), ward.child.pid, lived, phase, tail, record, ward.memory
+        end = Ended(code, tail[-_TAIL:], *known)
         level = logging.INFO if code == 0 or ward.stopping else logging.WARNING
         named = {"role": ward.role, "pid": ward.child.pid, "code": code, "signal": signal_name(code)}
         log.log(level, "ended %s", facts(**named, lived=f"{lived:.1f}s"))

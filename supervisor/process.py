@@ -101,8 +101,16 @@ class _Inherit:
         return boot.inherited, (DupFd(self.fd),)
 
 
-def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Child:
-    """Starts a child that boots as `role` and then runs `entry`, a "module:function". Raises StartFailed."""
+def start(
+    entry: str,
+    role: str,
+    listeners: Sequence[socket.socket] = (),
+    form: tuple[str, str, int, int] = ("info", "text", 200, 1000),
+) -> Child:
+    """Starts a child that boots as `role` and then runs `entry`, a "module:function". Raises StartFailed.
+
+    `form`: how it logs, see supervisor.log.configure.
+    """
     with ExitStack() as undo, ExitStack() as handed_over:
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -116,7 +124,7 @@ def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Chi
                 logs.append(create())
                 undo.callback(os.close, logs[-1])
             inherited = (_Inherit(watched), os.getpid(), *map(_Inherit, logs))
-            arguments = (entry, role, theirs, *inherited, tuple(listeners))
+            arguments = (entry, role, theirs, *inherited, tuple(listeners), form)
             process = _CONTEXT.Process(target=boot.run, args=arguments, name=role)
             with _masked():
                 process.start()

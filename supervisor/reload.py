@@ -27,7 +27,7 @@ log = logging.getLogger("root")
 RELOADABLE = frozenset(
     {
         "keys", "admission", "placement", "liveness", "restart", "shutdown", "log", "models", "variants", "defaults",
-        "sources", "state", "warnings",
+        "sources", "state", "resume", "warnings",
     }
 )  # fmt: skip
 _PATIENCE = 10.0  # seconds for the file to be read, and again for the folders to be looked through

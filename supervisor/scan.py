@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from supervisor import crash_files, keepsakes, machine
+from supervisor import crash_files, keepsakes, log, machine
 from supervisor.boot import Child
 from supervisor.control import (
     Channel,
@@ -29,6 +29,7 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Relog,
     Remember,
     Scan,
     Stop,
@@ -97,6 +98,8 @@ class Scanner:
             match received[0]:
                 case Ping(number):
                     self._channel.send(Pong(number, Phase.IDLE, steps=self._steps))
+                case Relog(wanted):
+                    log.configure(*wanted.form)
                 case Stop():
                     return False
                 case Scan() | Remember() | KeepReport() | Discard() as job:

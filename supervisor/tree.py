@@ -202,8 +202,7 @@ class Tree:
     def _take(self, fresh: config.Config) -> None:
         """Another configuration, checked already."""
         changed, self._config = reload.changed_sections(self._config, fresh), fresh
-        log.set_level(fresh.log.level)
-        log.limit(fresh.log.rate, fresh.log.burst)
+        log.configure(*fresh.log.form)
         self._nursery.reconfigure(fresh)
         self._workers.reconfigure(fresh)
         self._fleet.reconfigure(fresh)

@@ -18,6 +18,7 @@ from supervisor.cgroup import Cgroups, Group
 from supervisor.control import (
     Activity,
     AskFigures,
+    AskRoll,
     Blamed,
     Busy,
     ConfigureWorker,
@@ -120,9 +121,7 @@ class Workers:
         settings, costs = self._costs.get(replicas.base(model.name), (model, {}))
         known = costs if _alike(settings, model) else {}
         bound = 0 if self._confined(ward, model.memory_limit) else model.memory_limit
-        order = ConfigureWorker(
-            model, generation, self._config.liveness.lease, self._parking, template, known, bound, self._config.log
-        )
+        order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking, template, known, bound)
         try:
             self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
         except OSError as error:  # no descriptors left: without its order it is of no use, and its end is a death
@@ -228,9 +227,9 @@ class Workers:
             case Report(series):
                 if model is not None:
                     self.lives.ledger.report(ward, series, (replicas.base(model),))
-            case KeepAlive() | KeyUse() | Blamed() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
+            case KeepAlive() | KeyUse() | Blamed() | ShutDown() | AskFigures() | AskRoll() | Inquiry() | Finding():
                 self._out_of_place(ward, message)
-            case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
+            case Reload() | Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)
             case Planned() | Fetched() | Downloaded() | DownloadFailed():
                 self._out_of_place(ward, message)

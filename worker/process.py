@@ -42,9 +42,11 @@ def run(child: Child, kind: Kind) -> int:
         kind.prepare()
     vitals.phase = Phase.STANDBY
     try:
-        return _live(child, kind, board, inbox, vitals)
+        code = _live(child, kind, board, inbox, vitals)
+        if code == 0:
+            vitals.phase = Phase.STOPPING  # else the phase stays in which it failed
+        return code
     finally:
-        vitals.phase = Phase.STOPPING
         board.finish(_LAST_WORDS)
 
 

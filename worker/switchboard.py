@@ -28,6 +28,7 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Relog,
     Report,
     Stop,
     Warm,
@@ -39,6 +40,7 @@ from worker.desk import Desk
 from worker.links import Gone, Link
 from worker.protocol import Event, ProtocolError
 from worker.seams import Crowd, Inbox, Leave, Load, TextSide, Vitals
+from worker.trail import Trail
 
 _log = logging.getLogger(__name__)
 _ORPHANED = 70
@@ -57,6 +59,7 @@ class Switchboard:
         self.stopping = False
         self._channel, self._inbox, self._vitals = channel, inbox, vitals
         self._links: dict[int, Link] = {}
+        self._trail = Trail()
         self._opened = 0
         self._waiting_peers: list[int] = []  # descriptors that came before the model was ready
         self._desk: Desk | None = None
@@ -86,7 +89,7 @@ class Switchboard:
     def serve(self, text: TextSide, generation: int) -> None:
         """From now on requests are taken; links that have come already are opened."""
         self._generation = generation
-        self._desk = Desk(text, self._inbox, self._vitals.places, self._answer)
+        self._desk = Desk(text, self._inbox, self._vitals.places, self._answer, self._trail)
         self._wake()
 
     def send(self, message: Message) -> None:
@@ -97,6 +100,7 @@ class Switchboard:
     def put(self, link: int, events: Sequence[Event]) -> None:
         """To a proxy, from any thread, at once if its socket takes them; events for a link that is gone are dropped."""
         if (target := self._links.get(link)) is not None:
+            self._trail.said(link, events)
             target.push(events)
             if not target.attempt():
                 self._dirty.add(link)
@@ -179,9 +183,8 @@ class Switchboard:
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking, template, costs, limit, log):
+            case ConfigureWorker(model, generation, lease, parking, template, costs, limit):
                 self._lease = lease
-                logs.limit(log.rate, log.burst)
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
                 self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs, limit))
@@ -192,6 +195,8 @@ class Switchboard:
                 del fds[:1]
             case Neighbours(count):
                 self._inbox.put(Crowd(count))
+            case Relog(wanted):
+                logs.configure(*wanted.form)
             case Stop(deadline):
                 self._stop(deadline)
             case _:
@@ -270,6 +275,7 @@ class Switchboard:
         link.close()
 
     def _answer(self, link: Link, events: Sequence[Event]) -> None:
+        self._trail.said(link.number, events)
         link.push(events)
         self._dirty.add(link.number)
         self._wake()

@@ -140,7 +140,7 @@ def test_lines_beyond_the_rate_are_dropped_and_their_number_told(
     handler = log._Stderr("test")
     monkeypatch.setattr(handler, "_fd", out)
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
-    log.limit(rate=0.001, burst=3)
+    log.configure("info", "text", rate=0.001, burst=3)
     for number in range(10):
         handler.emit(logging.LogRecord("x", logging.INFO, "", 0, f"line {number}", None, None))
     handler._at -= 2000  # so long ago
