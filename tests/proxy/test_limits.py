@@ -178,10 +178,11 @@ async def test_what_comes_late_in_a_stream_is_paid_as_well() -> None:
         begun = asyncio.ensure_future(begin(worker))
         async with server.client.stream("POST", "/v1/chat/completions", json=body, headers=as_("secret")) as response:
             await begun
-            await anext(response.aiter_bytes())
+            records = response.aiter_bytes()
+            await anext(records)
             (ask,) = worker.requests
             worker.send(Delta(ask.id, "b", 40), Finished(ask.id, "eos", "", Timings(0, 7, 1.0, 41, 1.0)))
-            await response.aread()
+            assert b"[DONE]" in b"".join([part async for part in records])
         (account, _) = server.proxy.services.result().limits.accounts.values()
         await until(lambda: account.running == 0)
         assert (account.prompt_tokens, account.completion_tokens) == (7, 41)
