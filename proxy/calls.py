@@ -1,7 +1,8 @@
 """A call: one client's request on its way through queue, link and worker, and, once, to the next generation.
 
 The worker may die under a request which it has not begun; that request goes back to the queue, once. One that has
-begun is never repeated: nobody knows what it did. RELIABILITY.md, 1.
+begun is never repeated: nobody knows what it did. RELIABILITY.md, 1. Where a model has several workers, a request that
+waits in one may go to another that has a place.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from proxy.affinity import trail
 from proxy.dialects.results import Counts
 from proxy.errors import ApiError, WorkerLost
 from proxy.gate import Gate, Wait
-from proxy.generation import Lease
+from proxy.generation import Lease, Moved
 from proxy.limits import Permit
 from proxy.links import Ask
 from proxy.quarantine import CRASHES
@@ -82,7 +84,9 @@ class Call:
         After a repetition Accepted comes once more.
         """
         self.gate.quarantine.check(self._asks)
-        for last in (False, True):
+        self.wait.trail = trail(self._asks) if self.gate.several else ()
+        last = False
+        while True:
             async with await self.gate.acquire(self.wait) as self._lease:
                 if self.kept is not None:
                     self._lease.generation.keep(self.kept)
@@ -104,6 +108,9 @@ class Call:
                         self.gate.quarantine.blame(self._asks)
                     if last or stream.begun:
                         raise
+                    last = True
+                except Moved:
+                    pass
                 finally:
                     self._lease = None
 

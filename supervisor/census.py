@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from supervisor import resident
+from supervisor import replicas, resident
 from supervisor.control import State
 from supervisor.figures import Series
 from supervisor.ledger import Ledger
@@ -14,7 +15,7 @@ from supervisor.nursery import Ward
 
 def moved(ledger: Ledger, before: Model, after: Model, took: float) -> None:
     """Counts a change of state that has just happened, `took` seconds after the one before."""
-    name = after.name
+    name = replicas.base(after.name)
     if before.state is State.LOADING and after.state is not State.STOPPING:
         ledger.count("llama_supervisor_loads_total", name, "ok" if after.state is State.READY else after.cause)
     if before.state is State.LOADING and after.state is State.READY:
@@ -26,15 +27,26 @@ def moved(ledger: Ledger, before: Model, after: Model, took: float) -> None:
 
 
 def present(models: Iterable[Model], workers: dict[str, Ward], now: float) -> Iterator[Series]:
-    """The gauges of this moment; `now` is monotonic."""
-    for model in models:
+    """The gauges of this moment, those of a model's replicas as one; `now` is monotonic."""
+    known = list(models)
+    for model in replicas.fronts(known):
         for state in State:
-            yield _gauge("model_state", float(model.state is state), model.name, state.value)
-        if (ward := workers.get(model.name)) is not None:
-            yield _gauge("pong_age_seconds", max(0.0, now - ward.vitals.ponged_at), model.name)
-            if (memory := resident.look(ward.child.pid)) is not None:
-                yield _gauge("memory_bytes", memory.resident, model.name, "resident")
-                yield _gauge("memory_bytes", memory.shared, model.name, "shared")
+            yield _gauge("model_state", float(model.state is state), replicas.base(model.name), state.value)
+    counts = Counter((replicas.base(model.name), model.state) for model in known)
+    for (name, state), count in counts.items():
+        yield _gauge("replicas", float(count), name, state.value)
+    ages: defaultdict[str, float] = defaultdict(float)
+    sizes: Counter[tuple[str, str]] = Counter()
+    for name, ward in workers.items():
+        model_name = replicas.base(name)
+        ages[model_name] = max(ages[model_name], now - ward.vitals.ponged_at)
+        if (memory := resident.look(ward.child.pid)) is not None:
+            sizes[model_name, "resident"] += memory.resident
+            sizes[model_name, "shared"] += memory.shared
+    for name, age in ages.items():
+        yield _gauge("pong_age_seconds", age, name)
+    for (name, kind), size in sizes.items():
+        yield _gauge("memory_bytes", float(size), name, kind)
 
 
 def _gauge(name: str, value: float, *labels: str) -> Series:

@@ -312,6 +312,7 @@ class Model(Table):
     pin: bool = False
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     group: str = ""
+    replicas: Annotated[int, Meta(ge=1, le=64)] = 1
     min_resident: Duration = 0.0
     idle_timeout: Duration = 0.0
     n_ctx: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 4096

@@ -56,10 +56,14 @@ class Phase(StrEnum):
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """Memory that a loaded model takes, measured. Bytes by device, "ram", "gpu:0", …, and what of them is KV cache."""
+    """Memory that a loaded model takes, measured. Bytes by device, "ram", "gpu:0", …, and what of them is KV cache.
+
+    `load_ms`: the time that its load took, 0 = not known.
+    """
 
     devices: dict[str, int] = {}
     kv: int = 0
+    load_ms: float = 0.0
 
 
 class Facts(Message, frozen=True):
@@ -139,6 +143,7 @@ class ModelStatus(Message, frozen=True):
     blocked_by: tuple[str, ...] = ()  # it is wanted, and these would have to go
     files: dict[str, tuple[int, int]] = {}  # while it is downloaded: bytes there and bytes in all, by URL
     overrides: dict[str, Any] = {}  # settings of this load that are not the configuration's
+    load_ms: float = 0.0  # that a load of it should take, 0 = not known
 
 
 class Death(Message, frozen=True):

@@ -61,7 +61,7 @@ def report(death: Death, end: Ended) -> CrashReport:
         death=death,
         born=round(death.at - end.lived, 3),
         died=death.at,
-        phase=end.record.phase or end.phase,
+        phase=end.phase,
         phase_since=end.record.since,
         memory=memory | {"available": machine.available()},
         requests=tuple(Request(*served) for served in end.record.requests),

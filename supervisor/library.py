@@ -42,6 +42,7 @@ log = logging.getLogger("root")
 _REPORT_DELAY = 1.0  # seconds until a crash report is written: what died is to come back first
 _MOST_REPORTS = 64  # that wait for it; more, and the oldest of them are lost
 _NOISE = 0.02  # of the memory of a load
+_VARIES = 1.5  # times, of its length
 _ENTRY = "supervisor.scan:main"
 _POLICY = config.Restart(backoff=1.0, max_deaths=5)
 
@@ -331,7 +332,9 @@ class Library:
 
 
 def _close(known: Footprint | None, footprint: Footprint) -> bool:
-    """Whether it is what is known already: no two loads take the same number of pages."""
+    """Whether it is what is known already: no two loads take the same number of pages, or the same time."""
     if known is None or known.devices.keys() != footprint.devices.keys() or known.kv != footprint.kv:
+        return False
+    if not known.load_ms / _VARIES <= footprint.load_ms <= known.load_ms * _VARIES:
         return False
     return all(abs(size - known.devices[name]) <= size * _NOISE for name, size in footprint.devices.items())

@@ -202,11 +202,10 @@ class Nursery:
         self._timers.cancel(ward)
         self.wards.discard(ward)
         lived = time.monotonic() - ward.born
-        tail = ward.child.log_tail(_LONG_TAIL)
-        end = Ended(
-            code, tail[-_TAIL:], ward.child.stack_dump(), ward.child.pid, lived, str(ward.vitals.last.phase),
-            tail, ward.child.record(), ward.memory,
-        )  # fmt: skip
+        tail, record = ward.child.log_tail(_LONG_TAIL), ward.child.record()
+        phase = record.phase or str(ward.vitals.last.phase)
+        known = ward.child.stack_dump(), ward.child.pid, lived, phase, tail, record, ward.memory
+        end = Ended(code, tail[-_TAIL:], *known)
         level = logging.INFO if code == 0 or ward.stopping else logging.WARNING
         named = {"role": ward.role, "pid": ward.child.pid, "code": code, "signal": signal_name(code)}
         log.log(level, "ended %s", facts(**named, lived=f"{lived:.1f}s"))

@@ -25,6 +25,7 @@ class Observed:
     blocked_by: tuple[str, ...] = ()
     files: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    load_ms: float = 0.0
 
 
 def status(model: Model, observed: Observed, now: float, wall: float) -> ModelStatus:
@@ -53,6 +54,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         blocked_by=observed.blocked_by,
         files=dict(observed.files),
         overrides=dict(observed.overrides),
+        load_ms=observed.load_ms,
     )
 
 

@@ -33,7 +33,7 @@ def exits(child: Child, *listeners: object) -> int:
 def deaf(child: Child) -> int:
     """Sleeps in C with the GIL held: no thread and no signal handler of Python's runs."""
     child.control.send(b"deaf")
-    ctypes.PyDLL(None).sleep(60)
+    ctypes.PyDLL(None).sleep(3600)
     return 0
 
 
@@ -47,7 +47,7 @@ def stopped(child: Child) -> int:
 def slow_import(child: Child) -> int:
     """Stands for a long start."""
     child.control.send(b"slow")
-    time.sleep(60)
+    time.sleep(3600)
     return 0
 
 

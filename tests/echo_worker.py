@@ -21,6 +21,8 @@ overrides them for one request and is not echoed:
     template the chat template that the model says it has     only in `file`
     load     seconds a load takes (0)                       only in `file`
     fail     "permanent", "temporary" or "out_of_memory": the load fails     only in `file`
+    hold     a path: while there is a file, the stream stands still after `at` tokens, before its fault
+    gate     a path: while there is a file, the load goes on     only in `file`
     hurdle   a path: while there is a file, the load removes it and fails for want of memory     only in `file`
     crash    a fault as above, while loading                only in `file`
 """
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
 _SPACED = re.compile(r"\s*\S+|\s+$")
 WIDTH = 8  # numbers in a vector
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
+_LOOK = 0.02  # seconds between two looks for a file that holds something up
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -91,7 +94,9 @@ class Options(msgspec.Struct, frozen=True):
     keep: bool = False
     raw: str = ""
     template: str = "{{ messages }}"
+    hold: str = ""
     load: float = 0.0
+    gate: str = ""
     fail: str = ""
     hurdle: str = ""
     crash: str = ""
@@ -176,10 +181,10 @@ class Echo:
     def load(self, order: Load, progress: Progress) -> EchoModel:
         options = _options(order.model.file)
         began = time.monotonic()
-        while (elapsed := time.monotonic() - began) < options.load:
-            if not progress(elapsed / options.load):
+        while (elapsed := time.monotonic() - began) < options.load or _stands(options.gate):
+            if not progress(min(0.99, elapsed / (options.load or 1.0))):
                 raise LoadError("load_error", "cancelled", permanent=False)
-            threading.Event().wait(0.02)
+            time.sleep(_LOOK)
         if options.crash:
             fail(options.crash)
         if options.fail == "out_of_memory" or (options.hurdle and os.path.exists(options.hurdle)):
@@ -194,6 +199,11 @@ class Echo:
 def _options(text: str) -> Options:
     pairs = dict(pair.split("=", 1) for pair in text.split(",") if "=" in pair)
     return msgspec.convert(pairs, Options, strict=False)
+
+
+def _stands(path: str) -> bool:
+    """Whether a file holds something up."""
+    return bool(path) and os.path.exists(path)
 
 
 def fail(fault: str) -> None:
@@ -408,6 +418,9 @@ class EchoModel:
     def _advance(self, stream: Stream, now: float, events: list[Event]) -> None:
         """The stream's next token, or its end."""
         id = stream.job.key[1]
+        if stream.sent == stream.options.at and _stands(stream.options.hold):
+            stream.due = now + _LOOK
+            return
         if stream.options.fault and stream.sent == stream.options.at:
             if stream.options.fault == "garbage":
                 self._outbox.put(stream.job.key[0], [Garbage(id)])  # type: ignore[list-item]

@@ -21,7 +21,7 @@ log = logging.getLogger("proxy.admin")
 
 
 async def deaths(request: Request) -> Response:
-    """The last deaths, newest first; of one model, or of all and the proxies."""
+    """The last deaths, newest first; of one model, or of all and the proxies, with the ids of all reports there are."""
     if not context.of(request.scope).admin:
         raise ApiError("admin_required", "GET /admin/deaths needs a key with admin = true")
     name, text = request.query_params.get("model"), request.query_params.get("limit", "100")
@@ -30,7 +30,8 @@ async def deaths(request: Request) -> Response:
     model = inbound.gate(request, name).name if name else None
     known = reversed(services.of(request).feed.deaths)
     found = [model_events.death(death) for death in known if model is None or death.model == model]
-    return inbound.answer({"deaths": found[: int(text)]})
+    kept = await asyncio.to_thread(crash_files.ids, _state(request)) if model is None else []
+    return inbound.answer({"deaths": found[: int(text)], "reports": kept[::-1]})
 
 
 async def report(request: Request) -> Response:
@@ -38,15 +39,18 @@ async def report(request: Request) -> Response:
     if not context.of(request.scope).admin:
         raise ApiError("admin_required", "GET /admin/deaths/ID needs a key with admin = true")
     id = request.path_params["id"]
-    state = keepsakes.folder(services.of(request).config.state.dir, os.environ)
     try:
-        found = await asyncio.to_thread(crash_files.read, state, id)
+        found = await asyncio.to_thread(crash_files.read, _state(request), id)
     except OSError as error:
         log.error("a crash report cannot be read %s", facts(id=id, error=error.strerror))
         found = None
     if found is None:
         raise ApiError("not_found", "there is no report of this id; GET /admin/deaths names those of the last deaths")
     return Response(found, media_type="application/json")
+
+
+def _state(request: Request) -> str:
+    return keepsakes.folder(services.of(request).config.state.dir, os.environ)
 
 
 async def reload(request: Request) -> Response:

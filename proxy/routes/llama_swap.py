@@ -51,7 +51,7 @@ async def logs(request: Request) -> Response:
     _admin(request, "reading the log")
     found, model = services.of(request).logs, request.query_params.get("model")
     if model:
-        return PlainTextResponse(found.tail([f"w:{inbound.gate(request, model).name}"]), headers=_SAFE)
+        return PlainTextResponse(found.tail(found.of(inbound.gate(request, model).name)), headers=_SAFE)
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse(f"{services.of(request).config.server.root_path}/", status_code=302)
     return PlainTextResponse(found.tail(found.sources("")), headers=_SAFE)

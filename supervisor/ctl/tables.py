@@ -88,6 +88,8 @@ def _width(column: Column[T], rows: Sequence[T]) -> int:
 def _state(row: Row) -> str:
     if row.progress is not None:
         return f"{row.state} {100 * row.progress:.0f} %"
+    if row.replicas and row.state == "ready":
+        return f"{row.state} {row.replicas}"
     return row.state if row.retry is None else f"{row.state}, {shown.span(row.retry)}"
 
 

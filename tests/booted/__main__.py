@@ -151,7 +151,7 @@ def hangs(service: Service) -> None:
 
 def drains(service: Service) -> None:
     """`systemctl stop` lets a stream come to its end, and leaves no process."""
-    stream = service.stream(60)
+    stream = service.stream(30)
     service.systemctl("stop", UNIT)
     text = stream.communicate(timeout=60)[0]
     assert "data: [DONE]" in text, text[-500:]

@@ -9,9 +9,10 @@ from typing import Any
 
 from tests.e2e.server import ROOT, Server, Stream, text_of, until
 
-QUICK = '[restart]\nbackoff = "10ms"\nbackoff_max = "20ms"\nmax_deaths = 5\n'
+QUICK = '[restart]\nbackoff = "10ms"\nbackoff_max = "20ms"\nmax_deaths = 2\n'
 LIVENESS = '[liveness]\nping_interval = "200ms"\npong_timeout = "1s"\nstep_timeout = "1s"\n'
 MODELS = '[models.a]\npreload = true\n[models.broken]\nfile = "crash=SIGABRT"\n'
+MODELS += '[models.wrong]\nfile = "fail=permanent"\n'
 SECRET = "correct horse battery staple"
 WITHIN = 30
 
@@ -67,8 +68,12 @@ def test_each_death_has_a_report_that_an_admin_can_read(tmp_path: Path) -> None:
         page = server.http.get("/metrics").text
         for model, cause in (("a", "crashed"), ("a", "hung"), ("", "killed")):
             assert f'llama_supervisor_deaths_total{{cause="{cause}",model="{model}"}} 1' in page
-        status = subprocess.run([*ctl, "status"], cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+        status = subprocess.run([*ctl, "status"], cwd=ROOT, capture_output=True, text=True, timeout=300).stdout
         assert "hung: " in status
+
+        assert server.chat("wrong", "x").status_code == 503
+        (refused,) = deaths(server, model="wrong")
+        assert (refused["exit_code"], refused["phase"]) == (78, "loading")
 
         broken = server.chat("broken", "x")
         assert broken.status_code == 503
@@ -81,6 +86,6 @@ def test_each_death_has_a_report_that_an_admin_can_read(tmp_path: Path) -> None:
         assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
 
         ctl += ["report", loads[0]["report"]]
-        ended = subprocess.run(ctl, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(ctl, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert (ended.returncode, "phase    loading" in ended.stdout) == (0, True), ended.stderr
         assert server.http.get("/admin/deaths/20260101T000000Z-x-0000").json()["error"]["code"] == "not_found"

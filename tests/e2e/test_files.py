@@ -97,7 +97,7 @@ class Watched:
             self.process.wait(WITHIN)
         finally:
             self.http.close()
-            for process in still_there(family, within=2.0):
+            for process in still_there(family):
                 process.kill()
 
 

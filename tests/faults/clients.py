@@ -33,7 +33,7 @@ def slow_clients(scene: Scene) -> Hit:
     with contextlib.ExitStack() as stack:
         socks = [stack.enter_context(_reader(scene.server.port, number)) for number in range(_SLOW)]
         for sock in socks:
-            assert sock.recv(1), "no answer"
+            sock.recv(1)  # it is being answered, or was cut off already
         most = _until_cut(socks, proxy, descriptors)
     took = time.monotonic() - began
     assert most - before < _GROWTH, f"the proxy has grown by {(most - before) / 2**20:.0f} MiB"

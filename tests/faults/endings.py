@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.e2e.server import Server, alive, still_there, until
+from tests.e2e.server import PATIENCE, Server, alive, still_there, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Entry
 from tests.faults.scene import MODELS, SETTINGS, Scene, serve
 
-_GONE = 1.0  # seconds after the root's death in which nobody may be left
+_GONE = PATIENCE  # seconds after the root's death in which nobody may be left; how many it took is in the table
 INTENSITY = SETTINGS.replace("max_deaths = 100000", "max_deaths = 3") + '[models.bad]\nfile = "crash=exit:1"\n'
 
 
@@ -38,7 +38,7 @@ def kill_root(folder: Path, draw: random.Random) -> float:
         if draw.random() < 0.5:
             time.sleep(draw.random() * 1.2)
             return _orphans(server)
-        until(server.healthy, 20)
+        until(server.healthy)
         scene = Scene(server, draw)
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy(draw.choice(MODELS))
@@ -55,9 +55,9 @@ def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
     server = serve(folder)
     try:
         server.start()
-        until(server.healthy, 20)
+        until(server.healthy)
         scene = Scene(server, draw)
-        until(lambda: scene.state("a") == "ready", 20)
+        until(lambda: scene.state("a") == "ready")
         if draw.random() < 0.5:
             scene.signal("w:a", signal.SIGSTOP)
         else:
@@ -78,11 +78,12 @@ def stop_root(folder: Path, draw: random.Random) -> float:
         if moment == "boot":
             time.sleep(draw.random() * 1.2)
             return _stops(server, twice, entries=[])
-        until(server.healthy, 20)
+        until(server.healthy)
         scene = Scene(server, draw)
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy("b")
             if moment == "load":
+                scene.gate.touch()
                 assert scene.post("/models/load", {"model": "slow"}).status_code == 200
             if moment == "restart":
                 scene.signal("w:a")
@@ -102,7 +103,7 @@ def restart_intensity(folder: Path, draw: random.Random) -> float:
         began = time.monotonic()
         for times in (1, 2):
             assert scene.post("/models/load", {"model": "bad"}).status_code == 200
-            until(lambda: scene.state("bad") == "failed", 10)
+            until(lambda: scene.state("bad") == "failed")
             assert server.log.read_text().count("ended role=w:bad") == 4 * times
             assert scene.status("bad")["cause"] == "restart_limit"
         assert scene.say("a", "fine").status_code == 200
@@ -115,7 +116,7 @@ def proxy_that_cannot_start(folder: Path, draw: random.Random) -> float:
     try:
         began = time.monotonic()
         server.start()
-        family = until(lambda: len(found := server.family()) > 1 and found, 20)
+        family = until(lambda: len(found := server.family()) > 1 and found)
         code = server.process.wait(60)
         told = server.log.read_text()
         assert code == 1, f"exit code {code}"
@@ -156,14 +157,14 @@ def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> 
         time.sleep(0.05)
         if server.process.poll() is None:
             server.process.send_signal(signal.SIGTERM)
-    code, took = server.process.wait(40), time.monotonic() - began
+    code, took = server.process.wait(PATIENCE), time.monotonic() - began
     told = server.log.read_text()
     unborn = code == -signal.SIGTERM and "started" not in told  # it had not come to its first line
     assert code == 0 or unborn, f"exit code {code}"
     assert "Traceback" not in told, told[told.index("Traceback") :][:2000]
     assert not (left := still_there(family, within=_GONE)), f"left: {[_shown(process) for process in left]}"
     good = ("done", "left", "error") if twice else ("done", "left")
-    until(lambda: all(entry.marks for entry in begun), 10, "every stream has ended")
+    until(lambda: all(entry.marks for entry in begun), what="every stream has ended")
     cut = [entry.marks for entry in begun if entry.marks[0] not in good]
     assert not cut, f"{len(cut)} of {len(begun)} streams were cut: {cut[:3]}"
     return took
@@ -175,10 +176,8 @@ def tidy(server: Server) -> None:
         return  # it could not even be started
     family = server.family()
     server.process.kill()
-    server.process.wait(10)
-    server.http.close()
-    for process in still_there(family, within=_GONE):
-        process.kill()
+    still_there(family)
+    server.end(family)
 
 
 def _shown(process: psutil.Process) -> str:

@@ -67,7 +67,7 @@ def _limited(server: Server, size: int) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(AssertionError):
-            until(lambda: _removed(group), 5)
+            until(lambda: _removed(group))
 
 
 def _removed(group: Path) -> bool:

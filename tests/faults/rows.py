@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import httpx
 import psutil
 
-from tests.e2e.server import text_of, until
+from tests.e2e.server import PATIENCE, text_of, until
 from tests.faults import malformed
 from tests.faults.history import ANY, Hit
 from tests.faults.scene import MODELS, RECOVERY, Scene
@@ -58,7 +58,11 @@ def crash_worker(scene: Scene) -> Hit:
 
 
 def kill_while_loading(scene: Scene) -> Hit:
-    return _load_through(scene, lambda: (until(lambda: scene.state("slow") == "loading", 5), scene.signal("w:slow")))
+    def kill() -> None:
+        until(lambda: scene.state("slow") == "loading")
+        scene.signal("w:slow")
+
+    return _load_through(scene, kill)
 
 
 def kill_standby(scene: Scene) -> Hit:
@@ -91,9 +95,13 @@ def kill_tracker(scene: Scene) -> Hit:
 def _load_through(scene: Scene, fault: Callable[[], object]) -> Hit:
     """A load that a fault befalls, and whose request is answered all the same."""
     began = time.monotonic()
+    scene.gate.touch()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(scene.say, "slow", WORDS)
-        fault()
+        try:
+            fault()
+        finally:
+            scene.gate.unlink()
         assert text_of(answer.result(RECOVERY)) == WORDS
     hit = scene.undisturbed(began)
     assert scene.post("/models/unload", {"model": "slow", "wait": True}).status_code == 200
@@ -147,7 +155,7 @@ def hang_worker(scene: Scene) -> Hit:
     assert error["code"] in ("worker_hung", "worker_died"), error
     assert old != scene.pid(f"w:{model}", but=old)
     hit = scene.recovered(model, began)
-    until(lambda: "in fail" in scene.server.log.read_text()[before:], 3, "a stack dump")
+    until(lambda: "in fail" in scene.server.log.read_text()[before:], what="a stack dump")
     return hit
 
 
@@ -219,7 +227,7 @@ def bad_http(scene: Scene) -> Hit:
 
 def bad_json(scene: Scene) -> Hit:
     began = time.monotonic()
-    with httpx.Client(base_url=scene.server.url, timeout=10) as client:
+    with httpx.Client(base_url=scene.server.url, timeout=PATIENCE, verify=False) as client:
         for path, body in itertools.product(malformed.PATHS, malformed.BODIES):
             answer = client.post(path, content=body, headers={"content-type": "application/json"})
             refused = 400 <= answer.status_code < 500 or answer.status_code == 501  # which names what is not there yet

@@ -31,9 +31,9 @@ def long_prompts(folder: Path, draw: random.Random) -> float:
     server, slowest = serve(folder, _SETTINGS), 0.0
     try:
         server.start()
-        until(server.healthy, 60)
+        until(server.healthy)
         scene = Scene(server, draw)
-        until(lambda: scene.state("long") == "ready", 120)
+        until(lambda: scene.state("long") == "ready")
         pid = scene.pid("w:long")
         psutil.Process(pid).nice(19)
         with _burners():

@@ -13,7 +13,7 @@ from tests.faults.rows import Row
 from tests.faults.scene import Scene, serve
 from tests.faults.stands import ENDINGS, STANDS
 
-QUICK = ("1", "2", "4", "25", "26", "27", "31", "42", "43", "5", "17", "34")  # many others have a test in tests/e2e
+QUICK = ("1", "2", "4", "25", "26", "27", "42", "43", "5", "17", "34")  # many others have a test in tests/e2e
 SEED = 3
 
 
@@ -45,8 +45,11 @@ def test_a_disturbance_is_seen(scene: Scene) -> None:
     """The checker would see it: the same fault, but nobody says that it happened."""
 
     def secretly(scene: Scene) -> rows.Hit:
-        hit = rows.kill_worker(scene)
-        return rows.Hit(None, hit.began, hit.ended, hit.recovery)
+        assert scene.crowd is not None
+        while True:  # what had not begun is asked once more, and nobody loses anything
+            hit = rows.kill_worker(scene)
+            if any(entry.marks == ["error"] for entry in scene.crowd.entries):
+                return rows.Hit(None, hit.began, hit.ended, hit.recovery)
 
     found = runner.stand(scene, Row("1", "unannounced", secretly, 1), 1).violations
     assert any("an error without a cause" in text for text in found)

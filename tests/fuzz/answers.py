@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -76,5 +75,5 @@ def fuzz(data: bytes) -> None:
     assert "\x1b" not in out.getvalue() + err.getvalue(), command
 
 
-def run(options: argparse.Namespace) -> int:
-    return engine.run("answers", fuzz, CORPUS, WORDS, options)
+def run(count: int, seed: int) -> str:
+    return engine.run("answers", fuzz, CORPUS, WORDS, count, seed)

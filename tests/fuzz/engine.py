@@ -1,16 +1,14 @@
-"""Drives a function that takes bytes: with atheris where it is installed, which sees what the bytes reach, else with
-mutations of a corpus by a seed. Whatever it raises, and a call that does not end, is a finding.
+"""Drives a function that takes bytes: with mutations of a corpus by a seed, or with atheris, which sees what the bytes
+reach. Whatever it raises, and a call that does not end, is a finding.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
+import itertools
 import random
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,23 +25,12 @@ class Hang(Exception):
     """One input took longer than PATIENCE."""
 
 
-def run(name: str, target: Target, corpus: Sequence[bytes], words: Sequence[bytes], options: argparse.Namespace) -> int:
-    """Fuzzes for the time that is given; 1 if something was found."""
-    if options.replay:
-        target(options.replay.read_bytes())
-        return 0
-    if options.engine == "atheris" or (options.engine == "auto" and importlib.util.find_spec("atheris")):
-        return _atheris(name, corpus, options)
-    deadline, count = time.monotonic() + options.seconds, 0
-    for data in mutations(corpus, words, options.seed):
+def run(name: str, target: Target, corpus: Sequence[bytes], words: Sequence[bytes], count: int, seed: int) -> str:
+    """Tries so many inputs. Raises AssertionError with the file that keeps the one that was found."""
+    for number, data in enumerate(itertools.islice(mutations(corpus, words, seed), count)):
         if (error := attempt(target, data)) is not None:
-            print(f"{name}: seed {options.seed}, input {count}: {keep(name, data)}\n{error}")
-            return 1
-        count += 1
-        if time.monotonic() > deadline:
-            break
-    print(f"{name}: {count} inputs, nothing found (seed {options.seed})")
-    return 0
+            raise AssertionError(f"input {number} of seed {seed} is kept in {keep(name, data)}\n{error}")
+    return "nothing found"
 
 
 def attempt(target: Target, data: bytes) -> str | None:
@@ -120,13 +107,13 @@ atheris.Fuzz()
 """
 
 
-def _atheris(name: str, corpus: Sequence[bytes], options: argparse.Namespace) -> int:
-    """In a process of its own: libFuzzer ends the one that it runs in."""
+def with_atheris(name: str, corpus: Sequence[bytes], seconds: int, seed: int) -> bool:
+    """Whether it has found something. In a process of its own: libFuzzer ends the one that it runs in."""
     folder = FOUND / f"{name}-corpus"
     folder.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(corpus):
         (folder / f"seed-{number}").write_bytes(data)
-    limits = [f"-max_total_time={round(options.seconds)}", f"-timeout={PATIENCE}", f"-seed={options.seed % 2**31}"]
+    limits = [f"-max_total_time={seconds}", f"-timeout={PATIENCE}", f"-seed={seed % 2**31}"]
     places = [f"-artifact_prefix={FOUND}/{name}-", "-rss_limit_mb=4096", "-verbosity=1", str(folder)]
     ended = subprocess.run([sys.executable, "-c", _HARNESS.format(name=name), *limits, *places], cwd=ROOT, check=False)
-    return int(ended.returncode != 0)
+    return ended.returncode != 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 import msgspec
 
 from supervisor import control
@@ -42,5 +40,5 @@ def fuzz(data: bytes) -> None:
             pass
 
 
-def run(options: argparse.Namespace) -> int:
-    return engine.run("frames", fuzz, CORPUS, WORDS, options)
+def run(count: int, seed: int) -> str:
+    return engine.run("frames", fuzz, CORPUS, WORDS, count, seed)

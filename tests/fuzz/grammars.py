@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from tests.fuzz import engine
@@ -42,5 +41,5 @@ def fuzz(data: bytes) -> None:
         pass
 
 
-def run(options: argparse.Namespace) -> int:
-    return engine.run("grammars", fuzz, CORPUS, WORDS, options)
+def run(count: int, seed: int) -> str:
+    return engine.run("grammars", fuzz, CORPUS, WORDS, count, seed)

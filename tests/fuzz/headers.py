@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import struct
 
 from supervisor import gguf, header_facts
@@ -64,5 +63,5 @@ def fuzz(data: bytes) -> None:
         pass
 
 
-def run(options: argparse.Namespace) -> int:
-    return engine.run("headers", fuzz, CORPUS, WORDS, options)
+def run(count: int, seed: int) -> str:
+    return engine.run("headers", fuzz, CORPUS, WORDS, count, seed)

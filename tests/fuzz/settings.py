@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -44,5 +43,5 @@ def fuzz(data: bytes) -> None:
         assert folder in refused or not refused, refused
 
 
-def run(options: argparse.Namespace) -> int:
-    return engine.run("settings", fuzz, CORPUS, WORDS, options)
+def run(count: int, seed: int) -> str:
+    return engine.run("settings", fuzz, CORPUS, WORDS, count, seed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-
 import jinja2
 
 from tests.fuzz import engine
@@ -29,16 +27,18 @@ WORDS = [
     b"|list", b"|batch(", b"namespace(", b"\n", b"\xff", b"{#", b"#}", b"{%-", b"-%}", b"format(", b"not ",
 ]  # fmt: skip
 _CHAT = Chat([{"role": "user", "content": "hello"}, {"role": "assistant", "content": "a"}], [{"name": "f"}])
-bounds.SECONDS = 0.5
 
 
 def fuzz(data: bytes) -> None:
+    before, bounds.SECONDS = bounds.SECONDS, 0.5
     try:
         template = ChatTemplate(data.decode("utf-8", "replace"), bos="<s>", control=("<|im_end|>",))
         template.render(_CHAT)
     except (jinja2.TemplateError, RequestError):
         pass
+    finally:
+        bounds.SECONDS = before
 
 
-def run(options: argparse.Namespace) -> int:
-    return engine.run("templates", fuzz, CORPUS, WORDS, options)
+def run(count: int, seed: int) -> str:
+    return engine.run("templates", fuzz, CORPUS, WORDS, count, seed)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
 from tests.fuzz import engine
-from tests.fuzz.__main__ import main, parts
+from tests.fuzz.__main__ import PARSERS, main
 
 FEW = {"settings": 100, "answers": 150, "templates": 150}
-PARTS = {name: part for name, part in parts().items() if hasattr(part, "fuzz")}
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", PARSERS)
 def test_nothing_but_a_refusal_comes_of_any_bytes(name: str) -> None:
-    part = PARTS[name]
-    for data in itertools.islice(engine.mutations(part.CORPUS, part.WORDS, seed=7), FEW.get(name, 700)):
-        error = engine.attempt(part.fuzz, data)
-        assert error is None, f"{engine.keep(name, data)}\n{error}"
+    assert PARSERS[name].run(FEW.get(name, 700), 7) == "nothing found"
 
 
 def test_the_same_seed_makes_the_same_bytes() -> None:
@@ -26,10 +23,13 @@ def test_the_same_seed_makes_the_same_bytes() -> None:
     assert some == same != other
 
 
-def test_a_failure_is_a_finding() -> None:
-    assert "ZeroDivisionError" in (engine.attempt(lambda data: 1 // 0, b"") or "")
+def test_a_failure_is_a_finding_and_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(engine, "FOUND", tmp_path)
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        engine.run("x", lambda data: 1 // len(data), [b"abc", b""], [], 9, 1)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b""]
 
 
 def test_parts_run_by_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["frames", "--seconds", "0", "--engine", "mutate", "--seed", "3"]) == 0
-    assert "frames: 1 inputs, nothing found (seed 3)" in capsys.readouterr().out
+    assert main(["frames", "-n", "3", "--seed", "3"]) == 0
+    assert "frames: nothing found; " in capsys.readouterr().out

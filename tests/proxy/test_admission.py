@@ -125,7 +125,7 @@ async def test_autoload_off_still_waits_for_a_load_that_runs() -> None:
     ("facts", "code", "retry"),
     [
         ({"state": State.FAILED, "cause": "file_corrupt", "message": "bad magic"}, "model_failed", False),
-        ({"state": State.BACKOFF, "retry_due": time.monotonic() + 600, "cause": "crashed"}, "model_backoff", True),
+        ({"state": State.BACKOFF, "retry_due": time.monotonic() + 1e6, "cause": "crashed"}, "model_backoff", True),
     ],
 )
 async def test_a_model_that_cannot_be_had_is_refused_at_once(facts: dict[str, Any], code: str, retry: bool) -> None:

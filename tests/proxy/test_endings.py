@@ -25,7 +25,7 @@ from supervisor.control import (
     State,
     Want,
 )
-from tests.proxy.harness import FakeWorker, Harness, settings, until
+from tests.proxy.harness import WITHIN, FakeWorker, Harness, settings, until
 from tests.proxy.test_generation import records
 from worker.protocol import Accepted, Delta, Generate, Hello, Started
 
@@ -92,7 +92,8 @@ async def test_other_models_lose_nothing() -> None:
         assert records((await kept).text)[-1] == "[DONE]"
 
 
-async def test_the_cause_of_a_death_is_waited_for_a_moment() -> None:
+async def test_the_cause_of_a_death_is_waited_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "LOST_GRACE", WITHIN)
     async with Harness() as server:
         worker = await server.attach()
         task, _ = await begun(server, worker)
@@ -224,7 +225,7 @@ async def test_shutdown_refuses_the_new_and_lets_the_running_end() -> None:
         response = await server.post()  # on a kept connection
         assert (response.status_code, response.json()["error"]["code"]) == (503, "shutting_down")
         assert "retry-after" not in response.headers
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=False) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"http://127.0.0.1:{server.port}/health")
         assert server.count(ShutDown) == 0

@@ -238,7 +238,7 @@ def test_a_dead_proxy_counts_as_drained_and_wants_nothing() -> None:
     world.fleet.proxy_gone(world.proxies.running[1])  # type: ignore[arg-type]
     world.fleet.settle()
     assert world.workers.stops == [("a", "polite")]
-    assert not world.fleet.wanted("c")
+    assert "c" not in world.fleet.stock.wants
 
 
 def test_a_crash_ends_streams_and_the_model_comes_back_by_itself() -> None:
@@ -277,7 +277,7 @@ def test_preloads_fill_the_places_and_evict_nobody() -> None:
     world.fleet.preload()
     world.fleet.settle()
     assert world.workers.loads == ["a", "b"]
-    assert not world.fleet.wanted("c")
+    assert "c" not in world.fleet.stock.wants
 
 
 def test_a_failed_load_is_not_tried_again_and_holds_no_place() -> None:
@@ -563,8 +563,8 @@ def test_what_a_load_took_is_passed_on() -> None:
     world, measured = World(), list[tuple[str, Footprint]]()
     world.fleet.measured = lambda entry, footprint: measured.append((entry.model.name, footprint))
     world.say(Want("a"))
-    world.fleet.worker_ready("a", Facts(memory=Footprint({"ram": 7})))
-    assert measured == [("a", Footprint({"ram": 7}))]
+    world.fleet.worker_ready("a", Facts(memory=Footprint({"ram": 7}), load_ms=250.0))
+    assert measured == [("a", Footprint({"ram": 7}, load_ms=250.0))]
 
 
 # -- memory and time ----------------------------------------------------------------------------------------------
@@ -573,7 +573,7 @@ def test_what_a_load_took_is_passed_on() -> None:
 def limited(world: World, ram: int, **needs: int) -> None:
     """Gives models these needs of RAM, and the server so much of it."""
     limits = config.Placement(max_models=0, memory={"ram": ram})
-    world.fleet.reconfigure(replace(world.fleet._config, placement=limits))
+    world.fleet.reconfigure(replace(world.fleet.stock.config, placement=limits))
     catalog(world, **{name: Entry(config.Model(name=name), estimated={"ram": need}) for name, need in needs.items()})
 
 

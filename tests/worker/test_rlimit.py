@@ -35,7 +35,7 @@ def test_a_model_that_needs_more_than_its_limit_fails_alone(tmp_path: Path) -> N
         assert small.status_code == 200, small.text
         large = server.http.post("/v1/completions", json={"model": "large", "prompt": "x", "max_tokens": 1}, timeout=60)
         assert large.status_code == 503
-        until(lambda: server.state("large") == "failed", 30)
+        until(lambda: server.state("large") == "failed")
         status = server.status("large")
         assert status["cause"] == "memory_limit"
         assert "[models.large].memory_limit is 150 MiB" in status["message"]

@@ -16,6 +16,8 @@ from supervisor.ctl.commands.models import explained
 from supervisor.ctl.errors import CtlError, Refused
 from supervisor.ctl.output import Output
 
+_SHOWN = 5  # earlier reports that are named
+
 
 def add(parsers: Parsers) -> None:
     parser = parsers.add("deaths", deaths, "the last deaths of workers and proxies, newest first (admins)")
@@ -25,7 +27,8 @@ def add(parsers: Parsers) -> None:
 
 
 def deaths(client: Client, out: Output, words: argparse.Namespace) -> int:
-    found = _deaths(client, words.model)
+    answer = _deaths(client, words.model)
+    found = list(answer["deaths"])
     out.object(found)
     if out.json:
         return 0
@@ -33,6 +36,8 @@ def deaths(client: Client, out: Output, words: argparse.Namespace) -> int:
         out.show(tables.deaths(found, out.console.width, time.time()))
     else:
         out.note("nothing has died since the server was started")
+    if earlier := [id for id in answer.get("reports", ()) if id not in {death.get("report") for death in found}]:
+        out.note(f"{len(earlier)} earlier reports, the last: {', '.join(map(str, earlier[:_SHOWN]))}")
     return 0
 
 
@@ -45,9 +50,9 @@ def report(client: Client, out: Output, words: argparse.Namespace) -> int:
     return 0
 
 
-def _deaths(client: Client, model: str = "") -> list[dict[str, Any]]:
+def _deaths(client: Client, model: str = "") -> dict[str, Any]:
     try:
-        return list(client.get("/admin/deaths", {"model": model} if model else {})["deaths"])
+        return dict(client.get("/admin/deaths", {"model": model} if model else {}))
     except Refused as refused:
         if refused.code == "model_not_found":
             raise unknown_model(client, model, refused) from None
@@ -55,10 +60,11 @@ def _deaths(client: Client, model: str = "") -> list[dict[str, Any]]:
 
 
 def _last(client: Client) -> str:
-    for death in _deaths(client):
-        if death.get("report"):
-            return str(death["report"])
-    raise CtlError("there is no report: nothing has died since the server was started, or none are kept")
+    answer = _deaths(client)
+    for id in (*(death.get("report") for death in answer["deaths"]), *answer.get("reports", ())):
+        if id:
+            return str(id)
+    raise CtlError("there is no report: nothing has died, or none are kept")
 
 
 def _lines(found: CrashReport) -> list[str]:

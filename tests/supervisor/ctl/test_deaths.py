@@ -50,6 +50,17 @@ def test_no_deaths(capsys: Capture) -> None:
     assert (ran.code, "there is no report" in ran.err) == (1, True)
 
 
+def test_reports_of_earlier_runs_are_named_and_the_last_of_them_is_read(capsys: Capture) -> None:
+    routes: dict[str, Route] = {
+        "GET /admin/deaths": lambda asked: asked.answer({"deaths": [], "reports": [ID, "older"]}),
+        f"GET /admin/deaths/{ID}": lambda asked: asked.answer(REPORT),
+    }
+    ran, _ = run(capsys, routes, "deaths")
+    assert f"2 earlier reports, the last: {ID}, older" in ran.err
+    ran, _ = run(capsys, routes, "report")
+    assert (ran.code, f"report   {ID}" in ran.out) == (0, True)
+
+
 @pytest.mark.parametrize("words", [("report",), ("report", ID)])
 def test_a_report_is_told_for_people(capsys: Capture, words: tuple[str, ...]) -> None:
     routes: dict[str, Route] = {
