@@ -39,6 +39,7 @@ from proxy.routes import (
     ollama_pull,
     openai,
     props,
+    reference,
     requests,
     slots,
     ui,
@@ -51,7 +52,7 @@ from proxy.watch import Watch
 _API = (  # events before models: "sse" is no model's name
     health, events, models, props, slots, metrics, requests, openai, control, llama, vectors, anthropic, ollama,
     downloads, ollama_pull,
-    llama_swap, keys, admin, ui,
+    llama_swap, keys, admin, reference, ui,
 )  # fmt: skip
 ROUTES = [route for part in _API for route in part.ROUTES]
 
