@@ -15,7 +15,7 @@ INSTALL = $(PY) .ci/install.py --prefix "$(PREFIX)" --sysconfdir "$(SYSCONFDIR)"
 # OpenMP teams that spin stall each other when several models share the cores; a crash needs no gdb.
 TEST_ENV := GOMP_SPINCOUNT=1000 GGML_NO_BACKTRACE=1
 
-.PHONY: help run setup ui install uninstall test lint faults soak bench clean distclean
+.PHONY: help run setup ui install uninstall test lint fuzz faults soak bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make install    as a systemd service, below $(PREFIX)   (make uninstall takes it away)'
 	@echo 'make test       the tests                      (some of them: make test ARGS="-k config")'
 	@echo 'make lint       ruff and mypy --strict'
+	@echo 'make fuzz       odd requests, frames and files             (some: make fuzz ARGS="posts -n 1000000")'
 	@echo 'make faults     every fault of the matrix, many times     (some: make faults ARGS="--rows 1,4 -n 50")'
 	@echo 'make soak       random faults for HOURS=1'
 	@echo 'make bench      the benchmarks'
@@ -59,6 +60,10 @@ lint:
 	@.ci/setup dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy --strict supervisor worker proxy
+
+fuzz:
+	@.ci/setup test
+	@exec env $(TEST_ENV) $(PY) -m tests.fuzz $(ARGS)
 
 faults:
 	@.ci/setup test

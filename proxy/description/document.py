@@ -52,7 +52,7 @@ _NAME = re.compile(r"{(\w+)}")
 
 
 class ErrorObject(Struct):
-    """`type` is llama-server's word; `code` says which error it is, `param` which field. More fields with some codes."""
+    """`type` is llama-server's word; `code` says which error it is, `param` which field. Some have more."""
 
     message: str
     type: str

@@ -33,7 +33,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Body:
-    """A JSON body. `kinds` are the structs that read it; `instead`: types where theirs say less; `example`: one that works."""
+    """A JSON body. `kinds` are the structs that read it, `instead` types of fields where theirs say less."""
 
     name: str
     kinds: tuple[type[msgspec.Struct], ...]

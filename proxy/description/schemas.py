@@ -39,6 +39,7 @@ _SIMPLE: dict[Any, Schema] = {
     object: {},
 }
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum", "pattern": "pattern"}
+_FIRST = ("model", "stream", "max_tokens", "stop", "temperature", "tools", "tool_choice", "response_format")
 _LENGTHS = {"string": ("minLength", "maxLength"), "array": ("minItems", "maxItems")}
 
 
@@ -75,14 +76,12 @@ class Schemas:
         """What several structs read, each its part. `instead`: what a field may hold, if a type says less."""
         properties: dict[str, Schema] = {}
         required: dict[str, None] = {}
-        for kind in reversed(kinds):
+        for kind in kinds:
             found = self._object(kind, True, instead)
-            properties |= found["properties"]
+            properties = found["properties"] | properties
             required |= dict.fromkeys(found.get("required", ()))
-        found = {
-            "type": "object",
-            "properties": dict(sorted(properties.items(), key=lambda item: _rank(item[0], required))),
-        }
+        order = sorted(properties, key=lambda field: _rank(field, required))
+        found = {"type": "object", "properties": {field: properties[field] for field in order}}
         self.components[name] = found | ({"required": list(required)} if required else {})
         return {"$ref": f"#/components/schemas/{name}"}
 
@@ -165,6 +164,6 @@ def _said(name: str) -> Schema:
     return {"description": WORDS[name]} if name in WORDS else {}
 
 
-def _rank(name: str, required: Mapping[str, None]) -> tuple[bool, bool]:
-    """Those that must be there first, then the model; the rest as they come."""
-    return name not in required, name != "model"
+def _rank(name: str, required: Mapping[str, None]) -> tuple[bool, int]:
+    """Those that must be there, then what most requests say; the rest as it comes."""
+    return name not in required, _FIRST.index(name) if name in _FIRST else len(_FIRST)

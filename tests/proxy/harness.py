@@ -37,6 +37,7 @@ from supervisor.control import (
     Stop,
     ToRoot,
 )
+from tests.proxy.described import Client
 from worker import protocol
 from worker.protocol import (
     Accepted,
@@ -153,7 +154,7 @@ class Harness:
         self.tell(ConfigureProxy(0, self.config, self.statuses))
         await self.heard(Listening)
         logging.getLogger("proxy.access").setLevel(logging.INFO)
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WITHIN)
+        self.client = Client(self.config.server.root_path, base_url=f"http://127.0.0.1:{self.port}", timeout=WITHIN)
         return self
 
     async def __aexit__(
