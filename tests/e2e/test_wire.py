@@ -1,10 +1,9 @@
-"""Raw sockets against a real server: whatever comes below HTTP is refused or closed in time, and nobody else notices."""
+"""Raw sockets against a real server: what is no HTTP is refused or closed in time, and nobody else notices."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -36,7 +35,9 @@ def nothing_is_left(server: Server) -> Iterator[None]:
     """No request runs on, no process was restarted."""
     before = [server.pid("proxy-0"), server.pid("w:a")]
     yield
-    queue = until(lambda: (found := server.http.get("/queue").json()) and not _busy(found) and found, 30, "nothing runs")
+    queue = until(
+        lambda: (found := server.http.get("/queue").json()) and not _busy(found) and found, 30, "nothing runs"
+    )
     assert queue["queued"] == 0
     assert [server.pid("proxy-0"), server.pid("w:a")] == before
     assert "a bug" not in server.log.read_text()

@@ -4,6 +4,8 @@ Each function acts once against a server and raises AssertionError if it is not 
 4xx or closed, never with 5xx, and nothing left behind. Rows 23, 24, 26, 28 and 30.
 """
 
+# ruff: noqa: E501 - bytes as they are sent read better in one line
+
 from __future__ import annotations
 
 import contextlib
@@ -34,7 +36,9 @@ class Answer:
         self.statuses = [int(line[:3]) for line in lines]
 
     def refused(self) -> bool:
-        return (self.closed and not self.data) or bool(self.statuses) and all(400 <= one < 500 for one in self.statuses)
+        return (self.closed and not self.data) or (
+            bool(self.statuses) and all(400 <= one < 500 for one in self.statuses)
+        )
 
 
 class Lag:
@@ -146,7 +150,9 @@ def half_bodies(port: int, within: float = _WITHIN) -> None:
 
 def pipelined(port: int, count: int = 20) -> None:
     """Requests that do not wait for answers get them, in order."""
-    sent = b"".join(request("/health", b"", f"X-Request-Id: r{number}".encode(), method="GET") for number in range(count))
+    sent = b"".join(
+        request("/health", b"", f"X-Request-Id: r{number}".encode(), method="GET") for number in range(count)
+    )
     found = exchange(port, sent, until=count)
     assert found.statuses == [200] * count, found.statuses
     ids = [line.split(b": ")[1] for line in found.data.lower().split(b"\r\n") if line.startswith(b"x-request-id")]
@@ -227,7 +233,7 @@ def _escaped(name: str) -> str:
 
 @contextlib.contextmanager
 def deaf(port: int, body: dict[str, object], clients: int = 1) -> Iterator[list[socket.socket]]:
-    """Clients that ask for a stream and never read it. What the server does then they cannot see: their window is shut."""
+    """Clients that ask for a stream and never read it. They cannot see their end: their window is shut."""
     socks = []
     for _ in range(clients):
         sock = socket.socket()

@@ -12,7 +12,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from tests.fuzz import over_http, posts
 
-
 # How often (cases), from which seed; what came, in a line. Raises AssertionError with the case that broke something.
 Part = Callable[[int, int], str]
 PARTS: dict[str, tuple[Part, int]] = {  # with the cases of one run

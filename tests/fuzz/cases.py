@@ -1,5 +1,7 @@
 """Requests that are nearly right: an example of each route that has a body, with something done to it."""
 
+# ruff: noqa: E501 - tables of bodies and values read better in long lines
+
 from __future__ import annotations
 
 import copy
@@ -51,7 +53,21 @@ _MORE: dict[str, list[dict[str, Any]]] = {
     "/models/load": [{"model": "a", "wait": 0, "overrides": {"n_ctx": 512}}],
 }  # fmt: skip
 _EMPTY = {"/admin/reload", "/api/models/unload"}  # have no body; the latter ends what others run
-RAW = ("NaN", "Infinity", "-Infinity", "1e999", "9" * 400, "01", "'a'", "undefined", '"\\ud800"', '"\\u0000"', '"\x01"', "{", "]")
+RAW = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1e999",
+    "9" * 400,
+    "01",
+    "'a'",
+    "undefined",
+    '"\\ud800"',
+    '"\\u0000"',
+    '"\x01"',
+    "{",
+    "]",
+)
 NASTY: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, -2, 0.5, -0.0, 5.0, 1e308, 2**31, -(2**31) - 1, 2**32, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**30,
     "", " ", "0", "5", "a" * 5000, "é\u0301\u202e\ufeff", "\x00", "\x7f\r\n", "😀" * 50, "../../etc/passwd", "%2e%2e/", "{{ 7 * 7 }}",
@@ -60,7 +76,15 @@ NASTY: tuple[Any, ...] = (
     {"type": "text"}, {"type": "image_url", "image_url": 7}, {"type": "function"}, {"function": {"name": ""}}, {"name": "f", "type": "function"},
     {"type": "json_schema", "schema": {"$ref": "#/nowhere"}}, {"pattern": "(a+)+$", "type": "string"}, {"enum": []}, {"anyOf": []}, [[1, False]],
 )  # fmt: skip
-KINDS = ("application/json", "text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "", "\xff", "a" * 300)
+KINDS = (
+    "application/json",
+    "text/plain",
+    "multipart/form-data; boundary=x",
+    "application/x-www-form-urlencoded",
+    "",
+    "\xff",
+    "a" * 300,
+)
 _FIELDS = (*WORDS, "model", "name", "unknown", "__class__", "stream_options", "lora", "n_ctx", "priority")
 
 
@@ -140,7 +164,7 @@ def _wrap(draw: Random, tree: Any) -> None:
 
 
 def _repeat(draw: Random, tree: Any) -> None:
-    holder, key = _place(draw, tree)
+    holder, _ = _place(draw, tree)
     if isinstance(holder, list):
         holder *= draw.choice((2, 70, 300)) if len(holder) < 10 else 1
 
@@ -152,7 +176,16 @@ def _borrow(draw: Random, tree: Any) -> None:
         holder[key] = json.loads(json.dumps(other[at]))
 
 
-_CHANGES: tuple[Callable[[Random, Any], None], ...] = (_replace, _replace, _field, _field, _remove, _wrap, _repeat, _borrow)
+_CHANGES: tuple[Callable[[Random, Any], None], ...] = (
+    _replace,
+    _replace,
+    _field,
+    _field,
+    _remove,
+    _wrap,
+    _repeat,
+    _borrow,
+)
 
 
 def _value(draw: Random, depth: int = 0) -> Any:
@@ -176,7 +209,9 @@ def _spoiled(draw: Random, text: bytes) -> bytes:
         case 3:
             return text.decode("utf-8", "replace").encode(draw.choice(("utf-16", "utf-32", "utf-8-sig")))
         case 4:
-            return draw.choice((b"", b"null", b"[]", b'""', b"{}{}", b"[" * 100_000, b'{"a":' * 5000, b"\xff" * 40, b"--x\r\n"))
+            return draw.choice(
+                (b"", b"null", b"[]", b'""', b"{}{}", b"[" * 100_000, b'{"a":' * 5000, b"\xff" * 40, b"--x\r\n")
+            )
         case 5:
             return text[:-1] + b',"' + draw.choice(_FIELDS).encode() + b'":' + draw.choice(RAW).encode() + b"}"
         case _:

@@ -1,4 +1,4 @@
-"""Every POST of the app, in process: real middleware and parsing, frames as on a link, a worker that answers at once."""
+"""Every POST of the app in process: real middleware and parsing, real frames, a worker that answers at once."""
 
 from __future__ import annotations
 
@@ -83,7 +83,13 @@ def answer(request: Request) -> list[Event]:
 
 
 def _generated(id: int) -> list[Event]:
-    return [Accepted(id, 7), Started(id, 0), Delta(id, "one"), Delta(id, " two"), Finished(id, "eos", "", Timings(0, 7, 1.0, 2, 1.0))]
+    return [
+        Accepted(id, 7),
+        Started(id, 0),
+        Delta(id, "one"),
+        Delta(id, " two"),
+        Finished(id, "eos", "", Timings(0, 7, 1.0, 2, 1.0)),
+    ]
 
 
 def _vectors(id: int, count: int) -> list[Event]:
@@ -194,4 +200,3 @@ def run(count: int, seed: int) -> str:
             except Exception as error:
                 raise AssertionError(f"seed {number}: {one}\n{error!r}") from error
     return ", ".join(f"{status}: {times:,}" for status, times in sorted(app.statuses.items()))
-

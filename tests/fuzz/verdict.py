@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 from proxy.dialects import error_shapes
 from proxy.errors import STATUS
-
-_ENDS: dict[str, bytes] = {"/v1/messages": b"event: message_stop", "/messages": b"event: message_stop"}
 
 
 def judge(path: str, status: int, kind: str, body: bytes, server_errors: tuple[int, ...] = (501,)) -> None:

@@ -1,4 +1,4 @@
-"""Holds answers, and the requests that were given them, to the OpenAPI description. The harness's client does so always."""
+"""Holds requests and answers to the OpenAPI description; the harness's client does so always."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from jsonschema import Draft202012Validator
 
 from proxy.app import ROUTES
 from proxy.description.document import _CONVERTER, document
-
 
 ANYWHERE = ("403", "429", "500", "503")  # a foreign page, a crowd, a bug of ours, the end of the server
 

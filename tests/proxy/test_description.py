@@ -1,4 +1,4 @@
-"""GET /openapi.json and /docs: complete, true, readable for everybody. That answers are as described, every test checks."""
+"""GET /openapi.json and /docs: complete, and for everybody. That answers are as described the harness checks."""
 
 from __future__ import annotations
 
