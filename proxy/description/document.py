@@ -153,7 +153,9 @@ def _operation(path: str, method: str, told: Operation, schemas: Schemas) -> dic
         schema = schemas.body(told.body.name, told.body.kinds, told.body.instead)
         content = {"schema": schema, "example": dict(told.body.example)}
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
-    return found | {"responses": {"200": _answer(told.answer, schemas)} | _errors(path, told.refuses, schemas)}
+    return found | {
+        "responses": {str(told.answer.status): _answer(told.answer, schemas)} | _errors(path, told.refuses, schemas)
+    }
 
 
 def _parameter(each: Parameter, schemas: Schemas) -> dict[str, Any]:
@@ -165,7 +167,7 @@ def _answer(answer: Answer, schemas: Schemas) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if answer.content is not None:
         content[answer.media] = {"schema": schemas.of(answer.content)}
-    elif answer.record is None:
+    elif answer.record is None and answer.status == 200:
         content[answer.media] = {"schema": {"type": "string"}}
     if answer.record is not None:  # OpenAPI 3.1 has no word for what one record of a stream is; 3.2 calls it so
         content[answer.stream] = {"schema": {"type": "string"}, "x-itemSchema": schemas.of(answer.record)}

@@ -231,7 +231,11 @@ OPERATIONS = {
         "Server", "States of slots in files: not built", Answer("Never."), refuses=(*READS, 501), access=Access.ADMIN
     ),
     "GET /lora-adapters": Operation(
-        "Server", "The LoRA adapters of a model", Answer("A list of them."), query=(MODEL,), refuses=(*NAMED, 501)
+        "Server",
+        "The LoRA adapters of a model",
+        Answer("A list of them.", list[dict[str, Any]]),
+        query=(MODEL,),
+        refuses=(*NAMED, 501),
     ),
     "POST /lora-adapters": Operation(
         "Server", "Scales of LoRA adapters: not built", Answer("Never."), refuses=(*READS, 501), access=Access.ADMIN

@@ -43,13 +43,14 @@ class Body:
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes with 200. `content`: the type of the object, None for text; `record`: of each record of a stream."""
+    """What comes where all is well. `content`: the type of the object, None for text; `record`: of each record of a stream."""
 
     text: str
     content: Any = None
     media: str = "application/json"
     record: Any = None
     stream: str = "text/event-stream"
+    status: int = 200
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,20 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from proxy.description.operation import LOOKS, MODEL, NAMED, READS, RUNS, TEXT, Access, Answer, Operation, Parameter
+from proxy.description.operation import (
+    LOOKS,
+    MODEL,
+    NAMED,
+    READS,
+    RUNS,
+    TEXT,
+    Access,
+    Answer,
+    Body,
+    Operation,
+    Parameter,
+)
+from proxy.routes.streams import Lookup
 
 _TAG, _REQUESTS, _PAGES = "Server", "Requests", "Pages"
 
@@ -63,6 +76,16 @@ class Activity(Struct):
 
 class Success(Struct):
     success: bool
+
+
+class StreamRow(Struct):
+    """A stream that can be gone on with; times are Unix time."""
+
+    conversation_id: str
+    is_done: bool
+    total_bytes: int
+    started_at: float
+    completed_at: float | None
 
 
 class Death(Struct):
@@ -145,12 +168,17 @@ OPERATIONS = {
     "DELETE /v1/stream": Operation(
         _REQUESTS,
         "Ends a stream and forgets it",
-        Answer("Done.", media=TEXT),
+        Answer("Done, or there was none.", status=204),
         query=(_CONVERSATION,),
         refuses=(400, *LOOKS),
     ),
     "POST /v1/streams/lookup": Operation(
-        _REQUESTS, "Which streams there are", Answer("A row for each.", list[dict[str, Any]]), refuses=READS
+        _REQUESTS,
+        "Which streams there are",
+        Answer("A row for each.", list[StreamRow]),
+        Body("LookupRequest", (Lookup,), {"conversation_ids": ["c"]}),
+        (),
+        READS,
     ),
     "GET /admin/deaths": Operation(
         _TAG,

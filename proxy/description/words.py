@@ -130,6 +130,7 @@ WORDS = {
     "overrides": "Other settings for this load, where the configuration allows that.",
     "id": "The id that the answer shows.",
     "action": "What to do.",
+    "conversation_ids": "What the client has called them.",
     "options": "The generation fields, by the names of Ollama.",
     "include": '"message.output_text.logprobs" for the probabilities of tokens.',
     "truncation": '"auto": the oldest messages go where the context is too small.',

@@ -89,7 +89,8 @@ def _small(server: Server, connections: int) -> Row:
     cpu = (sum(proxy.cpu_times()[:2]) - spent) / max(1, len(times)) * 1e6
     p99 = times[int(len(times) * 0.99)] * 1000
     what = f"POST /tokenize, {connections} connection{'s' * (connections > 1)}"
-    detail = f"p50 {times[len(times) // 2] * 1000:.1f} ms, p99 {p99:.1f} ms; proxy CPU {cpu:.0f} µs each; dropped {dropped}"
+    p50 = times[len(times) // 2] * 1000
+    detail = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms; proxy CPU {cpu:.0f} µs each; dropped {dropped}"
     return Row(what, f"{len(times) / seconds:,.0f} requests/s", detail, "0 dropped", dropped == 0)
 
 

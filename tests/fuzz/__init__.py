@@ -1,1 +1,0 @@
-"""Fuzzers: parts of the server under requests, frames and files that nobody would send on purpose."""
