@@ -68,4 +68,5 @@ def _buckets(figure: Figure, series: Series) -> list[tuple[str, float]]:
 
 
 def _model(series: Series) -> str:
-    return series.labels[0] if series.labels else ""
+    labels = zip(FIGURES[series.name].labels, series.labels, strict=False) if series.name in FIGURES else ()
+    return next((value for name, value in labels if name == "model"), "")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from supervisor import placement
 from supervisor.control import State
 from supervisor.figures import Series
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Model
 from supervisor.nursery import Ward
+from supervisor.placement import Resident
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -36,6 +38,15 @@ def present(models: Iterable[Model], workers: dict[str, Ward], now: float) -> It
             yield _gauge("pong_age_seconds", max(0.0, now - ward.vitals.ponged_at), model.name)
             for kind, size in _memory(ward.child.pid):
                 yield _gauge("memory_bytes", size, model.name, kind)
+
+
+def memory(models: Iterable[Resident], budgets: Mapping[str, int]) -> Iterator[Series]:
+    """What the models in memory count for on each device, and what there is for them."""
+    for model in filter(placement.holds, models):
+        for device, size in model.needs.items():
+            yield _gauge("memory_placed_bytes", float(size), model.name, device)
+    for device, size in budgets.items():
+        yield _gauge("memory_budget_bytes", float(size), device)
 
 
 def _gauge(name: str, value: float, *labels: str) -> Series:

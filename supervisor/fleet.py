@@ -288,7 +288,9 @@ class Fleet:
 
     def figures(self) -> list[Series]:
         """What all processes have counted, and how the models are now."""
-        return [*self.ledger.total(), *census.present(self._models.values(), self._workers.of, self._clock())]
+        present = census.present(self._models.values(), self._workers.of, self._clock())
+        memory = census.memory(map(self._resident, self._models.values()), self._budgets)
+        return [*self.ledger.total(), *present, *memory]
 
     def attach_all(self, proxy: Ward) -> None:
         for model in self._models.values():

@@ -82,7 +82,7 @@ def plan(
     limit; a device without a budget has none either.
     """
     models = {resident.name: resident for resident in residents}
-    held = [model for model in models.values() if model.state in _HOLDS or model.stuck]
+    held = [model for model in models.values() if holds(model)]
     today = _Room(max_models, budgets, held)
     later = _Room(max_models, budgets, [model for model in held if model.state not in _LEAVING])
     idle, busy = _victims(models.values(), {want.name for want in wants})
@@ -139,6 +139,11 @@ def crowded(residents: Iterable[Resident], name: str, max_models: int) -> bool:
     """Whether the others alone take every place; 0 is no limit."""
     others = sum((other.state in _HOLDS or other.stuck) and other.name != name for other in residents)
     return bool(max_models) and others >= max_models
+
+
+def holds(model: Resident) -> bool:
+    """Whether it takes memory and a place."""
+    return model.state in _HOLDS or model.stuck
 
 
 def too_large(model: Resident, budgets: Mapping[str, int]) -> str:

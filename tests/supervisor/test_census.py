@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from supervisor import census
 from supervisor.control import Drained, Facts, State, Unwant, Want
+from supervisor.placement import Resident
 from tests.supervisor.test_fleet import World
 
 
@@ -56,3 +58,12 @@ def test_each_model_has_exactly_one_state_and_a_load_its_time() -> None:
         assert sum(found["model_state", name, state] for state in State) == 1
     (load,) = [each for each in world.fleet.figures() if each.name.endswith("load_seconds")]
     assert load.values[-1] - 0.2 < 1e-6
+
+
+def test_memory_is_told_by_device_with_what_there_is() -> None:
+    models = [Resident("a", State.READY, needs={"ram": 60}), Resident("b", State.UNLOADED, needs={"ram": 30})]
+    found = {(each.name, *each.labels): each.values[0] for each in census.memory(models, {"ram": 100})}
+    assert found == {
+        ("llama_supervisor_memory_budget_bytes", "ram"): 100,
+        ("llama_supervisor_memory_placed_bytes", "a", "ram"): 60,
+    }

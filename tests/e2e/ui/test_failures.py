@@ -79,14 +79,14 @@ def test_a_load_is_called_off_and_one_that_fails_says_why(page: Page, pages_serv
     pages_server.http.post("/models/unload", json={"model": "b", "wait": True})
     choose(page, "b")
     page.get_by_test_id("load-cancel").click()
-    until(lambda: pages_server.state("b") == "unloaded", 5)
+    until(lambda: pages_server.state("b") == "unloaded", 30)
     expect(page.get_by_test_id("model-button")).to_contain_text("Not loaded")
     choose(page, "broken")
     strip = page.get_by_test_id("load-strip")
     expect(strip).to_contain_text("Could not be loaded: told to fail: permanent")
     since = pages_server.status("broken")["since"]
     page.get_by_test_id("load-retry").click()
-    until(lambda: pages_server.status("broken")["since"] != since, 5, "a second try")
+    until(lambda: pages_server.status("broken")["since"] != since, 30, "a second try")
     expect(strip).to_contain_text("told to fail")
 
 

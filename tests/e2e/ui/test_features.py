@@ -172,7 +172,7 @@ def test_a_fork_goes_its_own_way_and_a_cut_can_be_undone(page: Page) -> None:
     expect(page.get_by_test_id("assistant")).to_have_count(1)
     page.get_by_test_id("toast").last.get_by_text("Undo").click()
     expect(page.get_by_test_id("assistant")).to_have_count(2)
-    until(lambda: messages_stored(page) == stored, 5, "what was had back is stored")
+    until(lambda: messages_stored(page) == stored, 30, "what was had back is stored")
     page.reload()
     expect(page.get_by_test_id("assistant")).to_have_count(2)
 
