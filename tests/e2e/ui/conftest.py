@@ -34,7 +34,7 @@ def browser(built: None) -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def pages_server(tmp_path_factory: pytest.TempPathFactory, built: None) -> Iterator[Server]:
     with Server(tmp_path_factory.mktemp("ui"), MODELS) as running:
-        until(lambda: running.state("a") == "ready", 30)
+        until(lambda: running.state("a") == "ready", 10)
         yield running
 
 

@@ -34,7 +34,7 @@ file = "template={{ enable_thinking }}{{ reasoning_effort }}"
 """
 KEY = "let-me-in"
 WORDS = " ".join(f"word{number}" for number in range(40))
-EXPECTED = 30_000  # milliseconds any fact may take to come true
+EXPECTED = 60_000  # milliseconds any fact may take to come true
 
 
 def paced(text: str, **options: object) -> str:

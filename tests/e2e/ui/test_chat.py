@@ -60,7 +60,7 @@ def test_stop_keeps_what_there_is_and_frees_the_model(page: Page, pages_server: 
     expect(page.get_by_test_id("assistant")).to_contain_text("stopped")
     before = answers(page)
     assert before[0].startswith("word0 word1")
-    until(lambda: pages_server.http.get("/v1/models/a").json()["runtime"]["in_flight"] == 0, 30)
+    until(lambda: pages_server.http.get("/v1/models/a").json()["runtime"]["in_flight"] == 0, 3)
     assert answers(page) == before
     send(page, "and on")
     expect(page.get_by_test_id("assistant").last).to_contain_text("and on")
@@ -124,7 +124,7 @@ def test_a_model_that_cannot_load_is_told_with_its_cause(page: Page, pages_serve
     expect(failure).to_contain_text("told to fail: permanent")
     generation = pages_server.status("broken")["since"]
     page.get_by_test_id("retry").click()
-    until(lambda: pages_server.status("broken")["since"] != generation, 30, "a second try")
+    until(lambda: pages_server.status("broken")["since"] != generation, 5, "a second try")
     expect(failure).to_contain_text("told to fail: permanent")
     expect(page.get_by_test_id("assistant")).to_have_count(1)  # the one without a word was replaced
     page.get_by_test_id("models-link").click()

@@ -25,9 +25,16 @@ def test_a_proxy_that_is_killed_is_missed_for_a_moment_only(page: Page, pages_se
     finished(page)
 
 
+def no_stream(route: Route) -> None:
+    """As a server answers that keeps none."""
+    error = {"message": "no stream of this conversation is kept", "code": "not_found", "status": 404}
+    route.fulfill(status=404, json={"error": error})
+
+
 def test_a_server_that_does_not_answer_is_told_and_found_again(browser: Browser, pages_server: Server) -> None:
     with between(pages_server) as line:
         page, faults = watched(browser, line.url)
+        page.route("**/v1/stream?*", no_stream)
         page.goto(line.url)
         expect(page.get_by_test_id("welcome")).to_contain_text("Loaded")
         page.context.set_offline(True)
@@ -47,6 +54,7 @@ def test_a_server_that_does_not_answer_is_told_and_found_again(browser: Browser,
 
 
 def test_what_was_shown_outlives_a_reload(page: Page) -> None:
+    page.route("**/v1/stream?*", no_stream)
     send(page, paced(WORDS, rate=20))
     expect(answer(page)).to_contain_text("word3")
     page.reload()
@@ -79,14 +87,14 @@ def test_a_load_is_called_off_and_one_that_fails_says_why(page: Page, pages_serv
     pages_server.http.post("/models/unload", json={"model": "b", "wait": True})
     choose(page, "b")
     page.get_by_test_id("load-cancel").click()
-    until(lambda: pages_server.state("b") == "unloaded", 30)
+    until(lambda: pages_server.state("b") == "unloaded", 5)
     expect(page.get_by_test_id("model-button")).to_contain_text("Not loaded")
     choose(page, "broken")
     strip = page.get_by_test_id("load-strip")
     expect(strip).to_contain_text("Could not be loaded: told to fail: permanent")
     since = pages_server.status("broken")["since"]
     page.get_by_test_id("load-retry").click()
-    until(lambda: pages_server.status("broken")["since"] != since, 30, "a second try")
+    until(lambda: pages_server.status("broken")["since"] != since, 5, "a second try")
     expect(strip).to_contain_text("told to fail")
 
 
