@@ -15,7 +15,7 @@ INSTALL = $(PY) .ci/install.py --prefix "$(PREFIX)" --sysconfdir "$(SYSCONFDIR)"
 # OpenMP teams that spin stall each other when several models share the cores; a crash needs no gdb.
 TEST_ENV := GOMP_SPINCOUNT=1000 GGML_NO_BACKTRACE=1
 
-.PHONY: help run setup ui install uninstall test lint faults soak bench clean distclean
+.PHONY: help run setup ui install uninstall test lint faults fuzz booted soak bench clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,7 +24,9 @@ help:
 	@echo 'make ui         the pages that the server shows at /: proxy/ui → proxy/static'
 	@echo 'make install    as a systemd service, below $(PREFIX)   (make uninstall takes it away)'
 	@echo 'make test       the tests                      (some of them: make test ARGS="-k config")'
-	@echo 'make lint       ruff and mypy --strict'
+	@echo 'make lint       ruff, mypy --strict, and an audit of what is required, where there is a network'
+	@echo 'make fuzz       the parsers, with odd frames and files     (some: make fuzz ARGS="headers -n 1000000")'
+	@echo 'make booted     the service under a systemd that boots for it; as root'
 	@echo 'make faults     every fault of the matrix, many times     (some: make faults ARGS="--rows 1,4 -n 50")'
 	@echo 'make soak       random faults for HOURS=1'
 	@echo 'make bench      the benchmarks'
@@ -59,10 +61,19 @@ lint:
 	@.ci/setup dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy --strict supervisor worker proxy
+	@$(PY) .ci/audit
 
 faults:
 	@.ci/setup test
 	@exec env $(TEST_ENV) $(PY) -m tests.faults run $(ARGS)
+
+fuzz:
+	@.ci/setup test
+	@exec env $(TEST_ENV) $(PY) -m tests.fuzz $(ARGS)
+
+booted:
+	@.ci/setup test
+	@exec $(PY) -m tests.booted
 
 soak:
 	@.ci/setup test

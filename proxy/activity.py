@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -27,18 +28,22 @@ class Viewer(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A request as the views show it. `since` is Unix time; milliseconds count from there; None: not known, or not yet.
+    """A request as the views show it. `since` is Unix time; milliseconds count from there; None: not known (yet).
 
-    `outcome`: "ok", an error's code, or how the client left; "" while it runs.
+    `client` is its address, `sent_bytes` how much of the answer it was sent; `processed`: tokens of the prompt that are
+    in the KV cache. `outcome`: "ok", an error's code, or how the client left; "" while it runs.
     """
 
     id: str
     completion_id: str | None = None
     model: str
     endpoint: str
+    method: str = "POST"
     stream: bool
     state: str
     since: float
+    client: str | None = None
+    sent_bytes: int | None = None
     key: str | None = None
     queue_position: int | None = None
     queue_ms: float | None = None
@@ -47,6 +52,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total_ms: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
+    processed: int | None = None
     generated: int | None = None
     outcome: str | None = None
     status: int | None = None
@@ -59,12 +65,13 @@ class Running:
     context: Context
     call: Call
     endpoint: str
+    method: str
     stream: bool
     since: float = field(default_factory=time.time)
 
     @property
     def owner(self) -> str:
-        return self.context.key.name if self.context.key else ""
+        return self.context.owner
 
     def named(self, id: str) -> bool:
         """Whether this is its X-Request-Id, or the id of its completion."""
@@ -79,6 +86,9 @@ class Running:
             completion_id=(call.answer.completion_id or None) if call.answer else None,
             model=context.model,
             endpoint=self.endpoint,
+            method=self.method,
+            client=context.client or None,
+            sent_bytes=context.sent,
             stream=self.stream,
             state="done" if ended else call.state,
             since=self.since,
@@ -90,6 +100,7 @@ class Running:
             total_ms=_ms((time.monotonic() - context.began) * 1000) if ended else None,
             prompt_tokens=known.prompt if known else None,
             cached_tokens=known.cached if known else None,
+            processed=None if ended else call.processed,
             generated=known.generated if known else None,
             outcome=(context.outcome or "ok") if ended else None,
             status=context.told_status if ended else None,
@@ -102,14 +113,21 @@ class Activity:
     def __init__(self) -> None:
         self._running: dict[Context, Running] = {}
         self._ended: deque[tuple[str, Row]] = deque(maxlen=KEPT)  # with the owner
+        self._news = asyncio.Event()
 
-    def begin(self, context: Context, call: Call, endpoint: str, stream: bool) -> None:
-        self._running[context] = Running(context, call, endpoint, stream)
+    def begin(self, context: Context, call: Call, endpoint: str, method: str, stream: bool) -> None:
+        self._running[context] = Running(context, call, endpoint, method, stream)
+        self._tell()
 
     def end(self, context: Context) -> None:
         """The request has been answered, or given up."""
         if (running := self._running.pop(context, None)) is not None:
             self._ended.append((running.owner, running.row(ended=True)))
+            self._tell()
+
+    async def change(self) -> None:
+        """Returns when a request has begun or ended."""
+        await self._news.wait()
 
     def running(self, viewer: Viewer) -> Iterator[Row]:
         """Those that run, oldest first."""
@@ -126,6 +144,10 @@ class Activity:
             if viewer.sees(each.owner) and each.named(id):  # an id that a client chose may be on several
                 ended += each.call.cancel(ApiError("cancelled", "cancelled by POST /requests/{id}/cancel"))
         return ended > 0
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
 
 def _ms(value: float | None) -> float | None:

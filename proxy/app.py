@@ -6,6 +6,7 @@ Cors       which pages may read the answer; OPTIONS
 Catch      exceptions → answers
 BasePath   the path below which everything is
 Slash      one trailing slash is dropped
+Crowd      how many at once
 Auth       who asks
 Upstream   /upstream/MODEL/PATH is PATH with that model
 """
@@ -23,6 +24,7 @@ from proxy.auth import PUBLIC, Auth
 from proxy.base_path import BasePath
 from proxy.context import Boundary, Catch
 from proxy.cors import Cors
+from proxy.crowd import Crowd
 from proxy.routes import (
     admin,
     anthropic,
@@ -41,7 +43,10 @@ from proxy.routes import (
     props,
     requests,
     slots,
+    streams,
+    swap_events,
     ui,
+    unserved,
     vectors,
 )
 from proxy.services import Services
@@ -51,7 +56,7 @@ from proxy.watch import Watch
 _API = (  # events before models: "sse" is no model's name
     health, events, models, props, slots, metrics, requests, openai, control, llama, vectors, anthropic, ollama,
     downloads, ollama_pull,
-    llama_swap, keys, admin, ui,
+    streams, llama_swap, swap_events, unserved, keys, admin, ui,
 )  # fmt: skip
 ROUTES = [route for part in _API for route in part.ROUTES]
 
@@ -73,6 +78,7 @@ def create_app(services: Services) -> Starlette:
             Middleware(Catch),
             Middleware(BasePath, base=services.config.server.root_path),
             Middleware(Slash),
+            Middleware(Crowd, most=lambda: services.config.server.max_requests),
             Middleware(Auth, config=lambda: services.config, public=public),
             Middleware(Upstream, models=services.models, root_path=services.config.server.root_path),
         ],

@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 from starlette.types import Receive, Scope
 
+from proxy import off_loop
+from proxy.bodies import Held
 from proxy.errors import ApiError, BadRequest, ClientGone
 from supervisor.config import Server
 
@@ -16,8 +18,11 @@ _OFF_LOOP = 2**20  # bytes; parsing more would hold up every stream for millisec
 _PER_SECOND = 64 * 2**10  # bytes that earn one more second
 
 
-async def read(scope: Scope, receive: Receive, server: Server) -> bytes:
-    """The whole body. Raises ApiError: body_too_large, before reading if it is declared; body_timeout. ClientGone."""
+async def read(scope: Scope, receive: Receive, server: Server, held: Held) -> bytes:
+    """The whole body, for which `held` has room.
+
+    Raises ApiError: body_too_large, before reading if it is declared; body_timeout; queue_full. ClientGone.
+    """
     limit = server.max_body
     if _declared(scope) > limit:
         raise _too_large(limit)
@@ -34,17 +39,19 @@ async def read(scope: Scope, receive: Receive, server: Server) -> bytes:
                 size += len(parts[-1])
                 if size > limit:
                     raise _too_large(limit)
+                held.grow(len(parts[-1]))
                 if not message.get("more_body", False):
                     return b"".join(parts)
                 clock.reschedule(start + server.body_timeout + size / _PER_SECOND)
     except TimeoutError:
-        raise ApiError("body_timeout", f"the body was not complete in time; {size} bytes came") from None
+        text = f"the body was not complete in time ([server].body_timeout); {size} bytes came"
+        raise ApiError("body_timeout", text) from None
 
 
 async def parse(data: bytes, server: Server) -> dict[str, Any]:
     """The JSON object, within the server's bounds; an empty body counts as `{}`. Raises BadRequest."""
     if len(data) > _OFF_LOOP:
-        return await asyncio.to_thread(_parse, data, server)
+        return await off_loop.run(_parse, data, server)
     return _parse(data, server)
 
 
@@ -58,11 +65,13 @@ def _parse(data: bytes, server: Server) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise BadRequest("the body must be a JSON object")
     if _deeper(tree, server.max_depth):
-        raise BadRequest(f"the body is nested deeper than {server.max_depth} levels", code="invalid_json")
+        text = f"the body is nested deeper than {server.max_depth} levels ([server].max_depth)"
+        raise BadRequest(text, code="invalid_json")
     for name in _CONVERSATIONS:
         found = tree.get(name)
         if isinstance(found, list) and len(found) > server.max_messages and isinstance(found[0], dict):
-            raise BadRequest(f"{name}: at most {server.max_messages} entries, got {len(found)}", name)
+            text = f"at most {server.max_messages} entries, got {len(found)} ([server].max_messages)"
+            raise BadRequest(f"{name}: {text}", name)
     return tree
 
 
@@ -85,4 +94,4 @@ def _declared(scope: Scope) -> int:
 
 
 def _too_large(limit: int) -> ApiError:
-    return ApiError("body_too_large", f"the body exceeds {limit} bytes", limit=limit)
+    return ApiError("body_too_large", f"the body exceeds {limit} bytes ([server].max_body)", limit=limit)

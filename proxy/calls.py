@@ -1,7 +1,8 @@
 """A call: one client's request on its way through queue, link and worker, and, once, to the next generation.
 
 The worker may die under a request which it has not begun; that request goes back to the queue, once. One that has
-begun is never repeated: nobody knows what it did. RELIABILITY.md, 1.
+begun is never repeated: nobody knows what it did. RELIABILITY.md, 1. Where a model has several workers, a request that
+waits in one may go to another that has a place.
 """
 
 from __future__ import annotations
@@ -10,14 +11,29 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
+from proxy.affinity import trail
 from proxy.dialects.results import Counts
 from proxy.errors import ApiError, WorkerLost
 from proxy.gate import Gate, Wait
-from proxy.generation import Lease
+from proxy.generation import Lease, Moved
 from proxy.limits import Permit
 from proxy.links import Ask
+from proxy.quarantine import CRASHES
 from supervisor.control import State
-from worker.protocol import Accepted, CallDelta, CallStart, Delta, Event, Finished, Reasoning, Started
+from worker.protocol import (
+    Accepted,
+    CallDelta,
+    CallStart,
+    Delta,
+    Event,
+    Finished,
+    Generate,
+    Progress,
+    Reasoning,
+    Started,
+)
 
 _OUTPUT = (Delta, Reasoning, CallStart, CallDelta)
 
@@ -56,7 +72,9 @@ class Call:
         self.started_ms: float | None = None
         self.first_ms: float | None = None
         self.answer: Answer | None = None
-        self._asks = asks
+        self._asks = [_progressing(ask) for ask in asks]
+        self._tells_progress = any(isinstance(ask, Generate) and ask.return_progress for ask in asks)
+        self._processed: dict[int, int] = {}  # by request: tokens of its prompt, cached ones included
         self._lease: Lease | None = None
         self._began = time.monotonic()
 
@@ -65,7 +83,10 @@ class Call:
 
         After a repetition Accepted comes once more.
         """
-        for last in (False, True):
+        self.gate.quarantine.check(self._asks)
+        self.wait.trail = trail(self._asks) if self.gate.several else ()
+        last = False
+        while True:
             async with await self.gate.acquire(self.wait) as self._lease:
                 if self.kept is not None:
                     self._lease.generation.keep(self.kept)
@@ -73,13 +94,23 @@ class Call:
                 try:
                     stream.send(self._asks)
                     async for events in stream.batches():
+                        if self._permit is not None:
+                            self._permit.note(events)
                         if self.first_ms is None:
                             self._note(events)
+                            if not self._tells_progress:
+                                events = [event for event in events if not isinstance(event, Progress)]
                         yield events
+                    self.gate.quarantine.clear(self._asks)
                     return
-                except WorkerLost:
+                except WorkerLost as lost:
+                    if stream.begun and lost.fields["cause"] in CRASHES:
+                        self.gate.quarantine.blame(self._asks)
                     if last or stream.begun:
                         raise
+                    last = True
+                except Moved:
+                    pass
                 finally:
                     self._lease = None
 
@@ -114,17 +145,28 @@ class Call:
             return "prefill"
         return "loading" if self._lease is None and self.gate.status.state is State.LOADING else "queued"
 
+    @property
+    def processed(self) -> int | None:
+        """Tokens of the prompt that are in the KV cache by now; None: not known yet."""
+        return sum(self._processed.values()) if self._processed else None
+
     def _note(self, events: Sequence[Event]) -> None:
-        """Measures how long each stage took to come, and counts what the key uses."""
-        if self._permit is not None:
-            self._permit.note(events)
+        """Measures how long each stage took to come."""
         now = (time.monotonic() - self._began) * 1000
         for event in events:
             if isinstance(event, Accepted) and self.queue_ms is None:
                 self.queue_ms, self.load_ms = now, self.wait.load_ms
             elif isinstance(event, Started) and self.started_ms is None:
                 self.started_ms = now
+                self._processed[event.id] = event.cached
+            elif isinstance(event, Progress):
+                self._processed[event.id] = event.processed
             elif isinstance(event, _OUTPUT) and self.first_ms is None:
                 self.first_ms = now
             elif isinstance(event, Finished) and self.first_ms is not None:  # its text came in one piece
                 self.first_ms = max(now - event.timings.predicted_ms, self.started_ms or 0.0)
+
+
+def _progressing(ask: Ask) -> Ask:
+    """The request, told to report on its prompt: whoever looks at it sees how far it is."""
+    return replace(ask, return_progress=True) if isinstance(ask, Generate) else ask

@@ -22,6 +22,7 @@ from proxy.calls import Call
 from proxy.dialects import error_shapes
 from proxy.errors import STATUS, ApiError, Gone, internal
 from proxy.limits import Permit
+from supervisor import recorder
 from supervisor.config import Key
 from supervisor.log import facts
 
@@ -37,7 +38,10 @@ def _nothing() -> None:
 
 @dataclass(eq=False)
 class Context:
-    """One request. `key` is None when no keys are configured; `cut` closes the connection of a client at once."""
+    """One request. `key` is None when no keys are configured; `cut` closes the connection of a client at once.
+
+    `client` is its address, `sent` how many bytes of the answer's body it was sent.
+    """
 
     request_id: str
     key: Key | None = None
@@ -46,9 +50,16 @@ class Context:
     call: Call | None = None
     permit: Permit | None = None
     cut: Callable[[], None] = _nothing
+    client: str = ""
     status: int = 0
+    sent: int = 0
     outcome: str = ""  # an error's code, or how the client left; "" is success
     began: float = field(default_factory=time.monotonic)
+
+    @property
+    def owner(self) -> str:
+        """Whose this request is: the name of its key, "" without keys."""
+        return self.key.name if self.key else ""
 
     @property
     def told_status(self) -> int:
@@ -80,26 +91,26 @@ class Boundary:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http", "uvicorn is told to pass nothing else"
-        context = Context(_request_id(scope), cut=scope.setdefault("state", {}).get("cut", _nothing))
+        cut = scope.setdefault("state", {}).get("cut", _nothing)
+        context = Context(_request_id(scope), cut=cut, client=scope["client"][0] if scope.get("client") else "")
         scope["state"]["context"] = context
+        row = recorder.begin(context.request_id)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *context.headers()]
+            else:
+                context.sent += len(message.get("body", b""))
             await send(message)
 
         try:
             await self.app(scope, receive, answer)
         finally:
+            recorder.end(row)
             if context.permit is not None:
                 context.permit.close()
-            ms = round((time.monotonic() - context.began) * 1000)
-            key = context.key.name if context.key else None
-            client = scope["client"][0] if scope.get("client") else None
-            known = {"request": context.request_id, "client": client, "key": key, "model": context.model}
-            line = facts(**known, status=context.status, ms=ms)
-            access.info("%s %s %s", scope["method"], _printable(scope["path"]), line)
+            _tell(context, scope)
 
 
 class Catch:
@@ -126,6 +137,20 @@ class Catch:
         if context.status:
             return await _break_off(context)
         return await respond(send, found, error_shapes.of(scope["path"]), context.request_id)
+
+
+def _tell(context: Context, scope: Scope) -> None:
+    """The line of the access log: who, what, how long, how much and how it ended; never what was said, nor a secret."""
+    known: dict[str, object] = {"request": context.request_id, "client": context.client, "key": context.owner}
+    known |= {"model": context.model, "status": context.status, "outcome": context.outcome or "ok"}
+    spent: dict[str, object] = {"ms": round((time.monotonic() - context.began) * 1000), "bytes": context.sent}
+    if (call := context.call) is not None:
+        times = {"queue_ms": call.queue_ms, "load_ms": call.load_ms, "first_ms": call.first_ms}
+        spent |= {name: round(value) for name, value in times.items() if value is not None}
+        if call.answer is not None and call.queue_ms is not None:
+            prompt, cached, generated = call.answer.counts
+            spent |= {"prompt_tokens": prompt, "cached_tokens": cached, "generated": generated}
+    access.info("%s %s %s", scope["method"], _printable(scope["path"]), facts(**known, **spent))
 
 
 async def _break_off(context: Context) -> None:

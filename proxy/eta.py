@@ -1,4 +1,4 @@
-"""Pure: how long until a model is ready, from what the root says of it and how long its last load took."""
+"""Pure: how long until a model is ready, from what the root says of it and of the length of its load."""
 
 from __future__ import annotations
 
@@ -33,9 +33,8 @@ def ready_in(
 
 
 def _load(status: ModelStatus) -> float | None:
-    """Seconds that its last load took; a failed model has none to come."""
-    took = status.facts.load_ms / 1000 if status.facts and status.state is not State.FAILED else 0.0
-    return took or None
+    """Seconds that its last load took, or that it should take; a failed model has none to come."""
+    return status.load_ms / 1000 or None if status.state is not State.FAILED else None
 
 
 def _rest(status: ModelStatus, load: float | None, now: float) -> float | None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from proxy.dialects import model_events
-from supervisor.control import Death, Died, Listed, ModelChanged, ModelStatus, Unlisted
+from supervisor import replicas
+from supervisor.control import Death, Died, Listed, ModelChanged, ModelStatus, State, Unlisted
 
 KEPT = 1024  # records for readers that come back
 BACKLOG = 256  # records that may wait for one reader; more: its stream ends, and it comes back for a snapshot
@@ -43,7 +46,9 @@ class Feed:
     def __init__(self, boot: str, number: int, statuses: Iterable[ModelStatus], deaths: Iterable[Death]) -> None:
         self.boot = boot
         self.deaths = list(deaths)
-        self._known = {status.name: status for status in statuses}
+        self._known: dict[str, dict[str, ModelStatus]] = {}  # of each model its replicas
+        self._fronts: dict[str, ModelStatus] = {}  # of each model how it is
+        self._learn(statuses)
         self._number = self._floor = number  # all that came after `_floor` is in `_kept`
         self._kept: deque[Record] = deque()
         self._readers: set[Reader] = set()
@@ -53,26 +58,34 @@ class Feed:
 
     def changed(self, message: ModelChanged) -> None:
         """A model's state, as the root says."""
-        status = message.status
-        before, self._known[status.name] = self._known.get(status.name), status
+        model = replicas.base(message.status.name)
+        before, known = self._fronts.get(model), self._known.setdefault(model, {})
+        old, known[message.status.name] = known.get(message.status.name), message.status
         self._number = message.number
-        if change := model_events.change(before, status):
-            self._tell(
-                Record(message.number, status.name, change.event, change.data, status, change.info, change.progress)
-            )
+        after = self._fronts[model] = _front(model, known)
+        change = model_events.change(before, after)
+        moved = len(known) > 1 and (old is None or old.state is not message.status.state)
+        if change is None and moved and after.state is State.READY:
+            change = model_events.snapshot(after)  # it serves as before, with one replica more or less
+        if change is not None:
+            self._tell(Record(message.number, model, change.event, change.data, after, change.info, change.progress))
 
     def listed(self, message: Listed) -> None:
         """The list of models is another one."""
-        self._known |= {status.name: status for status in message.statuses}
+        self._learn(message.statuses)
         self._number = message.number
         if message.reload:
             self._tell(Record(message.number, EVERYBODY, "models_reload", None))
 
     def unlisted(self, message: Unlisted) -> None:
-        """A model is in the list no more."""
-        self._known.pop(message.model, None)
+        """A model is in the list no more; or a further replica of it, which nobody is told."""
+        model = replicas.base(message.model)
+        self._known.get(model, {}).pop(message.model, None)
         self._number = message.number
-        self._tell(Record(message.number, message.model, "model_remove", None))
+        if replicas.first(message.model):
+            self._known.pop(model, None)
+            self._fronts.pop(model, None)
+            self._tell(Record(message.number, model, "model_remove", None))
 
     def died(self, message: Died) -> None:
         """A process's end that nobody asked for."""
@@ -110,8 +123,8 @@ class Feed:
 
     def snapshot(self, sees: Sees) -> list[Record]:
         """How each model is now; all bear the number of what was told last."""
-        seen = sorted(name for name in self._known if sees(name))
-        return [self._shown(self._known[name]) for name in seen]
+        seen = sorted(name for name in self._fronts if sees(name))
+        return [self._shown(self._fronts[name]) for name in seen]
 
     def missed(self, last_id: str, sees: Sees) -> list[Record] | None:
         """What came after the event with this id; None if that is not known here."""
@@ -124,6 +137,13 @@ class Feed:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    def _learn(self, statuses: Iterable[ModelStatus]) -> None:
+        for status in statuses:
+            model = replicas.base(status.name)
+            known = self._known.setdefault(model, {})
+            known[status.name] = status
+            self._fronts[model] = _front(model, known)
+
     def _shown(self, status: ModelStatus) -> Record:
         found = model_events.snapshot(status)
         return Record(self._number, status.name, found.event, found.data, status, found.info)
@@ -134,6 +154,13 @@ class Feed:
             self._floor = self._kept.popleft().number
         for reader in self._readers:
             reader.give(record)
+
+
+def _front(model: str, known: Mapping[str, ModelStatus]) -> ModelStatus:
+    """How the model is, by its name."""
+    ordered = sorted(known.values(), key=lambda status: replicas.number(status.name))
+    found = replicas.front(ordered, {status.name for status in ordered if status.suspended})
+    return found if found.name == model else replace(found, name=model)
 
 
 def _shown_to(record: Record, sees: Sees) -> bool:

@@ -1,5 +1,7 @@
 """The way in to one model: requests pass at once when it is ready, else they wait here, first come first served.
 
+Behind it are the model's replicas, one or several; a request goes to the one that affinity chooses.
+
 The root decides what loads and what goes; a gate only says what is wanted, and mirrors what the root says.
 """
 
@@ -11,12 +13,18 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import msgspec
+
+from proxy.affinity import Affinity, Trail
 from proxy.errors import ApiError
-from proxy.generation import Generation, Lease, Report
+from proxy.generation import Generation, Lease, Moved, Report
 from proxy.hall import Hall
+from proxy.quarantine import Quarantine
 from proxy.refusals import failure, queue_full, queue_timeout, unloaded
+from proxy.replica import Replica
+from supervisor import replicas
 from supervisor.config import Config
-from supervisor.control import Lost, ModelStatus, State, Unwant, Want
+from supervisor.control import Blamed, Lost, ModelStatus, State, Unwant, Want
 
 UNLOADED = "unloaded"  # the cause of a loss that was planned
 
@@ -30,6 +38,7 @@ class Wait:
     autoload: bool = True
     admin: bool = False
     priority: int = 0
+    trail: Trail = ()
     began: float = 0.0
     load_ms: float = 0.0
 
@@ -39,9 +48,11 @@ class Gate:
 
     def __init__(self, config: Config, status: ModelStatus, report: Report, hall: Hall) -> None:
         self.name = status.name
+        self.replicas = {status.name: Replica(status)}
         self.status = status
-        self.generations: dict[int, Generation] = {}
-        self.current: Generation | None = None
+        self._affinity = Affinity()
+        self._spreading = False
+        self.quarantine = Quarantine(lambda digest: report(Blamed(status.name, digest)))
         self._config, self._report, self._hall = config, report, hall
         self._wanted: int | None = None  # the priority that the root was told, if it was
         self._queue: deque[tuple[asyncio.Future[Lease], Wait]] = deque()
@@ -53,7 +64,17 @@ class Gate:
 
     @property
     def in_flight(self) -> int:
-        return sum(len(generation.leases) for generation in self.generations.values())
+        return sum(replica.in_flight for replica in self.replicas.values())
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one replica, loaded or not."""
+        return len(self.replicas) > 1
+
+    @property
+    def current(self) -> Generation | None:
+        """Where requests go, of the replica that speaks for the model."""
+        return self._front.current
 
     @property
     def queued(self) -> int:
@@ -61,7 +82,7 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait here, and those that wait in the worker for a sequence."""
+        """Requests that wait here, and those that wait in a worker for a sequence."""
         return len(self._queue) + self._beyond
 
     @property
@@ -71,7 +92,7 @@ class Gate:
 
     @property
     def admits(self) -> bool:
-        return self.current is not None and self.current.admits and not self.status.suspended and not self._refusal
+        return not self._refusal and any(replica.admits for replica in self.replicas.values())
 
     @property
     def expires_at(self) -> float | None:
@@ -131,9 +152,11 @@ class Gate:
 
     def change(self, status: ModelStatus) -> None:
         """The root's word on the model's state."""
-        if status.state is State.LOADING and self.status.state is not State.LOADING:
-            self._load_began = time.monotonic()
-        self.status = status
+        if (replica := self.replicas.get(status.name)) is None:
+            self.open(status)
+        else:
+            replica.status = status
+        self._look()
         if self._queue and self._failure(fresh=True):
             self._dismiss(lambda wait: self._failure(fresh=True, admin=wait.admin))
         watchers, self._watchers = self._watchers, []
@@ -142,9 +165,32 @@ class Gate:
                 watcher.set_result(None)
         self.serve()
 
+    def open(self, status: ModelStatus) -> None:
+        """One more replica there may be."""
+        known = {**self.replicas, status.name: Replica(status)}
+        self.replicas = dict(sorted(known.items(), key=lambda item: item[1].number))
+
+    def close(self, name: str) -> None:
+        """A further replica is there no more."""
+        self.replicas.pop(name, None)
+        self._look()
+
     def attach(self, generation: Generation) -> None:
         """A new link, on which requests go from now on."""
-        self.generations[generation.number] = self.current = generation
+        replica = self.replicas[generation.model]
+        replica.generations[generation.number] = replica.current = generation
+
+    def spread(self) -> None:
+        """Requests that wait in one worker go to another that has a place for them."""
+        if not self.several or self._refusal or self._spreading:
+            return
+        self._spreading = True  # a lease that ends calls this
+        places = sum(replica.free for replica in self.replicas.values())
+        waiting = [lease for replica in self.replicas.values() for lease in replica.waiting()]
+        for lease in waiting[:places]:
+            lease.stream.fail(Moved())
+            lease.release()
+        self._spreading = False
 
     def serve(self) -> None:
         """Admits those who wait, in their order, if the model admits."""
@@ -161,7 +207,8 @@ class Gate:
 
     def lost(self, order: Lost) -> None:
         """The root has forgotten who waits: they are told, or wanted anew where the next generation is theirs."""
-        if order.cause == UNLOADED and self.status.state is not State.STOPPING:
+        planned = order.cause == UNLOADED and self.replicas[order.model].status.state is not State.STOPPING
+        if planned and order.model == self.name:
             self._dismiss(lambda wait: unloaded(self.name, order.message))
         elif self._queue:
             self._wanted = None
@@ -214,9 +261,8 @@ class Gate:
 
     @property
     def _beyond(self) -> int:
-        """Requests with a lease for which the worker has no sequence left."""
-        slots = self.status.facts.slots if self.status.facts else 1
-        return max(0, len(self.current.leases) - slots) if self.current is not None else 0
+        """Requests with a lease for which their worker has no sequence left."""
+        return sum(replica.beyond for replica in self.replicas.values())
 
     def _bound(self, queued: int) -> None:
         """Raises queue_full if nobody may wait beside those `queued` here and all at other models."""
@@ -233,12 +279,28 @@ class Gate:
                 self._tell()
 
     def _admit(self, wait: Wait) -> Lease:
-        assert self.current is not None
-        if self.current.link.full:
+        ready = [replica for replica in self.replicas.values() if replica.admits]
+        chosen = self._affinity.choose(ready, wait.trail) if self.several else ready[0]
+        assert chosen.current is not None
+        if chosen.current.link.full:
             raise queue_full(self.name, self._beyond, self._config.admission.max_queue)
-        if len(self.current.leases) >= (self.status.facts.slots if self.status.facts else 1):
+        if not chosen.free:
             self._bound(self._beyond)
-        return self.current.admit(wait.limit, wait.stalled)
+        return chosen.current.admit(wait.limit, wait.stalled)
+
+    @property
+    def _front(self) -> Replica:
+        if not self.several:
+            return self.replicas[self.name]
+        known = [replica.status for replica in self.replicas.values()]
+        return self.replicas[replicas.front(known, {status.name for status in known if status.suspended}).name]
+
+    def _look(self) -> None:
+        """How the model is, after one of its replicas has changed."""
+        before, status = self.status, self._front.status
+        self.status = status if status.name == self.name else msgspec.structs.replace(status, name=self.name)
+        if self.status.state is State.LOADING and before.state is not State.LOADING:
+            self._load_began = time.monotonic()
 
     def _dismiss(self, error: Callable[[Wait], ApiError | None]) -> None:
         queue, self._queue = self._queue, deque()

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from proxy.errors import Unloaded
 from proxy.links import Link, Stream
+from supervisor import replicas
 from supervisor.control import Activity, Busy, Drain, Drained, KeepAlive, Message
 
 Report = Callable[[Message], None]  # sends a message to the root
@@ -36,12 +37,23 @@ class Lease:
         self.generation.release(self)
 
 
-class Generation:
-    """Counts the leases of one link, and answers the root's drains. `last_used`, a Unix time: its last lease's end."""
+class Moved(Exception):
+    """The request has waited in a worker, and nothing of it has begun: it goes to another replica of the model."""
 
-    def __init__(self, model: str, link: Link, report: Report) -> None:
-        self.model, self.link = model, link
-        self.leases: set[Lease] = set()
+
+def _nothing() -> None:
+    pass
+
+
+class Generation:
+    """Counts the leases of one link, and answers the root's drains. `last_used`, a Unix time: its last lease's end.
+
+    `model` is the replica's name; `freed` is called when a lease has ended.
+    """
+
+    def __init__(self, model: str, link: Link, report: Report, freed: Callable[[], None] = _nothing) -> None:
+        self.model, self.link, self._freed = model, link, freed
+        self.leases: dict[Lease, None] = {}  # the oldest first
         self.closed = False  # admits nobody: draining, drained or gone
         self.last_used = time.time()
         self._report = report
@@ -60,7 +72,7 @@ class Generation:
         """A lease with a stream of at most `limit` bytes of backlog; `stalled` is called past it."""
         assert self.admits
         lease = Lease(self, Stream(self.link, limit, stalled))
-        self.leases.add(lease)
+        self.leases[lease] = None
         if len(self.leases) == 1:
             self._report(Activity(self.model, self.number, 1))
         return lease
@@ -77,11 +89,12 @@ class Generation:
     def release(self, lease: Lease) -> None:
         if lease not in self.leases:
             return
-        self.leases.remove(lease)
+        del self.leases[lease]
         self.last_used = time.time()
         self.report()
         if not self.leases:
             self._answer_drain()
+        self._freed()
 
     def drain(self, order: Drain) -> None:
         """Stops admission; Drained follows when nothing is in flight, or Busy at once if only an idle one was asked."""
@@ -117,8 +130,9 @@ class Generation:
         self.link.drop()
 
     def _expire(self, reason: str) -> None:
-        message = f"{self.model} was unloaded before this request was done ({reason})"
-        self.end(lambda: Unloaded("model_unloaded", message, reason=reason, model=self.model))
+        model = replicas.base(self.model)
+        message = f"{model} was unloaded before this request was done ({reason})"
+        self.end(lambda: Unloaded("model_unloaded", message, reason=reason, model=model))
 
     def _answer_drain(self) -> None:
         if self._drain is not None:

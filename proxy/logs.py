@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import AsyncGenerator
 
-from supervisor import ring
+from supervisor import replicas, ring
 
 LOOK = 0.2  # seconds between two looks, while somebody watches: a ring tells nobody that it has grown, so that a
 # process which hangs or dies in the middle of a line harms no reader, and a slow reader no process
@@ -34,6 +34,10 @@ class Logs:
             return list(self._rings)
         return [source for source in self._rings if source.startswith("w:") == (which == UPSTREAM)]
 
+    def of(self, model: str) -> list[str]:
+        """Those of a model's workers."""
+        return [source for source in self._rings if replicas.base(source) == f"w:{model}"]
+
     def tail(self, sources: list[str]) -> str:
         """The last lines of each, one source after the other; together at most as many bytes as one ring has."""
         share = ring.SIZE // max(1, len(sources))
@@ -44,7 +48,7 @@ class Logs:
         at: dict[str, tuple[int, int]] = {}  # source → its ring's number, the position in it
         shown = history
         while not self.ended:
-            sources = [f"w:{model}"] if model else self.sources(which)
+            sources = self.of(model) if model else self.sources(which)
             text = "".join([self._fresh(source, at, len(sources) > 1) for source in sources])
             if text and shown:
                 yield text

@@ -30,6 +30,7 @@ from supervisor.boot import Child
 from supervisor.control import (
     Answer,
     Attach,
+    Blamed,
     ConfigureProxy,
     ConfigureWorker,
     Died,
@@ -41,6 +42,7 @@ from supervisor.control import (
     FromRoot,
     Inquired,
     Inquiry,
+    KeepReport,
     KeyUse,
     Listed,
     Listening,
@@ -53,9 +55,11 @@ from supervisor.control import (
     Pong,
     Reconfigure,
     Reloaded,
+    Relog,
     Remember,
     Reopen,
     Ring,
+    Roll,
     Scan,
     ShutDown,
     Shutdown,
@@ -122,14 +126,15 @@ class Proxy:
                     self.services.result().feed.listed(message)
                 elif isinstance(message, Unlisted):
                     self.services.result().feed.unlisted(message)
-            case Reloaded():
+            case Reloaded() | Blamed():
                 self.services.result().models.obey(message, fds)
+            case Relog(wanted):
+                logs.configure(*wanted.form)
             case Reconfigure():
-                logs.set_level(message.config.log.level)
                 self.services.result().models.obey(message, fds)
                 self.services.result().reconfigure(message.config)
-            case Figures() | Inquired() | Inquiry() | Finding():
-                self.services.result().views.obey(message)
+            case Figures() | Roll() | Inquired() | Inquiry() | Finding():
+                self.services.result().views.obey(message, fds)
             case Died():
                 self.services.result().feed.died(message)
             case Shutdown():
@@ -139,14 +144,17 @@ class Proxy:
             case KeyUse():
                 self.services.result().limits.heard(message)
             case Ring():
-                self.services.result().logs.take(message.source, fds[0])
-            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Scan() | Remember() | Discard() | Download():
+                if fds:  # else this process has no descriptors left
+                    self.services.result().logs.take(message.source, fds[0])
+            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Download():
+                raise AssertionError(f"not a proxy's message: {message}")
+            case Scan() | Remember() | KeepReport() | Discard():
                 raise AssertionError(f"not a proxy's message: {message}")
             case _:
                 assert_never(message)
 
     def configure(self, message: ConfigureProxy) -> None:
-        logs.set_level(message.config.log.level)
+        logs.configure(*message.config.log.form)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of a life that the root tells already
         models = Models(message.config, message.models, self.root.send, message.entries)
         tell = self.root.send if message.config.server.proxies > 1 else None

@@ -18,10 +18,11 @@ _DECODES, _BUSY = "llamacpp:n_decode_total", "llama_supervisor_busy_sequences_to
 _PER_DECODE = "llamacpp:n_busy_slots_per_decode"
 
 
-def page(series: Iterable[Series], sees: Callable[[str], bool]) -> bytes:
-    """The page. `sees`: whether it may speak of this model; "" is none in particular."""
+def page(series: Iterable[Series], sees: Callable[[str], bool], key: str | None = None) -> bytes:
+    """The page. `sees`: whether it may speak of this model; "" is none in particular. `key`: the only one it may."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Figures([each for each in series if sees(_model(each))]))
+    told = (each for each in series if sees(_label(each, "model")))
+    registry.register(Figures([each for each in told if key is None or _label(each, "key", key) == key]))
     return generate_latest(registry)
 
 
@@ -67,6 +68,7 @@ def _buckets(figure: Figure, series: Series) -> list[tuple[str, float]]:
     return list(zip(ends, itertools.accumulate(series.values[:-1]), strict=True))
 
 
-def _model(series: Series) -> str:
-    labels = zip(FIGURES[series.name].labels, series.labels, strict=False) if series.name in FIGURES else ()
-    return next((value for name, value in labels if name == "model"), "")
+def _label(series: Series, name: str, default: str = "") -> str:
+    """The value of a label, or the default where the figure has no such label."""
+    names = FIGURES[series.name].labels
+    return series.labels[names.index(name)] if name in names else default

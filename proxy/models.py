@@ -3,7 +3,8 @@
 Models       every model by name, and what the root's messages mean for it
 ├── Hall         what bounds all gates together
 └── Gate         admission to one model, and who waits for it
-    └── Generation   one link's leases
+    └── Replica      one of its workers
+        └── Generation   one link's leases
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from proxy.generation import Generation, Report
 from proxy.hall import Hall
 from proxy.links import Link
 from proxy.refusals import unloaded
+from proxy.replica import Replica
 from proxy.tickets import Tickets
+from supervisor import replicas
 from supervisor.config import Config, Key
 from supervisor.control import (
     Answer,
     Attach,
+    Blamed,
     Drain,
     Drained,
     Entry,
@@ -55,7 +59,7 @@ RELOAD_TIMEOUT = 30.0  # the same for another configuration; longer than the roo
 _NONE: Mapping[str, Any] = {}
 
 log = logging.getLogger("proxy.models")
-Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer | Listed | Unlisted | Reconfigure | Reloaded
+Order = ModelChanged | Attach | Drain | Reopen | Lost | Answer | Listed | Unlisted | Reconfigure | Reloaded | Blamed
 
 
 class Models:
@@ -161,13 +165,18 @@ class Models:
                 self._list(order)
             case Unlisted():
                 self._unlist(order.model)
+            case Blamed(model, digest):
+                if (gate := self.gates.get(model)) is not None:
+                    gate.quarantine.heard(digest)
             case _:
                 self._obey(order, fds)
 
     def _obey(self, order: ModelChanged | Attach | Drain | Reopen | Lost, fds: list[int]) -> None:
-        """One that is about one model."""
-        gate = self.gates.get(order.status.name if isinstance(order, ModelChanged) else order.model)
-        if gate is None:
+        """One that is about one model's replica."""
+        name = order.status.name if isinstance(order, ModelChanged) else order.model
+        gate = self.gates.get(replicas.base(name))
+        replica = gate.replicas.get(name) if gate else None
+        if gate is None or replica is None:
             log.error("a message about an unknown model %s", facts(message=order))
             for fd in fds:
                 os.close(fd)
@@ -176,13 +185,13 @@ class Models:
             case ModelChanged():
                 gate.change(order.status)
             case Attach():
-                self._attach(gate, order, fds)
+                self._attach(gate, replica, order, fds)
             case Drain():
-                self._drain(gate, order)
+                self._drain(replica, order)
             case Reopen():
-                self._reopen(gate, order)
+                self._reopen(gate, replica, order)
             case Lost():
-                self._lose(gate, order)
+                self._lose(gate, replica, order)
 
     def shut_down(self, deadline: float) -> None:
         """Refuses everybody from now on; what runs may go on for `deadline` seconds. Once more: the deadline is new."""
@@ -232,18 +241,26 @@ class Models:
 
     def _list(self, order: Listed) -> None:
         for status in order.statuses:
-            if status.name not in self.gates:
-                self._open(status)
-                if self._stopping:
-                    self.gates[status.name].refuse(shutting_down)
+            self._open(status)
+            if self._stopping:
+                self.gates[replicas.base(status.name)].refuse(shutting_down)
         self.entries |= {entry.model.name: entry for entry in order.entries}
         self._renew()
 
     def _open(self, status: ModelStatus) -> None:
-        self.gates[status.name] = gate = Gate(self.config, status, self._report, self.hall)
-        self.hall.enter(status.name, gate)
+        """A model, or one more of its replicas; nothing if it is known."""
+        name = replicas.base(status.name)
+        if (gate := self.gates.get(name)) is None:
+            self.gates[name] = gate = Gate(self.config, status, self._report, self.hall)
+            self.hall.enter(name, gate)
+        elif status.name not in gate.replicas:
+            gate.open(status)
 
     def _unlist(self, name: str) -> None:
+        if not replicas.first(name):
+            if (gate := self.gates.get(replicas.base(name))) is not None:
+                gate.close(name)
+            return
         self.hall.leave(name)
         self.entries.pop(name, None)
         self._renew()
@@ -255,63 +272,68 @@ class Models:
         if future is not None and not future.done():
             future.set_result(answer)
 
-    def _attach(self, gate: Gate, order: Attach, fds: list[int]) -> None:
-        if (old := gate.generations.get(order.generation)) is not None:
+    def _attach(self, gate: Gate, replica: Replica, order: Attach, fds: list[int]) -> None:
+        if not fds:  # it could not be taken: this process has no descriptors left
+            log.error("no descriptor for a link %s", facts(model=order.model))
+            self._report(LinkBroken(order.model, order.generation, "no descriptors left", blameless=True))
+            return
+        if (old := replica.generations.get(order.generation)) is not None:
             old.lose(lambda: WorkerLost(gate.name, "link_replaced"))
 
         def ended(reason: str, broken: bool) -> None:
-            self._link_ended(gate, generation, reason, broken)
+            self._link_ended(replica, generation, reason, broken)
 
         def ready() -> None:
             gate.serve()
+            gate.spread()
             generation.report()
 
         link = Link(order.generation, ready, ended)
-        generation = Generation(gate.name, link, self._release_report)
+        generation = Generation(replica.name, link, self._release_report, gate.spread)
         gate.attach(generation)
         task = asyncio.get_running_loop().create_task(_connect(link, fds[0]))
         self._keep(task)
 
-    def _drain(self, gate: Gate, order: Drain) -> None:
-        generation = gate.generations.get(order.generation)
+    def _drain(self, replica: Replica, order: Drain) -> None:
+        generation = replica.generations.get(order.generation)
         if generation is None:
             self._report(Drained(order.model, order.generation))
         else:
             generation.drain(order)
 
-    def _reopen(self, gate: Gate, order: Reopen) -> None:
-        if generation := gate.generations.get(order.generation):
+    def _reopen(self, gate: Gate, replica: Replica, order: Reopen) -> None:
+        if generation := replica.generations.get(order.generation):
             generation.reopen()
             gate.serve()
 
-    def _lose(self, gate: Gate, order: Lost) -> None:
-        if generation := gate.generations.get(order.generation):
-            log.info("lost %s", facts(model=gate.name, generation=order.generation, cause=order.cause))
-            self._forget(gate, generation, order.cause, order.message)
+    def _lose(self, gate: Gate, replica: Replica, order: Lost) -> None:
+        if generation := replica.generations.get(order.generation):
+            log.info("lost %s", facts(model=replica.name, generation=order.generation, cause=order.cause))
+            self._forget(replica, generation, order.cause, order.message)
         gate.lost(order)
 
-    def _link_ended(self, gate: Gate, generation: Generation, reason: str, broken: bool) -> None:
+    def _link_ended(self, replica: Replica, generation: Generation, reason: str, broken: bool) -> None:
         """The root learns of a death by itself, and why; only what it does not know of is reported."""
-        if gate.generations.get(generation.number) is not generation:
+        if replica.generations.get(generation.number) is not generation:
             return
         if generation.closed and not generation.leases and not broken:
-            self._forget(gate, generation, UNLOADED, "")  # drained, and the worker has gone
+            self._forget(replica, generation, UNLOADED, "")  # drained, and the worker has gone
             return
         if broken:
-            self._give_up(gate, generation, reason)
+            self._give_up(replica, generation, reason)
         else:
-            asyncio.get_running_loop().call_later(LOST_GRACE, self._give_up, gate, generation, reason)
+            asyncio.get_running_loop().call_later(LOST_GRACE, self._give_up, replica, generation, reason)
 
-    def _give_up(self, gate: Gate, generation: Generation, reason: str) -> None:
-        if gate.generations.get(generation.number) is generation:
-            self._report(LinkBroken(gate.name, generation.number, reason))
-            self._forget(gate, generation, "link_broken", reason)
+    def _give_up(self, replica: Replica, generation: Generation, reason: str) -> None:
+        if replica.generations.get(generation.number) is generation:
+            self._report(LinkBroken(replica.name, generation.number, reason))
+            self._forget(replica, generation, "link_broken", reason)
 
-    def _forget(self, gate: Gate, generation: Generation, cause: str, message: str) -> None:
-        gate.generations.pop(generation.number, None)
-        if gate.current is generation:
-            gate.current = None
-        generation.lose(lambda: _loss(gate, generation.number, cause, message))
+    def _forget(self, replica: Replica, generation: Generation, cause: str, message: str) -> None:
+        replica.generations.pop(generation.number, None)
+        if replica.current is generation:
+            replica.current = None
+        generation.lose(lambda: _loss(replica, generation.number, cause, message))
 
     def _release_report(self, message: Any) -> None:
         self._report(message)
@@ -319,8 +341,9 @@ class Models:
 
     def _cut(self) -> None:
         for gate in self.gates.values():
-            for generation in gate.generations.values():
-                generation.end(shutting_down)
+            for replica in gate.replicas.values():
+                for generation in replica.generations.values():
+                    generation.end(shutting_down)
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -334,12 +357,13 @@ async def _connect(link: Link, fd: int) -> None:
         link.connection_lost(error)
 
 
-def _loss(gate: Gate, generation: int, cause: str, message: str) -> ApiError:
+def _loss(replica: Replica, generation: int, cause: str, message: str) -> ApiError:
     """What the requests of a lost generation are told."""
+    model = replicas.base(replica.name)
     if cause == UNLOADED:
-        return unloaded(gate.name, message)
-    signal = gate.status.signal if gate.status.generation == generation else ""
-    return WorkerLost(gate.name, cause, message, signal)
+        return unloaded(model, message)
+    signal = replica.status.signal if replica.status.generation == generation else ""
+    return WorkerLost(model, cause, message, signal)
 
 
 def _names(entries: Mapping[str, Entry]) -> dict[str, str]:

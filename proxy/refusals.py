@@ -14,7 +14,7 @@ def failure(status: ModelStatus, hold: float, fresh: bool, admin: bool) -> ApiEr
 
     A back-off that ends within `hold` seconds is worth the wait.
     """
-    rest = None if status.retry_at is None else max(0.0, status.retry_at - time.time())
+    rest = None if status.retry_due is None else max(0.0, status.retry_due - time.monotonic())
     if status.state is State.FAILED and status.cause == "insufficient_memory":
         code, way_out = status.cause, "a smaller n_ctx or parallel, or a larger [placement] memory, may help"
     elif status.state is State.FAILED:
@@ -50,7 +50,8 @@ def unloaded(model: str, reason: str) -> ApiError:
 
 def queue_full(model: str | None, queued: int, limit: int) -> ApiError:
     """`model` None: those for all models together are too many."""
-    text = f"too many requests wait for {model or 'models'}"
+    key = "max_queue" if model else "max_queue_total"
+    text = f"too many requests wait for {model or 'models'} ([admission].{key})"
     error = ApiError("queue_full", text, queued=queued, limit=limit)
     error.fields |= {"model": model} if model else {}
     return error

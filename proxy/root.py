@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from supervisor.control import Channel, Closed, FromRoot, Message
 
@@ -20,10 +20,10 @@ class Root:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._channel, self._read)
 
-    def send(self, message: Message) -> None:
-        """Sends, or keeps until there is room. Never blocks, never raises."""
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Sends, or keeps until there is room; the caller may close its `fds` at once. Never blocks, never raises."""
         try:
-            self._channel.send(message)
+            self._channel.send(message, fds)
             self._flush_later()
         except Closed as error:
             self._end(error)
@@ -42,13 +42,13 @@ class Root:
 
     def _flush(self) -> None:
         try:
-            if self._channel.flush():
+            if self._channel.flush() or self._channel.starved:
                 self._loop.remove_writer(self._channel)
         except Closed as error:
             self._end(error)
 
     def _flush_later(self) -> None:
-        if self._channel.pending:
+        if self._channel.crowded:
             self._loop.add_writer(self._channel, self._flush)
 
     def _end(self, error: Closed) -> None:

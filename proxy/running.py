@@ -25,7 +25,7 @@ class Running:
     @contextmanager
     def hold(self, id: str, call: Call, who: Context) -> Iterator[None]:
         """While it lasts, `id` is known."""
-        self._held[id] = Held(call, _owner(who))
+        self._held[id] = Held(call, who.owner)
         try:
             yield
         finally:
@@ -34,8 +34,4 @@ class Running:
     def find(self, id: str, who: Context) -> Call | None:
         """The call, if it is this client's own; an admin has all."""
         held = self._held.get(id)
-        return held.call if held and (who.admin or held.owner == _owner(who)) else None
-
-
-def _owner(who: Context) -> str:
-    return who.key.name if who.key else ""
+        return held.call if held and (who.admin or held.owner == who.owner) else None

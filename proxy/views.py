@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, assert_never
+from collections.abc import Awaitable
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 
 from proxy.activity import Activity, Row, Viewer
+from proxy.conversations import Conversations
 from proxy.errors import ApiError
 from proxy.models import Models
-from proxy.peers import AskCancel, AskEnded, AskQueues, AskRunning, Peers, Question
+from proxy.peers import (
+    AskCancel,
+    AskDrop,
+    AskEnded,
+    AskKept,
+    AskQueues,
+    AskRunning,
+    AskStream,
+    Peers,
+    Question,
+    Send,
+)
+from proxy.resumption import Resumption
 from proxy.tally import Tally
 from proxy.tickets import Tickets
-from supervisor.control import AskFigures, Figures, Finding, Inquired, Inquiry, Message, Report
+from supervisor.control import AskFigures, AskRoll, Figures, Finding, Inquired, Inquiry, Process, Report, Roll
 from supervisor.figures import Series
 
 _ROOT_PATIENCE = 5.0  # seconds
+A = TypeVar("A")
 _REPORTS = 1.0  # seconds between two reports to the root, at least
 
 
@@ -33,11 +47,14 @@ class Queue(msgspec.Struct, frozen=True):
 class Views:
     """One per process."""
 
-    def __init__(self, models: Models, send: Callable[[Message], None]) -> None:
+    def __init__(self, models: Models, send: Send) -> None:
         self.activity, self.tally = Activity(), Tally()
+        self.resumption = Resumption(Conversations(models.config.resume))
         self._models, self._send = models, send
         self._figures: Tickets[list[Series]] = Tickets(send)
+        self._rolls: Tickets[list[Process]] = Tickets(send)
         self._peers = Peers(send, models.config.server.proxies == 1, self._answer)
+        self.resumption.peers = self._peers
         self._reported: tuple[float, list[Series]] = (0.0, [])  # when (monotonic), and what
 
     # -- for routes -------------------------------------------------------------------------------------------------
@@ -65,18 +82,21 @@ class Views:
     async def figures(self) -> list[Series]:
         """What all processes have counted, this one's up to now. Raises ApiError."""
         self._report(time.monotonic(), self.tally.series(self._models.gates.values()))
-        try:
-            return await self._figures.ask(AskFigures, _ROOT_PATIENCE)
-        except TimeoutError:
-            raise ApiError("starting", f"the root did not answer within {_ROOT_PATIENCE:g} s") from None
+        return await _of_root(self._figures.ask(AskFigures, _ROOT_PATIENCE))
+
+    async def processes(self) -> list[Process]:
+        """Every process of the tree. Raises ApiError."""
+        return await _of_root(self._rolls.ask(AskRoll, _ROOT_PATIENCE))
 
     # -- for the process --------------------------------------------------------------------------------------------
 
-    def obey(self, message: Figures | Inquiry | Inquired | Finding) -> None:
+    def obey(self, message: Figures | Roll | Inquiry | Inquired | Finding, fds: list[int]) -> None:
         if isinstance(message, Figures):
             self._figures.answer(message.ticket, message.series)
+        elif isinstance(message, Roll):
+            self._rolls.answer(message.ticket, message.processes)
         else:
-            self._peers.obey(message)
+            self._peers.obey(message, fds)
 
     def tick(self) -> None:
         """About once a second, or more often: reports what was counted, if it is time."""
@@ -102,8 +122,18 @@ class Views:
                 return [Queue(gate.name, gate.in_flight, gate.queued, gate.oldest_wait * 1000) for gate in gates]
             case AskCancel(id, viewer):
                 return self.activity.cancel(id, viewer)
+            case AskKept() | AskDrop() | AskStream():
+                return self.resumption.answer(question)
             case _:
                 assert_never(question)
+
+
+async def _of_root(answer: Awaitable[A]) -> A:
+    """Raises ApiError."""
+    try:
+        return await answer
+    except TimeoutError:
+        raise ApiError("starting", f"the root did not answer within {_ROOT_PATIENCE:g} s") from None
 
 
 def _sorted(parts: list[list[Row]]) -> list[Row]:

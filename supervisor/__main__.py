@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from supervisor import config, configfile, key, listeners, log, ring
+from supervisor import config, configfile, footing, key, listeners, log, ring
 
 _DEFAULT = "conf/models.toml"
 
@@ -61,9 +61,10 @@ def check(settings: config.Config) -> int:
 
 def run(settings: config.Config) -> int:
     """Runs the server until it is told to stop."""
+    footing.secure()
     own = ring.create()
     log.setup("root", own)
-    log.set_level(settings.log.level)
+    log.configure(*settings.log.form)
     faulthandler.enable()  # systemd's watchdog ends a root that hangs by SIGABRT: the journal then says where it was
     # OpenMP reads this when it loads: threads that spin for long starve the other workers on the same cores
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -22,6 +22,8 @@ _PR_SET_PDEATHSIG = 1
 _F_SETSIG = 10  # fcntl.F_SETSIG exists from Python 3.13 on
 _ORPHANED = 70
 
+STANDBY = "standby"  # the role of a worker that waits for a model
+
 
 class _Inherited(Protocol):
     def detach(self) -> int: ...
@@ -51,17 +53,30 @@ def run(
     root_pid: int,
     ring: int,
     dump: int,
+    record: int,
     listeners: tuple[socket.socket, ...],
+    form: tuple[str, str, int, int] = ("info", "text", 200, 1000),
 ) -> None:
-    """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function")."""
+    """The target of every multiprocessing.Process: prepares the process, then calls `entry` ("module:function").
+
+    `form`: how it logs, see supervisor.log.configure.
+    """
     _arm(lifeline, root_pid)
     _signals(dump)
-    from supervisor import log, title
+    import logging
+
+    from supervisor import log, recorder, title
 
     title.set(role)
     log.setup(role, ring)
+    log.configure(*form)
+    recorder.setup(record)
     _volunteer_for_oom(role)
-    sys.exit(_resolve(entry)(Child(role, control), *listeners))
+    code = _resolve(entry)(Child(role, control), *listeners)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)  # the interpreter would take 80 ms to free what the kernel frees at once (measured, a worker)
 
 
 def _arm(lifeline: int, root_pid: int) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from supervisor import placement
+from supervisor import replicas, resident
 from supervisor.control import State
 from supervisor.figures import Series
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Model
 from supervisor.nursery import Ward
-from supervisor.placement import Resident
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+Needs = Callable[[str], Mapping[str, int]]  # bytes by device that a model takes
+_IN_MEMORY = (State.LOADING, State.READY, State.DRAINING, State.STOPPING)
 
 
 def moved(ledger: Ledger, before: Model, after: Model, took: float) -> None:
     """Counts a change of state that has just happened, `took` seconds after the one before."""
-    name = after.name
+    name = replicas.base(after.name)
     if before.state is State.LOADING and after.state is not State.STOPPING:
         ledger.count("llama_supervisor_loads_total", name, "ok" if after.state is State.READY else after.cause)
     if before.state is State.LOADING and after.state is State.READY:
@@ -30,35 +30,40 @@ def moved(ledger: Ledger, before: Model, after: Model, took: float) -> None:
 
 
 def present(models: Iterable[Model], workers: dict[str, Ward], now: float) -> Iterator[Series]:
-    """The gauges of this moment; `now` is monotonic."""
-    for model in models:
+    """The gauges of this moment, those of a model's replicas as one; `now` is monotonic."""
+    known = list(models)
+    for model in replicas.fronts(known):
         for state in State:
-            yield _gauge("model_state", float(model.state is state), model.name, state.value)
-        if (ward := workers.get(model.name)) is not None:
-            yield _gauge("pong_age_seconds", max(0.0, now - ward.vitals.ponged_at), model.name)
-            for kind, size in _memory(ward.child.pid):
-                yield _gauge("memory_bytes", size, model.name, kind)
+            yield _gauge("model_state", float(model.state is state), replicas.base(model.name), state.value)
+    counts = Counter((replicas.base(model.name), model.state) for model in known)
+    for (name, state), count in counts.items():
+        yield _gauge("replicas", float(count), name, state.value)
+    ages: defaultdict[str, float] = defaultdict(float)
+    sizes: Counter[tuple[str, str]] = Counter()
+    for name, ward in workers.items():
+        model_name = replicas.base(name)
+        ages[model_name] = max(ages[model_name], now - ward.vitals.ponged_at)
+        if (memory := resident.look(ward.child.pid)) is not None:
+            sizes[model_name, "resident"] += memory.resident
+            sizes[model_name, "shared"] += memory.shared
+    for name, age in ages.items():
+        yield _gauge("pong_age_seconds", age, name)
+    for (name, kind), size in sizes.items():
+        yield _gauge("memory_bytes", float(size), name, kind)
 
 
-def memory(models: Iterable[Resident], budgets: Mapping[str, int]) -> Iterator[Series]:
+def memory(models: Iterable[Model], needs: Needs, budgets: Mapping[str, int]) -> Iterator[Series]:
     """What the models in memory count for on each device, and what there is for them."""
-    for model in filter(placement.holds, models):
-        for device, size in model.needs.items():
-            yield _gauge("memory_placed_bytes", float(size), model.name, device)
+    sizes: Counter[tuple[str, str]] = Counter()
+    for model in models:
+        if model.state in _IN_MEMORY or model.stuck:
+            for device, size in needs(model.name).items():
+                sizes[replicas.base(model.name), device] += size
+    for (name, device), size in sizes.items():
+        yield _gauge("memory_placed_bytes", float(size), name, device)
     for device, size in budgets.items():
         yield _gauge("memory_budget_bytes", float(size), device)
 
 
 def _gauge(name: str, value: float, *labels: str) -> Series:
     return Series(f"llama_supervisor_{name}", labels, (value,))
-
-
-def _memory(pid: int | None) -> Iterator[tuple[str, float]]:
-    """A process's memory in bytes: resident, and the part of that which it shares with others."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            _, resident, shared, *_ = file.read().split()
-    except (OSError, ValueError):
-        return  # it has just ended
-    yield "resident", float(resident) * _PAGE
-    yield "shared", float(shared) * _PAGE

@@ -129,8 +129,13 @@ class Server(Table):
     max_body: Size = 64 * 2**20
     max_depth: Annotated[int, Meta(ge=8, le=256)] = 64
     max_messages: Annotated[int, Meta(ge=1)] = 10000
+    max_bodies: Size = 2**30
     body_timeout: PositiveDuration = 60.0
+    max_headers: Annotated[Size, Meta(ge=1024, le=2**24)] = 64 * 2**10
+    header_timeout: PositiveDuration = 10.0
+    keep_alive: PositiveDuration = 75.0
     max_connections: Annotated[int, Meta(ge=1)] = 16384
+    max_requests: Annotated[int, Meta(ge=1)] = 8192
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
     allowed_hosts: tuple[str, ...] = ()
     sse_ping_interval: PositiveDuration = 15.0
@@ -241,6 +246,24 @@ class Log(Table):
     """[log]: what is written to stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    rate: Annotated[int, Meta(ge=1, le=1_000_000)] = 200
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+
+    @property
+    def form(self) -> tuple[str, str, int, int]:
+        """What supervisor.log.configure takes; plain, as it is unpickled in a child that has armed no lifeline yet."""
+        return self.level, self.format, self.rate, self.burst
+
+
+class Resume(Table):
+    """[resume]: streams that a client may come back to. `buffer` is one conversation's, `memory` those of one key."""
+
+    enabled: bool = True
+    ttl: PositiveDuration = 300.0
+    detached: Duration = 300.0
+    buffer: Annotated[Size, Meta(ge=4096)] = 4 * 2**20
+    memory: Size = 64 * 2**20
 
 
 class Ui(Table):
@@ -263,6 +286,8 @@ class StateFolder(Table):
     """[state]: where facts that outlive the server are kept. "": $XDG_STATE_HOME/llama-supervisor."""
 
     dir: str = ""
+    crash_reports: Annotated[int, Meta(ge=0, le=100_000)] = 100
+    crash_reports_size: Size = 16 * 2**20
 
 
 class Model(Table):
@@ -287,6 +312,7 @@ class Model(Table):
     pin: bool = False
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     group: str = ""
+    replicas: Annotated[int, Meta(ge=1, le=64)] = 1
     min_resident: Duration = 0.0
     idle_timeout: Duration = 0.0
     n_ctx: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 4096
@@ -302,6 +328,7 @@ class Model(Table):
     swa_full: bool = False
     mmap: bool = True
     mlock: bool = False
+    memory_limit: Size = 0
     chat_template: str = ""
     task: Literal["auto", "generate", "embed", "rerank"] = "auto"
     pooling: Literal["auto", "none", "mean", "cls", "last", "rank"] = "auto"
@@ -345,6 +372,7 @@ class Sections(Table):
     state: StateFolder = StateFolder()
     shutdown: Shutdown = Shutdown()
     log: Log = Log()
+    resume: Resume = Resume()
     ui: Ui = Ui()
 
 
@@ -393,4 +421,4 @@ def parse_listen(text: str, path: schema.Path = ()) -> tuple[str, str, int]:
         raise Invalid(path, '"host:port", "[::1]:port" or "unix:/path"', text)
     if (port := int(match[3])) > 65535:
         raise Invalid(path, "a port from 0 to 65535", text)
-    return ("tcp", match[1] or match[2] or "0.0.0.0", port)
+    return ("tcp", match[1] or match[2] or "0.0.0.0", port)  # noqa: S104 - ":8080" says so, and `check` warns

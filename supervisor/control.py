@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from supervisor.card import Card
-from supervisor.config import Config, Model, Parking, Sampling
+from supervisor.config import Config, Log, Model, Parking, Sampling
 from supervisor.figures import Series
 
 MAX_INLINE = 60 * 1024  # measured: 212,000 bytes is the largest packet that passes; stay well below
@@ -56,10 +56,14 @@ class Phase(StrEnum):
 
 
 class Footprint(msgspec.Struct, frozen=True):
-    """Memory that a loaded model takes, measured. Bytes by device, "ram", "gpu:0", …, and what of them is KV cache."""
+    """Memory that a loaded model takes, measured. Bytes by device, "ram", "gpu:0", …, and what of them is KV cache.
+
+    `load_ms`: the time that its load took, 0 = not known.
+    """
 
     devices: dict[str, int] = {}
     kv: int = 0
+    load_ms: float = 0.0
 
 
 class Facts(Message, frozen=True):
@@ -111,7 +115,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class ModelStatus(Message, frozen=True):
-    """A model as the root sees it. `since`, `retry_at` and `loaded_at` are Unix times; `signal` is a name or ""."""
+    """A model as the root sees it. `since`, `retry_at` and `loaded_at` are Unix times; `signal` is a name or "".
+
+    `retry_due` is `retry_at` on the monotonic clock, which all processes share: what is decided must not depend on a
+    clock that jumps.
+    """
 
     name: str
     state: State
@@ -125,6 +133,7 @@ class ModelStatus(Message, frozen=True):
     stop_reason: str = ""
     restarts: int = 0
     retry_at: float | None = None
+    retry_due: float | None = None
     suspended: bool = False
     pid: int | None = None
     loaded_at: float | None = None
@@ -134,6 +143,7 @@ class ModelStatus(Message, frozen=True):
     blocked_by: tuple[str, ...] = ()  # it is wanted, and these would have to go
     files: dict[str, tuple[int, int]] = {}  # while it is downloaded: bytes there and bytes in all, by URL
     overrides: dict[str, Any] = {}  # settings of this load that are not the configuration's
+    load_ms: float = 0.0  # that a load of it should take, 0 = not known
 
 
 class Death(Message, frozen=True):
@@ -154,6 +164,7 @@ class Death(Message, frozen=True):
     log_tail: tuple[str, ...] = ()
     action: Literal["restart", "failed", "none"] = "restart"
     retry_in_s: float | None = None
+    report: str = ""  # the id of its crash report, "" if none is kept
 
 
 # -- root → any child ---------------------------------------------------------------------------------------------
@@ -169,6 +180,12 @@ class Stop(Message, frozen=True):
     """End within `deadline` seconds, with exit code 0."""
 
     deadline: float
+
+
+class Relog(Message, frozen=True):
+    """Log like this from now on; see supervisor.log.configure."""
+
+    log: Log
 
 
 # -- root → proxy -------------------------------------------------------------------------------------------------
@@ -241,6 +258,16 @@ class KeyUse(Message, frozen=True):
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+class Blamed(Message, frozen=True):
+    """A worker has died under a request with this digest (proxy.quarantine).
+
+    From a proxy to the root, and from the root to the other proxies.
+    """
+
+    model: str
+    digest: bytes
 
 
 class Reconfigure(Message, frozen=True):
@@ -321,6 +348,33 @@ class Figures(Message, frozen=True):
     series: list[Series]
 
 
+class Process(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A process of the tree as GET /admin/tree shows it. `state`: of its model, or running, suspended, stopping, …
+
+    `since`: the Unix time at which its phase or its steps last changed; `step`: how many; `rss`: bytes;
+    `pong_age_ms`: since its last sign of life; None: there was none, or it is the root.
+    """
+
+    role: str
+    pid: int
+    uptime_s: float
+    state: str
+    phase: str
+    since: float
+    model: str | None = None
+    step: int | None = None
+    pong_age_ms: int | None = None
+    rss: int | None = None
+    restarts: int | None = None
+
+
+class Roll(Message, frozen=True):
+    """The answer to AskRoll: every process of the tree."""
+
+    ticket: int
+    processes: list[Process]
+
+
 class Inquired(Message, frozen=True):
     """So many other proxies have been sent an Inquiry; each answers with a Finding."""
 
@@ -385,11 +439,15 @@ class Busy(Message, frozen=True):
 
 
 class LinkBroken(Message, frozen=True):
-    """A link carried something that is no protocol, or ended while the worker lives."""
+    """A link carried something that is no protocol, or ended while the worker lives.
+
+    `blameless`: the proxy had no descriptor left to take it; the worker is not to blame.
+    """
 
     model: str
     generation: int
     reason: str
+    blameless: bool = False
 
 
 class ModelCommand(Message, frozen=True):
@@ -412,6 +470,12 @@ class AskFigures(Message, frozen=True):
     ticket: int
 
 
+class AskRoll(Message, frozen=True):
+    """Answered by Roll with the same ticket."""
+
+    ticket: int
+
+
 class Reload(Message, frozen=True):
     """Read the configuration again, and look for models; answered by Reloaded with the same ticket."""
 
@@ -427,7 +491,7 @@ class Inquiry(Message, frozen=True):
 
 
 class Finding(Message, frozen=True):
-    """The answer to an Inquiry, which the root passes back."""
+    """The answer to an Inquiry, which the root passes back, with a descriptor that may come along."""
 
     ticket: int
     payload: bytes
@@ -447,6 +511,7 @@ class ConfigureWorker(Message, frozen=True):
     Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
     next one; and what the last one left. The second and third may be missing. `template`: the text of a chat template,
     in place of the configured one. `costs`: what an earlier worker of the model has measured, so that this need not.
+    `memory_limit`: bytes that it is to allow itself; 0: no bound, or the root sees to it.
     """
 
     model: Model
@@ -455,6 +520,7 @@ class ConfigureWorker(Message, frozen=True):
     parking: Parking = Parking()
     template: str = ""
     costs: dict[int, float] = {}
+    memory_limit: int = 0
 
 
 class Warm(Message, frozen=True):
@@ -508,6 +574,16 @@ class Remember(Message, frozen=True):
     state: str
     key: str
     footprint: Footprint
+
+
+class KeepReport(Message, frozen=True):
+    """Keep a crash report in the state folder, and of all at most `most`, of at most `size` bytes together."""
+
+    state: str
+    id: str
+    content: bytes
+    most: int
+    size: int
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -642,13 +718,13 @@ class LoadFailed(Message, frozen=True):
 
 
 FromRoot = (
-    Ping | Stop | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Figures | Inquired | Inquiry | Finding
-    | Listed | Unlisted | Scan | Remember | Discard | Download | Reconfigure | Reloaded
+    Ping | Stop | Relog | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
+    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Blamed | Figures | Roll | Inquired | Inquiry
+    | Finding | Listed | Unlisted | Scan | Remember | KeepReport | Discard | Download | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown
-    | Pong | Ready | LoadFailed | KeyUse | Report | AskFigures | Inquiry | Finding
+    | Pong | Ready | LoadFailed | KeyUse | Blamed | Report | AskFigures | AskRoll | Inquiry | Finding
     | Reload | Scanned | Known | FolderChanged | Stuck | Discarded
     | Planned | Fetched | Downloaded | DownloadFailed
 )  # fmt: skip
@@ -657,7 +733,7 @@ In = TypeVar("In")
 
 
 class Closed(Exception):
-    """The other end of the channel is gone."""
+    """The other end of the channel is gone, or a message could not be had whole: what follows would make no sense."""
 
 
 class Channel(Generic[In]):
@@ -670,31 +746,44 @@ class Channel(Generic[In]):
         self._decoder: msgspec.msgpack.Decoder[In] = msgspec.msgpack.Decoder(incoming)
         self._encoder = msgspec.msgpack.Encoder()
         self._waiting: list[tuple[bytes, list[int]]] = []
+        self.starved = False  # what waits needs a descriptor, and there is none: room in the socket is no help
 
     def fileno(self) -> int:
         return self.sock.fileno()
 
     @property
     def pending(self) -> bool:
-        """Whether messages wait for room in the socket; call `flush` when it is writable."""
+        """Whether messages wait; `flush` sends them when there is room, or a descriptor."""
         return bool(self._waiting)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether messages wait for room in the socket; call `flush` when it is writable."""
+        return bool(self._waiting) and not self.starved
+
     def send(self, message: Message, fds: Sequence[int] = ()) -> None:
-        """Sends, or keeps for `flush`, a message with copies of `fds`; the caller may close its own at once."""
+        """Sends, or keeps for `flush`, a message with copies of `fds`; the caller may close its own at once.
+
+        Raises Closed; OSError if there are no descriptors left for the copies: then nothing was sent.
+        """
         if len(self._waiting) >= self.limit:
             raise Closed("the peer does not read")
         payload = self._encoder.encode(message)
-        copies = [os.dup(fd) for fd in fds]
-        if len(payload) > MAX_INLINE:
-            copies.append(_memfd(payload))
-            payload = b""
-        self._waiting.append((payload, copies))
+        self._waiting.append((payload, _copies(fds)))
         self.flush()
 
     def flush(self) -> bool:
         """Sends what waits; True if nothing is left. Raises Closed if the peer is gone."""
         while self._waiting:
             payload, fds = self._waiting[0]
+            if len(payload) > MAX_INLINE:
+                try:
+                    fds.append(_memfd(payload))
+                except OSError:
+                    self.starved = True
+                    return False
+                self._waiting[0] = payload, fds = b"", fds
+            self.starved = False
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
             flag = b"m" if not payload else b"i"
             try:
@@ -709,9 +798,12 @@ class Channel(Generic[In]):
         return True
 
     def receive(self) -> tuple[In, list[int]] | None:
-        """The next message and its descriptors, None if there is none now. Raises Closed, msgspec.DecodeError."""
+        """The next message and its descriptors, None if there is none now. Raises Closed, msgspec.DecodeError.
+
+        A process that may open no more gets the message without any.
+        """
         try:
-            packet, fds, _, _ = socket.recv_fds(self.sock, MAX_INLINE + 1024, MAX_FDS, socket.MSG_DONTWAIT)
+            packet, fds, flags, _ = socket.recv_fds(self.sock, MAX_INLINE + 1024, MAX_FDS, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -719,6 +811,12 @@ class Channel(Generic[In]):
         if not packet:
             raise Closed("end of file")
         payload = packet[1:]
+        if flags & socket.MSG_CTRUNC:  # some were lost, and which of them is not said
+            for fd in fds:
+                os.close(fd)
+            fds = []
+            if packet[:1] == b"m":
+                raise Closed("no descriptors left for a message of the peer")
         if packet[:1] == b"m":
             payload = _read_memfd(fds.pop())
         return self._decoder.decode(payload), fds
@@ -729,6 +827,18 @@ class Channel(Generic[In]):
                 os.close(fd)
         self._waiting.clear()
         self.sock.close()
+
+
+def _copies(fds: Sequence[int]) -> list[int]:
+    """Raises OSError, and leaves none behind then."""
+    copies: list[int] = []
+    try:
+        copies += (os.dup(fd) for fd in fds)
+    except OSError:
+        for copy in copies:
+            os.close(copy)
+        raise
+    return copies
 
 
 def _memfd(payload: bytes) -> int:

@@ -8,6 +8,8 @@ in the page cache for the model to be of use.
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import msgspec
 
 from supervisor.card import Card, Layer, Shape, sequence_ids
@@ -50,10 +52,11 @@ def estimate(card: Card, model: Model, gpus: int = 0) -> Estimate:
     ids = _ids(shape, model)
     devices: dict[str, int] = {RAM: PROCESS + shape.input + card.projector_size}
     kv = 0
-    for layer, home in zip(shape.layers, homes, strict=False):
+    for (layer, home), alike in groupby(zip(shape.layers, homes, strict=False)):  # most layers are as the one before
+        count = sum(1 for _ in alike)
         cached = layer_cache(layer, cells, model, ubatch, ids)
-        kv += cached
-        devices[home] = devices.get(home, 0) + layer.weights + cached
+        kv += count * cached
+        devices[home] = devices.get(home, 0) + count * (layer.weights + cached)
     last = homes[-1]
     copy = shape.tied if last != RAM else 0
     devices[last] = devices.get(last, 0) + shape.output + copy
@@ -80,8 +83,9 @@ def _cells(card: Card, model: Model) -> int:
 
 
 def _ids(shape: Shape, model: Model) -> int:
-    windows = not model.swa_full and any(layer.window for layer in shape.layers)
-    return sequence_ids(model.parallel, cuttable=not windows and not any(layer.state for layer in shape.layers))
+    kinds = set(shape.layers)
+    windows = not model.swa_full and any(layer.window for layer in kinds)
+    return sequence_ids(model.parallel, cuttable=not windows and not any(layer.state for layer in kinds))
 
 
 def layer_cache(layer: Layer, cells: int, model: Model, ubatch: int, ids: int) -> int:
@@ -96,7 +100,7 @@ def layer_cache(layer: Layer, cells: int, model: Model, ubatch: int, ids: int) -
 def compute_buffer(card: Card, model: Model, cells: int, ubatch: int) -> int:
     """Roughly what a batch of `ubatch` tokens needs while it is computed, with its output."""
     shape = card.shape
-    attends = any(layer.k for layer in shape.layers)
+    attends = any(layer.k for layer in set(shape.layers))
     mask = cells * ubatch * _HALF if attends else 0
     scores = cells * ubatch * shape.heads * _FLOAT if attends and model.flash_attention == "off" else 0
     activations = ubatch * (4 * card.n_embd + 3 * shape.width) * _FLOAT

@@ -13,12 +13,13 @@ import msgspec
 
 
 class Kind(Enum):
-    """How the same figure of several children becomes one: by sum, or the largest. A gauge ends with its child."""
+    """How the same figure of several children becomes one: by sum, or the largest. Gauges and rates end with it."""
 
     COUNTER = auto()
     HISTOGRAM = auto()
-    PEAK = auto()
+    PEAK = auto()  # the largest
     GAUGE = auto()
+    RATE = auto()  # the largest
 
 
 class Series(msgspec.Struct, frozen=True, array_like=True):
@@ -66,7 +67,7 @@ class Histogram:
 _WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _TOKENS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 _ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0)
-_C, _H, _P, _G = Kind.COUNTER, Kind.HISTOGRAM, Kind.PEAK, Kind.GAUGE
+_C, _H, _P, _G, _R = Kind.COUNTER, Kind.HISTOGRAM, Kind.PEAK, Kind.GAUGE, Kind.RATE
 
 FIGURES: dict[str, Figure] = {
     # of workers; the first group has llama-server's names
@@ -77,8 +78,8 @@ FIGURES: dict[str, Figure] = {
     "llamacpp:tokens_predicted_seconds_total": Figure(_C, "Seconds of generation after the first token, of each reply"),
     "llamacpp:n_decode_total": Figure(_C, "Batches decoded"),
     "llamacpp:n_tokens_max": Figure(_P, "The most tokens that a sequence has held"),
-    "llamacpp:prompt_tokens_seconds": Figure(_G, "Prompt tokens a second, of one request, in the last 60 s"),
-    "llamacpp:predicted_tokens_seconds": Figure(_G, "Tokens a second, of one reply, in the last 60 s"),
+    "llamacpp:prompt_tokens_seconds": Figure(_R, "Prompt tokens a second, of one request, in the last 60 s"),
+    "llamacpp:predicted_tokens_seconds": Figure(_R, "Tokens a second, of one reply, in the last 60 s"),
     "llamacpp:requests_processing": Figure(_G, "Requests that have a sequence"),
     "llamacpp:requests_deferred": Figure(_G, "Requests that wait for a sequence"),
     "llama_supervisor_busy_sequences_total": Figure(_C, "Sequences in all batches"),
@@ -88,17 +89,22 @@ FIGURES: dict[str, Figure] = {
     "llama_supervisor_sequence_wait_seconds": Figure(_H, "Wait in the worker for a sequence", bounds=_WAITS),
     "llama_supervisor_inter_token_seconds": Figure(_H, "Time from a reply's token to its next", bounds=_TOKENS),
     # of proxies
-    "llama_supervisor_requests_total": Figure(_C, "HTTP requests answered", ("model", "endpoint", "status")),
+    "llama_supervisor_requests_total": Figure(_C, "HTTP requests answered", ("model", "endpoint", "status", "key")),
+    "llama_supervisor_tokens_total": Figure(
+        _C, "Tokens of requests, by API key; kind: prompt, cached (of the prompt), completion", ("model", "key", "kind")
+    ),
     "llama_supervisor_cancelled_total": Figure(_C, "Requests given up before their end", ("model", "reason")),
     "llama_supervisor_queue_wait_seconds": Figure(_H, "Wait from the request until it has a sequence", bounds=_WAITS),
     "llama_supervisor_ttft_seconds": Figure(_H, "Time from the request to the first token", bounds=_WAITS),
     "llama_supervisor_queue_depth": Figure(_G, "Requests that wait for the model to be ready"),
     # of the root
     "llama_supervisor_model_state": Figure(_G, "1 for the state the model is in", ("model", "state")),
+    "llama_supervisor_replicas": Figure(_G, "Workers of the model in this state", ("model", "state")),
     "llama_supervisor_loads_total": Figure(_C, "Loads by result", ("model", "result")),
     "llama_supervisor_load_seconds": Figure(_H, "Time a load took", bounds=_WAITS),
     "llama_supervisor_evictions_total": Figure(_C, "Models unloaded by their reason", ("model", "reason")),
     "llama_supervisor_restarts_total": Figure(_C, "Deaths after which a worker is restarted", ("model", "cause")),
+    "llama_supervisor_deaths_total": Figure(_C, "Deaths by cause, of proxies under no name", ("model", "cause")),
     "llama_supervisor_memory_bytes": Figure(_G, "Memory of the model's process", ("model", "kind")),
     "llama_supervisor_memory_placed_bytes": Figure(
         _G, "What placement counts for a model in memory", ("model", "device")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict, deque
 
+from supervisor import replicas
 from supervisor.control import Death, Died, Entry, Listed, ModelChanged, ModelStatus, State, Unlisted
 from supervisor.lifecycle import Model, signal_name
 from supervisor.nursery import Ended
@@ -54,7 +55,7 @@ def of_worker(before: Model, after: Model, end: Ended, lost: int, now: float, wa
         after.message,
         end.code,
         after.signal,
-        model=after.name,
+        model=replicas.base(after.name),
         generation=after.generation,
         pid=end.pid,
         uptime_s=round(end.lived, 3),

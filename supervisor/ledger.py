@@ -39,7 +39,7 @@ class Ledger:
     def ended(self, child: Hashable) -> None:
         """Its counters stay, its gauges go."""
         last = self._live.pop(child, {})
-        _merge(self._past, {key: values for key, values in last.items() if _kind(key) is not Kind.GAUGE})
+        _merge(self._past, {key: values for key, values in last.items() if _kind(key) not in (Kind.GAUGE, Kind.RATE)})
 
     def total(self) -> list[Series]:
         """Everything counted so far, by all."""
@@ -68,5 +68,5 @@ def _merge(into: dict[Key, _Values], more: dict[Key, _Values]) -> None:
         if known is None:
             into[key] = values
         else:
-            add = max if _kind(key) is Kind.PEAK else float.__add__
+            add = max if _kind(key) in (Kind.PEAK, Kind.RATE) else float.__add__
             into[key] = tuple(add(float(a), float(b)) for a, b in zip(known, values, strict=True))

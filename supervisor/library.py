@@ -12,6 +12,8 @@ import random
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from supervisor import catalog, config, keepsakes, ladder, restart
 from supervisor.catalog import Findings
 from supervisor.control import (
@@ -20,6 +22,7 @@ from supervisor.control import (
     Entry,
     FolderChanged,
     Footprint,
+    KeepReport,
     Known,
     Pong,
     Remember,
@@ -28,6 +31,7 @@ from supervisor.control import (
     Stuck,
     ToRoot,
 )
+from supervisor.crash import CrashReport
 from supervisor.liveness import Verdict
 from supervisor.log import facts
 from supervisor.nursery import Ended, Nursery, Ward
@@ -35,7 +39,10 @@ from supervisor.process import StartFailed
 from supervisor.timers import Timers
 
 log = logging.getLogger("root")
+_REPORT_DELAY = 1.0  # seconds until a crash report is written: what died is to come back first
+_MOST_REPORTS = 64  # that wait for it; more, and the oldest of them are lost
 _NOISE = 0.02  # of the memory of a load
+_VARIES = 1.5  # times, of its length
 _ENTRY = "supervisor.scan:main"
 _POLICY = config.Restart(backoff=1.0, max_deaths=5)
 
@@ -56,12 +63,13 @@ class Library:
         self._skip: set[str] = set()
         self._waiting: list[Callable[[], None]] = []
         self._unsaved: dict[str, Footprint] = {}
+        self._reports: list[CrashReport] = []
         self._entries: dict[str, Entry] = {}
         self._expected: set[str] = set()  # models that are being fetched
         self._condemned: set[str] = set()  # models that are being deleted
         self._discards: dict[str, tuple[Discard, Callable[[str], None]]] = {}
         self._reported: set[str] = set()
-        self._history, self._draw = restart.History(), random.Random()
+        self._history, self._draw = restart.History(), random.Random()  # noqa: S311 - spreads restarts
         self._closing = False
 
     def rescan(self, done: Callable[[], None] | None = None) -> None:
@@ -86,6 +94,13 @@ class Library:
             self._fresh.memory[key] = footprint
             self._save()
             self._tell()
+
+    def report(self, report: CrashReport) -> None:
+        """Keeps what is known of a death, soon; the root itself writes no file, which might take its time."""
+        if self._config.state.crash_reports and not self._closing:
+            self._reports = [*self._reports, report][-_MOST_REPORTS:]
+            if not self._timers.pending("reports"):
+                self._timers.set("reports", time.monotonic() + _REPORT_DELAY, self._save)
 
     # -- fetching and deleting --------------------------------------------------------------------------------
 
@@ -138,8 +153,10 @@ class Library:
 
     def close(self) -> None:
         """No more scans; the child goes."""
+        self._save()
         self._closing = True
         self._timers.cancel("scan")
+        self._timers.cancel("reports")
         self._answer()
         self._dismiss(hung=False)
 
@@ -157,12 +174,20 @@ class Library:
         self._nursery.send(ward, Scan(self._number, sought, sources.models_dir, sources.hf_cache, self.state, skip))
 
     def _save(self) -> None:
-        if not self._unsaved or (ward := self._child()) is None:
+        if not (self._unsaved or self._reports) or (ward := self._child()) is None:
             return
         for key, footprint in self._unsaved.items():
             self._nursery.send(ward, Remember(self.state, key, footprint))
+        for report in self._reports:
+            self._nursery.send(ward, self._keep(report))
         self._unsaved.clear()
+        self._reports.clear()
         self._release()
+
+    def _keep(self, report: CrashReport) -> KeepReport:
+        settings = self._config.state
+        content = msgspec.json.format(msgspec.json.encode(report), indent=2)
+        return KeepReport(self.state, report.id, content, settings.crash_reports, settings.crash_reports_size)
 
     @property
     def state(self) -> str:
@@ -307,7 +332,9 @@ class Library:
 
 
 def _close(known: Footprint | None, footprint: Footprint) -> bool:
-    """Whether it is what is known already: no two loads take the same number of pages."""
+    """Whether it is what is known already: no two loads take the same number of pages, or the same time."""
     if known is None or known.devices.keys() != footprint.devices.keys() or known.kv != footprint.kv:
+        return False
+    if not known.load_ms / _VARIES <= footprint.load_ms <= known.load_ms * _VARIES:
         return False
     return all(abs(size - known.devices[name]) <= size * _NOISE for name, size in footprint.devices.items())

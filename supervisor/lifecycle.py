@@ -137,11 +137,15 @@ class Hung:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process is gone: exit code, or -N for signal N. `out_of_memory`: the kernel took it."""
+    """The process is gone: exit code, or -N for signal N.
+
+    `out_of_memory`: the kernel took it. `beyond`: its own memory_limit was why, in words.
+    """
 
     code: int
     out_of_memory: bool = False
     message: str = ""
+    beyond: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +375,8 @@ def _cause(model: Model, event: Exited) -> tuple[str, str]:
     """The API's word for why it died (API.md, 2.2), and a sentence."""
     if model.doomed or (model.state is State.LOADING and model.refused):
         return model.cause, model.message
+    if event.beyond:
+        return "memory_limit", event.beyond
     if event.message:
         return "crashed", event.message
     if event.out_of_memory:

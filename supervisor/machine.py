@@ -22,6 +22,15 @@ def ram(proc: Path = Path("/proc"), cgroups: Path = _CGROUPS) -> int:
     return min([total, *_limits(proc, cgroups)])
 
 
+def available(proc: Path = Path("/proc")) -> int:
+    """Bytes that processes can still have without swapping; 0 if that cannot be found out."""
+    try:
+        lines = (proc / "meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 0
+
+
 def _limits(proc: Path, cgroups: Path) -> list[int]:
     """The limits of the cgroup we are in and of those around it."""
     try:

@@ -16,23 +16,29 @@ from typing import Protocol
 
 import msgspec
 
-from supervisor import config, ladder, liveness, process
-from supervisor.control import Closed, Message, Ping, Pong, Stop, ToRoot
+from supervisor import config, ladder, liveness, process, recorder, resident
+from supervisor.control import Closed, Message, Ping, Pong, Relog, Stop, ToRoot
 from supervisor.ladder import Ladder, Rung
 from supervisor.lifecycle import signal_name
 from supervisor.liveness import Verdict
 from supervisor.log import facts
+from supervisor.recorder import Record
+from supervisor.resident import Memory
 from supervisor.timers import Timers
 
 log = logging.getLogger("root")
 _LATE = 2.0  # a root this late (VM paused, overload) cannot judge anybody
 _LAST_WAIT = 2.0
+_TAIL, _LONG_TAIL = 20, 200  # lines: what is shown of a death, and what its report keeps
 _MESSAGES_AT_ONCE = 64  # per child and turn of the loop, so that a chatty child starves nobody
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A child's end. `log_tail` and `stack` were read before its memory was given back; `lived` is in seconds."""
+    """A child's end. What it logged and recorded was read before its memory was given back; `lived` is in seconds.
+
+    `memory`: as it was at the last look, at most a ping before. `beyond`: its own limit that it exceeded, in words.
+    """
 
     code: int
     log_tail: tuple[str, ...]
@@ -40,6 +46,10 @@ class Ended:
     pid: int = 0
     lived: float = 0.0
     phase: str = ""
+    long_tail: tuple[str, ...] = ()
+    record: Record = recorder.NOTHING
+    memory: Memory | None = None
+    beyond: str = ""
 
 
 class Owner(Protocol):
@@ -64,6 +74,7 @@ class Ward:
         self.vitals = liveness.born(now)
         self.verdict = Verdict.HEALTHY
         self.ladder: Ladder | None = None
+        self.memory: Memory | None = None
         self.unkillable = False  # SIGKILL did not end it: it is stuck in the kernel
 
     @property
@@ -86,11 +97,13 @@ class Nursery:
         self._timers.set("ping", self._next_ping, self._ping)
 
     def reconfigure(self, settings: config.Config) -> None:
-        self._config = settings
+        changed, self._config = settings.log != self._config.log, settings
+        for ward in self.wards if changed else ():
+            self.send(ward, Relog(settings.log))
 
     def start(self, entry: str, role: str, owner: Owner, listeners: Sequence[socket.socket] = ()) -> Ward:
         """Starts a child for `owner`. Raises process.StartFailed."""
-        ward = Ward(process.start(entry, role, listeners), owner, time.monotonic())
+        ward = Ward(process.start(entry, role, listeners, self._config.log.form), owner, time.monotonic())
         self.wards.add(ward)
         self._selector.register(ward.child.channel, selectors.EVENT_READ, lambda events: self._ready(ward, events))
         self._selector.register(ward.child.pidfd, selectors.EVENT_READ, lambda _: self._reap(ward))
@@ -98,7 +111,10 @@ class Nursery:
         return ward
 
     def send(self, ward: Ward, message: Message, fds: Sequence[int] = ()) -> None:
-        """Sends, or keeps until the child reads. A child that is gone, or takes nothing for very long, gets nothing."""
+        """Sends, or keeps until the child reads. A child that is gone, or takes nothing for very long, gets nothing.
+
+        Raises OSError if there are no descriptors left for copies of `fds`.
+        """
         try:
             ward.child.channel.send(message, fds)
         except Closed:
@@ -173,7 +189,7 @@ class Nursery:
             self._selector.unregister(ward.child.channel)
 
     def _watch(self, ward: Ward) -> None:
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if ward.child.channel.pending else 0)
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if ward.child.channel.crowded else 0)
         key = self._selector.get_map().get(ward.child.channel.fileno())
         if key is not None and key.events != wanted:
             self._selector.modify(ward.child.channel, wanted, key.data)
@@ -186,8 +202,10 @@ class Nursery:
         self._timers.cancel(ward)
         self.wards.discard(ward)
         lived = time.monotonic() - ward.born
-        logs = ward.child.log_tail(), ward.child.stack_dump()
-        end = Ended(code, *logs, ward.child.pid, lived, str(ward.vitals.last.phase))
+        tail, record = ward.child.log_tail(_LONG_TAIL), ward.child.record()
+        phase = record.phase or str(ward.vitals.last.phase)
+        known = ward.child.stack_dump(), ward.child.pid, lived, phase, tail, record, ward.memory
+        end = Ended(code, tail[-_TAIL:], *known)
         level = logging.INFO if code == 0 or ward.stopping else logging.WARNING
         named = {"role": ward.role, "pid": ward.child.pid, "code": code, "signal": signal_name(code)}
         log.log(level, "ended %s", facts(**named, lived=f"{lived:.1f}s"))
@@ -226,8 +244,11 @@ class Nursery:
         self._timers.set("ping", self._next_ping, self._ping)
         self._number += 1
         for ward in list(self.wards):
+            ward.memory = resident.look(ward.child.pid, ward.memory)
             if not ward.child.channel.pending:  # a full socket counts as a missed beat
                 self.send(ward, Ping(self._number))
+            elif ward.child.channel.starved:
+                self._flush(ward)  # there may be descriptors again
             if late:
                 ward.vitals = ward.vitals.forgiven(now)
             elif not ward.stopping:

@@ -9,11 +9,20 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 def kills() -> int:
-    """The `oom_kill` counter of this process's cgroup (v2), 0 where there is none."""
+    """The `oom_kill` counter of this process's cgroup, of either version; 0 where there is none."""
     with suppress(OSError, ValueError, IndexError):
-        group = Path("/proc/self/cgroup").read_text().partition("::")[2].strip()
-        for line in (_ROOT / group.lstrip("/") / "memory.events").read_text().splitlines():
+        for line in _counters().read_text().splitlines():
             name, _, count = line.partition(" ")
             if name == "oom_kill":
                 return int(count)
     return 0
+
+
+def _counters() -> Path:
+    """The file with the counter. Raises OSError, IndexError."""
+    groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    for _, controllers, path in groups:
+        if "memory" in controllers.split(","):
+            return _ROOT / "memory" / path.lstrip("/") / "memory.oom_control"
+    (path,) = [path for _, controllers, path in groups if not controllers][:1]
+    return _ROOT / path.lstrip("/") / "memory.events"

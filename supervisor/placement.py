@@ -3,13 +3,16 @@
 A model fits where there is a place (`max_models`), memory on each device (`budgets`), and no other of its group. While
 one stops, and there is memory for both, another loads in its place.
 
+A further replica of a model that is ready takes free room only, and after everybody else; for another model it goes
+before any model does, and at once, even if it is busy: what it runs ends, and what comes goes to the other replicas.
+
 Fairness is by turns. A model that was loaded first admits all who waited for it, however long others wait; then, and
 while nobody waits longer than `max_wait`, whoever comes. So a queue A A B A C A B C loads each model once.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,9 +25,10 @@ _NOBODY: Mapping[str, int] = {}
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A model as placement sees it. `last_used`: when its last request ended; `placeable`: it may be loaded now.
+    """A replica of a model as placement sees it. `last_used`: when its last request ended; `placeable`: see lifecycle.
 
-    `needs`: bytes by device; `group`: only one model of it is in memory at a time, "" = none.
+    `needs`: bytes by device; `group`: only one model of it is in memory at a time, "" = none; `model`: whose replica it
+    is, "" = it is the only one; `extra`: another replica of its model serves, too.
     """
 
     name: str
@@ -40,16 +44,22 @@ class Resident:
     group: str = ""
     settling: bool = False  # loaded so short a time ago that it stays
     promised: bool = False  # ready, but those who waited for it have not been admitted yet
+    model: str = ""
+    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A model that somebody waits for. A restart after a crash evicts nobody. `priority`: the waiters' highest."""
+    """A model that somebody waits for. A restart after a crash evicts nobody. `priority`: the waiters' highest.
+
+    `extra`: it is a further replica of a model that serves already.
+    """
 
     name: str
     since: float
     evicts: bool = True
     priority: int = 0
+    extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +92,10 @@ def plan(
     limit; a device without a budget has none either.
     """
     models = {resident.name: resident for resident in residents}
-    held = [model for model in models.values() if holds(model)]
+    held = [model for model in models.values() if model.state in _HOLDS or model.stuck]
     today = _Room(max_models, budgets, held)
     later = _Room(max_models, budgets, [model for model in held if model.state not in _LEAVING])
-    idle, busy = _victims(models.values(), {want.name for want in wants})
+    idle, extras, busy = _victims(models.values(), {want.name for want in wants})
     result = Plan()
     for want in queue(wants, max_wait, now):
         model = models[want.name]
@@ -94,7 +104,7 @@ def plan(
         if not model.placeable and model.state not in _LEAVING:
             continue  # in back-off a model holds no reservation
         if why := too_large(model, budgets):
-            if model.placeable:  # one that is still leaving cannot fail yet; its waiters would never hear of it
+            if model.placeable and not want.extra:  # one that is leaving cannot fail yet; its waiters would not hear
                 result.refuse[want.name] = why
             continue
         if later.fits(model):
@@ -103,10 +113,12 @@ def plan(
                 today.take(model)
         elif not want.evicts:
             continue
-        elif chosen := _chosen(model, idle, later):
+        elif (chosen := _chosen(model, idle, later)) or (chosen := _chosen(model, [*idle, *extras], later)):
             result.evict.extend(_named(chosen, idle))
-        elif now - want.since >= max_wait and (chosen := _chosen(model, [*idle, *busy], later)):
+            result.close.extend(_named(chosen, extras))
+        elif now - want.since >= max_wait and (chosen := _chosen(model, [*idle, *extras, *busy], later)):
             result.evict.extend(_named(chosen, idle))
+            result.close.extend(_named(chosen, extras))
             result.close.extend(_named(chosen, busy))
         else:
             result.blocked[want.name] = sorted(later.names)
@@ -118,12 +130,13 @@ def plan(
 def queue(wants: Iterable[Wanted], max_wait: float, now: float) -> list[Wanted]:
     """The order in which they are served: first come first, the more important before it.
 
-    What has waited for `max_wait` is before everything that has not, so that importance starves nobody.
+    What has waited for `max_wait` is before everything that has not, so that importance starves nobody. Further
+    replicas are the last.
     """
 
-    def key(want: Wanted) -> tuple[bool, int, float]:
+    def key(want: Wanted) -> tuple[bool, bool, int, float]:
         fresh = now - want.since < max_wait
-        return fresh, -want.priority if fresh else 0, want.since
+        return want.extra, fresh, -want.priority if fresh else 0, want.since
 
     return sorted(wants, key=key)
 
@@ -131,19 +144,15 @@ def queue(wants: Iterable[Wanted], max_wait: float, now: float) -> list[Wanted]:
 def spare(residents: Iterable[Resident], name: str, wanted: set[str]) -> str:
     """Who goes for a load that ran out of memory in spite of the estimate: the idle model unused for longest, or ""."""
     models = {resident.name: resident for resident in residents}
-    idle, _ = _victims(models.values(), wanted | {name})
+    idle, _, _ = _victims(models.values(), wanted | {name})
     return next((victim.name for victim in idle if victim.priority <= models[name].priority), "")
 
 
-def crowded(residents: Iterable[Resident], name: str, max_models: int) -> bool:
-    """Whether the others alone take every place; 0 is no limit."""
-    others = sum((other.state in _HOLDS or other.stuck) and other.name != name for other in residents)
-    return bool(max_models) and others >= max_models
-
-
-def holds(model: Resident) -> bool:
-    """Whether it takes memory and a place."""
-    return model.state in _HOLDS or model.stuck
+def crowded(residents: Sequence[Resident], name: str, max_models: int, budgets: Mapping[str, int] = _NOBODY) -> bool:
+    """Whether the others leave no room for it."""
+    others = [other for other in residents if (other.state in _HOLDS or other.stuck) and other.name != name]
+    (model,) = (each for each in residents if each.name == name)
+    return not _Room(max_models, budgets, others).fits(model)
 
 
 def too_large(model: Resident, budgets: Mapping[str, int]) -> str:
@@ -163,7 +172,7 @@ class _Room:
         self._max_models, self._budgets = max_models, budgets
         self.names: set[str] = set()
         self._used: Counter[str] = Counter()
-        self._groups: Counter[str] = Counter()
+        self._groups: defaultdict[str, Counter[tuple[str, str]]] = defaultdict(Counter)  # group → models, replicas
         self._stopping = [model for model in held if model.state is State.STOPPING]
         for model in held:
             self.take(model)
@@ -171,9 +180,14 @@ class _Room:
     def fits(self, model: Resident) -> bool:
         return (
             (self._max_models == 0 or len(self.names) - self._yielded(model) < self._max_models)
-            and not (model.group and self._groups[model.group])
+            and not (model.group and self._excludes(model))
             and all(self._used[name] + need <= self._budgets.get(name, 2**63) for name, need in model.needs.items())
         )
+
+    def _excludes(self, model: Resident) -> bool:
+        """Whether one of its group is there that is no other replica of its model."""
+        there = self._groups[model.group].elements()
+        return any(own != _model(model) or name == model.name for own, name in there)
 
     def _yielded(self, model: Resident) -> int:
         """The place of one that is stopping: it admits nothing, so only its memory counts, if that is known."""
@@ -185,12 +199,16 @@ class _Room:
     def take(self, model: Resident) -> None:
         self.names.add(model.name)
         self._used.update(model.needs)
-        self._groups[model.group] += 1
+        self._groups[model.group][_model(model), model.name] += 1
 
     def free(self, model: Resident) -> None:
         self.names.discard(model.name)
         self._used.subtract(model.needs)
-        self._groups[model.group] -= 1
+        self._groups[model.group][_model(model), model.name] -= 1
+
+
+def _model(resident: Resident) -> str:
+    return resident.model or resident.name
 
 
 def _chosen(model: Resident, victims: Sequence[Resident], room: _Room) -> list[Resident]:
@@ -233,9 +251,10 @@ def _withdrawn(models: Iterable[Resident], wants: Sequence[Wanted], room: _Room)
     return found
 
 
-def _victims(models: Iterable[Resident], wanted: set[str]) -> tuple[list[Resident], list[Resident]]:
-    """Ready models that may go, the least important and least recently used first: those idle, those busy."""
+def _victims(models: Iterable[Resident], wanted: set[str]) -> tuple[list[Resident], list[Resident], list[Resident]]:
+    """Who may go, the least important and least recently used first: idle ones, busy further replicas, busy models."""
     ready = [m for m in models if m.state is State.READY and m.name not in wanted]
     ready = [m for m in ready if not (m.pinned or m.settling or m.promised)]
-    ready.sort(key=lambda model: (model.priority, model.last_used, model.name))
-    return [m for m in ready if not m.in_flight], [m for m in ready if m.in_flight]
+    ready.sort(key=lambda model: (model.priority, not model.extra, model.last_used, model.name))
+    busy = [m for m in ready if m.in_flight]
+    return [m for m in ready if not m.in_flight], [m for m in busy if m.extra], [m for m in busy if not m.extra]

@@ -17,7 +17,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import DupFd
 
-from supervisor import boot, ring
+from supervisor import boot, recorder, ring
 from supervisor.control import Channel, ToRoot
 
 _CONTEXT = multiprocessing.get_context("spawn")
@@ -36,7 +36,7 @@ class Child:
     """
 
     def __init__(
-        self, role: str, process: SpawnProcess, control: socket.socket, lifeline: int, logs: tuple[int, int]
+        self, role: str, process: SpawnProcess, control: socket.socket, lifeline: int, logs: tuple[int, int, int]
     ) -> None:
         self.role = role
         self.pid = process.pid or 0
@@ -44,7 +44,7 @@ class Child:
         self.channel: Channel[ToRoot] = Channel(control, ToRoot)
         self._process = process  # kept: dropping it closes the child's sentinel
         self._lifeline = lifeline
-        self.ring, self._dump = logs
+        self.ring, self._dump, self._recorder = logs
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal; nothing happens if the child is gone already."""
@@ -67,9 +67,15 @@ class Child:
         """What faulthandler wrote: at SIGUSR1, or at a fatal signal."""
         return os.pread(self._dump, 64 * 1024, 0).decode("utf-8", "replace")
 
+    def record(self) -> recorder.Record:
+        """What it was at; also after its death, until `close`."""
+        return recorder.read(self._recorder)
+
     def gone_within(self, seconds: float) -> bool:
         """Whether it ends in this time; blocks."""
-        return bool(select.select([self.pidfd], [], [], seconds)[0])
+        poll = select.poll()  # unlike select() it takes descriptors beyond 1023
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def reap(self) -> int:
         """The exit code, -N for signal N. Only after `pidfd` is readable."""
@@ -81,7 +87,7 @@ class Child:
     def close(self) -> None:
         """Gives back every descriptor. Closing the lifeline of a living child kills it."""
         self.channel.close()
-        for fd in (self.pidfd, self._lifeline, self.ring, self._dump):
+        for fd in (self.pidfd, self._lifeline, self.ring, self._dump, self._recorder):
             os.close(fd)
 
 
@@ -95,8 +101,16 @@ class _Inherit:
         return boot.inherited, (DupFd(self.fd),)
 
 
-def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Child:
-    """Starts a child that boots as `role` and then runs `entry`, a "module:function". Raises StartFailed."""
+def start(
+    entry: str,
+    role: str,
+    listeners: Sequence[socket.socket] = (),
+    form: tuple[str, str, int, int] = ("info", "text", 200, 1000),
+) -> Child:
+    """Starts a child that boots as `role` and then runs `entry`, a "module:function". Raises StartFailed.
+
+    `form`: how it logs, see supervisor.log.configure.
+    """
     with ExitStack() as undo, ExitStack() as handed_over:
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -105,20 +119,25 @@ def start(entry: str, role: str, listeners: Sequence[socket.socket] = ()) -> Chi
             watched, lifeline = os.pipe()  # the child watches one end; it learns by its end that we died
             handed_over.callback(os.close, watched)
             undo.callback(os.close, lifeline)
-            log, dump = ring.create(), os.memfd_create("lsv-dump")
-            undo.callback(os.close, log)
-            undo.callback(os.close, dump)
-            inherited = (_Inherit(watched), os.getpid(), _Inherit(log), _Inherit(dump))
-            arguments = (entry, role, theirs, *inherited, tuple(listeners))
+            logs: list[int] = []
+            for create in (ring.create, _dump, recorder.create):
+                logs.append(create())
+                undo.callback(os.close, logs[-1])
+            inherited = (_Inherit(watched), os.getpid(), *map(_Inherit, logs))
+            arguments = (entry, role, theirs, *inherited, tuple(listeners), form)
             process = _CONTEXT.Process(target=boot.run, args=arguments, name=role)
             with _masked():
                 process.start()
             undo.callback(process.kill)
-            child = Child(role, process, ours, lifeline, (log, dump))
+            child = Child(role, process, ours, lifeline, (logs[0], logs[1], logs[2]))
         except OSError as error:
             raise StartFailed(f"cannot start {role}: {error.strerror}") from None
         undo.pop_all()
         return child
+
+
+def _dump() -> int:
+    return os.memfd_create("lsv-dump")
 
 
 @contextmanager

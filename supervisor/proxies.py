@@ -7,15 +7,19 @@ import os
 import random
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol, assert_never
 
 import msgspec
 
-from supervisor import config, ladder, restart
+from supervisor import config, ladder, restart, roll
 from supervisor.control import (
     Activity,
     AskFigures,
+    AskRoll,
+    Blamed,
     Busy,
     ConfigureProxy,
     Discarded,
@@ -40,12 +44,14 @@ from supervisor.control import (
     ModelStatus,
     Planned,
     Pong,
+    Process,
     Ready,
     Reconfigure,
     Reload,
     Reloaded,
     Report,
     Ring,
+    Roll,
     Scanned,
     ShutDown,
     Shutdown,
@@ -110,7 +116,9 @@ class Proxies:
         self._listeners, self._listening, self._failed = listeners, listening, failed
         self._history: dict[int, restart.History] = {}
         self._serving: dict[Ward, float] = {}
-        self._draw = random.Random()
+        self._restarts: Counter[str] = Counter()  # by role
+        self._born = time.monotonic()
+        self._draw = random.Random()  # noqa: S311 - spreads restarts
         self._shutting_down = False
         self._key_uses: dict[tuple[str, int], int] = {}  # key, proxy → requests in flight
         self._rings: dict[str, int] = {}  # of the dead, too, until the next of that name: at most one for each role
@@ -134,14 +142,13 @@ class Proxies:
         """Lets every proxy read what the process `source` logs, now and after its death; the caller keeps `fd`."""
         try:
             kept = os.dup(fd)
+            if (old := self._rings.pop(source, None)) is not None:
+                os.close(old)
+            self._rings[source] = kept
+            for ward in self.running.values():
+                self._nursery.send(ward, Ring(source), [fd])
         except OSError as error:  # no descriptors left: a load matters more
             log.error("no ring for the proxies %s", facts(source=source, error=error.strerror))
-            return
-        if (old := self._rings.pop(source, None)) is not None:
-            os.close(old)
-        self._rings[source] = kept
-        for ward in self.running.values():
-            self._nursery.send(ward, Ring(source), [fd])
 
     def reconfigure(self, settings: config.Config) -> None:
         """Tells them all; those that start later begin with it."""
@@ -172,14 +179,16 @@ class Proxies:
         told = self.models.journal
         known = self.models.statuses(), self.models.entries(), told.boot, told.number, told.deaths
         self._nursery.send(ward, ConfigureProxy(index, self._config, *known))
-        for source, fd in self._rings.items():
-            self._nursery.send(ward, Ring(source), [fd])
+        with suppress(OSError):  # no descriptors left: it serves all the same
+            for source, fd in self._rings.items():
+                self._nursery.send(ward, Ring(source), [fd])
         self._tell_key_uses(ward)
         self.models.attach_all(ward)
 
     def _again(self, index: int, lived: float, why: str) -> None:
         now = time.monotonic()
         self.models.ledger.count("llama_supervisor_proxy_restarts_total")
+        self._restarts[f"proxy-{index}"] += 1
         history = self._history.get(index, restart.History())
         history, delay = restart.after_death(history, now, lived, _POLICY, self._draw)
         self._history[index] = history
@@ -193,6 +202,13 @@ class Proxies:
     # -- Owner -------------------------------------------------------------------------------------------------
 
     def heard(self, ward: Ward, message: ToRoot, fds: list[int]) -> None:
+        try:
+            self._heard(ward, message, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _heard(self, ward: Ward, message: ToRoot, fds: Sequence[int]) -> None:
         match message:
             case Listening():
                 self._serving[ward] = time.monotonic()
@@ -201,17 +217,23 @@ class Proxies:
                 pass
             case KeyUse():
                 self._relay(ward, message)
+            case Blamed():
+                for other in self.running.values():
+                    if other is not ward:
+                        self.send(other, message)
             case ShutDown():
                 self.models.proxy_gone(ward)  # counts as drained
             case Report(series):
                 self.models.ledger.report(ward, series)
             case AskFigures(ticket):
                 self.send(ward, Figures(ticket, self.models.figures()))
+            case AskRoll(ticket):
+                self.send(ward, Roll(ticket, self._roll()))
             case Inquiry():
                 self._pass_on(ward, message)
             case Finding(origin=origin):
                 if (asker := self.running.get(origin)) is not None:
-                    self.send(asker, message)
+                    self._pass_back(asker, message, fds)
             case Ready() | LoadFailed() | Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)
             case Planned() | Fetched() | Downloaded() | DownloadFailed():
@@ -222,6 +244,12 @@ class Proxies:
                 self.models.from_proxy(ward, message)
             case _:
                 assert_never(message)
+
+    def _roll(self) -> list[Process]:
+        """Every process, the root first."""
+        now, wall, wards = time.monotonic(), time.time(), self._nursery.wards
+        children = roll.call(wards, self.models.statuses(), self._restarts, now, wall)
+        return [roll.root(self._born, now, wall), *children]
 
     def _out_of_place(self, ward: Ward, message: Message) -> None:
         log.error("not a proxy's message %s", facts(role=ward.role, message=type(message).__name__))
@@ -244,6 +272,12 @@ class Proxies:
         for ward in others:
             self.send(ward, Inquiry(inquiry.ticket, inquiry.payload, origin))
         self.send(asker, Inquired(inquiry.ticket, len(others)))
+
+    def _pass_back(self, asker: Ward, finding: Finding, fds: Sequence[int]) -> None:
+        try:
+            self.send(asker, finding, fds)
+        except OSError:  # no descriptors left: the asker finds that nothing came along
+            self.send(asker, finding)
 
     def ended(self, ward: Ward, end: Ended) -> None:
         index = next(index for index, running in self.running.items() if running is ward)

@@ -27,7 +27,7 @@ log = logging.getLogger("root")
 RELOADABLE = frozenset(
     {
         "keys", "admission", "placement", "liveness", "restart", "shutdown", "log", "models", "variants", "defaults",
-        "sources", "state", "warnings",
+        "sources", "state", "resume", "warnings",
     }
 )  # fmt: skip
 _PATIENCE = 10.0  # seconds for the file to be read, and again for the folders to be looked through
@@ -85,11 +85,19 @@ class Reader:
     def read(self, file: str, before: Config) -> None:
         """Begins; call it only while nothing is read."""
         assert self._near is None
-        self._near, far = socket.socketpair()
         found: list[Config | ConfigError] = []
+        try:
+            self._near, far = socket.socketpair()
+        except OSError as error:
+            self._done(ConfigError(f"the configuration cannot be read now: {error.strerror}"))
+            return
         self._selector.register(self._near, EVENT_READ, lambda _: self._end(found))
         self._timers.set("reload", time.monotonic() + _PATIENCE, lambda: self._end(found))
-        threading.Thread(target=_read, args=(file, before, found, far), name="reload", daemon=True).start()
+        try:
+            threading.Thread(target=_read, args=(file, before, found, far), name="reload", daemon=True).start()
+        except RuntimeError as error:
+            found.append(ConfigError(f"the configuration cannot be read now: {error}"))
+            far.close()
 
     def _end(self, found: list[Config | ConfigError]) -> None:
         """It is read, or takes too long: then what it finds later counts for nothing."""

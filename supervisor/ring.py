@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import struct
 
+from supervisor import sealed
+
 SIZE = 64 * 1024
 _HEADER = struct.Struct("=Q")  # bytes written so far, ever
-_SEALS = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW: a writer cannot make a reader fault
-_F_ADD_SEALS = 1033
 
 
 def create() -> int:
     """A descriptor of a new, empty ring."""
-    fd = os.memfd_create("lsv-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, SIZE)
-    fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
-    return fd
+    return sealed.create("lsv-ring", SIZE)
 
 
 class Writer:

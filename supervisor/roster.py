@@ -43,7 +43,7 @@ def change(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Change:
 
 _ELSEWHERE = {
     "title": "", "description": "", "tags": (), "hidden": False, "aliases": (), "preload": False, "pin": False,
-    "idle_timeout": 0.0, "min_resident": 0.0, "priority": 0, "group": "", "chat_template_kwargs": {},
+    "idle_timeout": 0.0, "min_resident": 0.0, "priority": 0, "group": "", "replicas": 1, "chat_template_kwargs": {},
     "system_prompt": "", "system_prompt_mode": "missing", "force": Sampling(),
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ is told at what, and ends this process. It lives until the root stops it, watchi
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import select
@@ -14,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from supervisor import keepsakes, machine
+from supervisor import crash_files, keepsakes, log, machine
 from supervisor.boot import Child
 from supervisor.control import (
     Channel,
@@ -22,11 +23,13 @@ from supervisor.control import (
     Discard,
     FolderChanged,
     FromRoot,
+    KeepReport,
     Known,
     Message,
     Phase,
     Ping,
     Pong,
+    Relog,
     Remember,
     Scan,
     Stop,
@@ -34,12 +37,15 @@ from supervisor.control import (
 )
 from supervisor.folder_watch import FolderWatch
 from supervisor.librarian import Librarian, Read, Touch
+from supervisor.log import facts
 
+_log = logging.getLogger(__name__)
 TOUCH_TIMEOUT = 15.0  # seconds that one file or folder may take
 _QUIET = 0.5  # seconds without a change, before a changed folder is looked through
 _TICK = 1.0
 _LAST_WORDS = 2.0  # seconds at the end for what is being kept
 _ORPHANED = 70
+Job = Scan | Remember | KeepReport | Discard
 
 
 def main(child: Child) -> int:
@@ -92,9 +98,11 @@ class Scanner:
             match received[0]:
                 case Ping(number):
                     self._channel.send(Pong(number, Phase.IDLE, steps=self._steps))
+                case Relog(wanted):
+                    log.configure(*wanted.form)
                 case Stop():
                     return False
-                case Scan() | Remember() | Discard() as job:
+                case Scan() | Remember() | KeepReport() | Discard() as job:
                     self._desk.jobs.put(job)
                 case message:
                     raise AssertionError(f"not for a scan child: {message}")
@@ -132,7 +140,7 @@ class _Desk(threading.Thread):
 
     def __init__(self, read: Read | None) -> None:
         super().__init__(daemon=True)
-        self.jobs: queue.SimpleQueue[Scan | Remember | Discard | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.watch = _watch()
         self._out: deque[Message] = deque()
@@ -174,7 +182,7 @@ class _Desk(threading.Thread):
             self.error = error
             os.eventfd_write(self.wakeup, 1)
 
-    def _do(self, job: Scan | Remember | Discard) -> None:
+    def _do(self, job: Job) -> None:
         match job:
             case Scan():
                 self._open(job.state)
@@ -187,6 +195,8 @@ class _Desk(threading.Thread):
             case Remember(state, key, footprint):
                 self._open(state)
                 self._touching(state, lambda: self._kept.remember(key, footprint))
+            case KeepReport():
+                self._touching(job.state, lambda: _keep(job))
 
     def _open(self, place: str) -> None:
         """Before the first scan, or for another folder: reads what is kept there."""
@@ -211,6 +221,13 @@ class _Desk(threading.Thread):
     def _tell(self, message: Message) -> None:
         self._out.append(message)
         os.eventfd_write(self.wakeup, 1)
+
+
+def _keep(order: KeepReport) -> None:
+    try:
+        crash_files.keep(order.state, order.id, order.content, order.most, order.size)
+    except OSError as error:
+        _log.error("a crash report is lost %s", facts(id=order.id, state=order.state, error=error.strerror))
 
 
 def _watch() -> FolderWatch | None:

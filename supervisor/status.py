@@ -25,6 +25,7 @@ class Observed:
     blocked_by: tuple[str, ...] = ()
     files: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    load_ms: float = 0.0
 
 
 def status(model: Model, observed: Observed, now: float, wall: float) -> ModelStatus:
@@ -43,6 +44,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         stop_reason=model.stop_reason,
         restarts=model.restarts,
         retry_at=None if model.retry_at is None else wall + model.retry_at - now,
+        retry_due=model.retry_at,
         suspended=observed.suspended,
         pid=observed.pid,
         loaded_at=wall + model.since - now if model.state is State.READY else None,
@@ -52,6 +54,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         blocked_by=observed.blocked_by,
         files=dict(observed.files),
         overrides=dict(observed.overrides),
+        load_ms=observed.load_ms,
     )
 
 

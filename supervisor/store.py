@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, MutableMapping
 
 from supervisor.control import Answer, Entry, ModelCommand
@@ -46,7 +47,17 @@ class Store:
         self.downloads.close()
 
 
+def _wipe(name: str) -> None:
+    """Makes it unreadable in /proc/PID/environ, too, which shows what the process was started with."""
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype, libc.getenv.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    if (place := libc.getenv(name.encode())) is not None:
+        ctypes.memset(place, 0, len(ctypes.string_at(place)))
+
+
 def take_token(environment: MutableMapping[str, str]) -> str:
     """The token for the hub, which no child but the download's is to inherit; "" if there is none."""
+    for name in _TOKENS:
+        _wipe(name)
     found = [environment.pop(name, "") for name in _TOKENS]
     return next((token.strip() for token in found if token.strip()), "")

@@ -58,11 +58,15 @@ class Traffic:
             if self._in_flight[model].pop(proxy, 0):
                 self.used(model, now)
 
-    def broke(self, model: str, proxy: Hashable, now: float) -> bool:
-        """A link broke. True if it is the third of this model's within a minute: the worker is to blame."""
+    def part(self, model: str, proxy: Hashable) -> None:
+        """They are joined no more."""
         self.linked[model].discard(proxy)
         self._promised[model].discard(proxy)
         self._in_flight[model].pop(proxy, None)
+
+    def broke(self, model: str, proxy: Hashable, now: float) -> bool:
+        """A link broke. True if it is the third of this model's within a minute: the worker is to blame."""
+        self.part(model, proxy)
         broken = self._broken[model]
         broken.append(now)
         if len(broken) < _BROKEN_LINKS or now - broken[0] > _BROKEN_WINDOW:

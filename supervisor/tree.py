@@ -48,6 +48,7 @@ class Tree:
         self._store = Store(self._nursery, self._fleet, self._library, take_token(os.environ))
         self._fleet.store = self._store
         self._fleet.measured = self._library.remember
+        self._fleet.reported = self._library.report
         self._reloads = reload.Reloads(
             self._selector,
             self._timers,
@@ -201,7 +202,7 @@ class Tree:
     def _take(self, fresh: config.Config) -> None:
         """Another configuration, checked already."""
         changed, self._config = reload.changed_sections(self._config, fresh), fresh
-        log.set_level(fresh.log.level)
+        log.configure(*fresh.log.form)
         self._nursery.reconfigure(fresh)
         self._workers.reconfigure(fresh)
         self._fleet.reconfigure(fresh)

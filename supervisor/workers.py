@@ -1,7 +1,8 @@
-"""The worker processes: one for each loaded model, and one standby with its imports done."""
+"""The worker processes: one for each replica of a loaded model, and one standby with its imports done."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import random
@@ -11,10 +12,14 @@ from typing import Protocol, assert_never
 
 import msgspec
 
-from supervisor import config, ladder, restart
+from supervisor import config, ladder, replicas, restart
+from supervisor.boot import STANDBY
+from supervisor.cgroup import Cgroups, Group
 from supervisor.control import (
     Activity,
     AskFigures,
+    AskRoll,
+    Blamed,
     Busy,
     ConfigureWorker,
     Discarded,
@@ -59,7 +64,6 @@ from supervisor.timers import Timers
 
 log = logging.getLogger("root")
 _LADDERS = {"polite": ladder.polite, "hung": ladder.hung, "cancel": ladder.cancel}
-_STANDBY = "standby"
 _STANDBY_DELAY = 0.3
 
 
@@ -82,7 +86,7 @@ class Lives(Protocol):
 
 
 class Workers:
-    """Owner of the worker processes; at most one for each model."""
+    """Owner of the worker processes; at most one for each replica. `of` leads from its name to it."""
 
     def __init__(self, nursery: Nursery, timers: Timers, settings: config.Config) -> None:
         self.of: dict[str, Ward] = {}
@@ -91,12 +95,13 @@ class Workers:
         self._nursery, self._timers, self._config = nursery, timers, settings
         self._standby: Ward | None = None
         self._standby_history = restart.History()
-        self._draw = random.Random()
+        self._draw = random.Random()  # noqa: S311 - spreads restarts
         self._turn = os.memfd_create("lsv-turn")  # its lock is the CPU turn
         self._parking = _resolved(settings.parking)
         self._parks = Parks(self._parking.budget)
         self._computing = 0
         self._costs: dict[str, tuple[config.Model, dict[int, float]]] = {}  # as measured with these settings
+        self._cgroups, self._groups = Cgroups(), dict[Ward, Group]()
         self._closing = False
         self.show_ring: Callable[[str, int], None] = lambda source, fd: None  # whoever wants to read what they log
         self.lives: Lives
@@ -113,10 +118,31 @@ class Workers:
         self._model[ward] = model.name
         self._settings[model.name] = model
         self.show_ring(ward.role, ward.child.ring)
-        settings, costs = self._costs.get(model.name, (model, {}))
-        known = costs if settings == model else {}
-        order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking, template, known)
-        self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+        settings, costs = self._costs.get(replicas.base(model.name), (model, {}))
+        known = costs if _alike(settings, model) else {}
+        bound = 0 if self._confined(ward, model.memory_limit) else model.memory_limit
+        order = ConfigureWorker(model, generation, self._config.liveness.lease, self._parking, template, known, bound)
+        try:
+            self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
+        except OSError as error:  # no descriptors left: without its order it is of no use, and its end is a death
+            log.error("no order for a worker %s", facts(role=ward.role, error=error.strerror))
+            self._nursery.stop(ward, ladder.cancel)
+
+    def _confined(self, ward: Ward, limit: int) -> bool:
+        """Whether the kernel holds the process to its limit."""
+        group = self._cgroups.confine(ward.child.pid, limit) if limit else None
+        if group is not None:
+            self._groups[ward] = group
+        return group is not None
+
+    def _freed(self, ward: Ward, model: str, end: Ended) -> Ended:
+        """Its group goes; if the limit was the end of it, that is why it died."""
+        if (group := self._groups.pop(ward, None)) is None:
+            return end
+        killed, limit = group.killed(), self._settings[model].memory_limit
+        group.close()
+        text = f"the kernel killed the worker: [models.{replicas.base(model)}].memory_limit is {limit >> 20} MiB"
+        return dataclasses.replace(end, beyond=text) if killed else end
 
     def warm(self, model: config.Model) -> None:
         """Has the standby read a model's file that waits for its place, so that its load need not read the disk."""
@@ -141,12 +167,12 @@ class Workers:
 
     def keep_standby(self) -> None:
         """Starts a standby soon, if there is none: not at once, since a model that just loaded has the cores."""
-        if self._standby is None and not self._closing and not self._timers.pending(_STANDBY):
-            self._timers.set(_STANDBY, time.monotonic() + _STANDBY_DELAY, self._start_standby)
+        if self._standby is None and not self._closing and not self._timers.pending(STANDBY):
+            self._timers.set(STANDBY, time.monotonic() + _STANDBY_DELAY, self._start_standby)
 
     def _start_standby(self) -> None:
         try:
-            self._standby = self._nursery.start(self._entry(), _STANDBY, self)
+            self._standby = self._nursery.start(self._entry(), STANDBY, self)
         except StartFailed as error:
             log.error("%s", error)
             self._standby_again(0.0)
@@ -154,7 +180,7 @@ class Workers:
     def close(self) -> None:
         """No more loads; the standby goes."""
         self._closing = True
-        self._timers.cancel(_STANDBY)
+        self._timers.cancel(STANDBY)
         if self._standby:
             self._nursery.stop(self._standby, ladder.cancel)
 
@@ -170,7 +196,7 @@ class Workers:
             return None
         self._standby = None
         if not self._closing:  # at once: swaps come in rows (back to back on two cores 1.1 → 0.7 s, measured)
-            self._timers.set(_STANDBY, time.monotonic(), self._start_standby)
+            self._timers.set(STANDBY, time.monotonic(), self._start_standby)
         return ward
 
     def _standby_again(self, lived: float) -> None:
@@ -178,7 +204,7 @@ class Workers:
         policy = self._config.restart
         self._standby_history, delay = restart.after_death(self._standby_history, now, lived, policy, self._draw)
         wait = policy.window if delay is None else delay
-        self._timers.set(_STANDBY, now + wait, self._start_standby)
+        self._timers.set(STANDBY, now + wait, self._start_standby)
 
     # -- Owner -------------------------------------------------------------------------------------------------
 
@@ -190,7 +216,7 @@ class Workers:
                     self.lives.worker_progressed(model)
             case Ready(facts, costs):
                 if model is not None:
-                    self._costs[model] = self._settings[model], costs
+                    self._costs[replicas.base(model)] = self._settings[model], costs
                     self._nursery.send(ward, Neighbours(self._computing))
                     self.lives.worker_ready(model, facts)
             case LoadFailed():
@@ -200,10 +226,10 @@ class Workers:
                 self._out_of_place(ward, message)
             case Report(series):
                 if model is not None:
-                    self.lives.ledger.report(ward, series, (model,))
-            case KeepAlive() | KeyUse() | ShutDown() | AskFigures() | Inquiry() | Finding() | Reload():
+                    self.lives.ledger.report(ward, series, (replicas.base(model),))
+            case KeepAlive() | KeyUse() | Blamed() | ShutDown() | AskFigures() | AskRoll() | Inquiry() | Finding():
                 self._out_of_place(ward, message)
-            case Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
+            case Reload() | Known() | Scanned() | FolderChanged() | Stuck() | Discarded():
                 self._out_of_place(ward, message)
             case Planned() | Fetched() | Downloaded() | DownloadFailed():
                 self._out_of_place(ward, message)
@@ -216,6 +242,7 @@ class Workers:
             if not self._closing:
                 self._standby_again(time.monotonic() - ward.born)
         if (model := self._model.pop(ward, None)) is not None:
+            end = self._freed(ward, model, end)
             del self.of[model], self._settings[model]
             self.lives.ledger.ended(ward)
             self._parks.ended(model, clean=end.code == 0)
@@ -233,6 +260,12 @@ class Workers:
 
     def _out_of_place(self, ward: Ward, message: Message) -> None:
         log.error("not a worker's message %s", facts(role=ward.role, message=type(message).__name__))
+
+
+def _alike(one: config.Model, other: config.Model) -> bool:
+    """Whether the same is loaded in the same way, be it by another replica."""
+    same = {"name": one.name, "pin": one.pin, "preload": one.preload}
+    return one == msgspec.structs.replace(other, **same)
 
 
 def _resolved(parking: config.Parking) -> config.Parking:

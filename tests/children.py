@@ -25,10 +25,15 @@ def code(child: Child) -> int:
     return int(child.role.partition(":")[2])
 
 
+def exits(child: Child, *listeners: object) -> int:
+    """Never comes to anything."""
+    return 3
+
+
 def deaf(child: Child) -> int:
     """Sleeps in C with the GIL held: no thread and no signal handler of Python's runs."""
     child.control.send(b"deaf")
-    ctypes.PyDLL(None).sleep(60)
+    ctypes.PyDLL(None).sleep(3600)
     return 0
 
 
@@ -42,7 +47,7 @@ def stopped(child: Child) -> int:
 def slow_import(child: Child) -> int:
     """Stands for a long start."""
     child.control.send(b"slow")
-    time.sleep(60)
+    time.sleep(3600)
     return 0
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before anything loads OpenMP or ggml. Teams that spin stall each other; a crash that starts gdb takes a minute.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+# A server is many processes, and each would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Children are known by this mark in /proc/PID/environ, which a title set by setproctitle would otherwise overwrite.
 MARK = "LSV_TEST_RUN"
 os.environ[MARK] = str(os.getpid())
@@ -21,7 +26,13 @@ os.environ["SPT_NOENV"] = "1"
 _state = tempfile.TemporaryDirectory(prefix="lsv-state-")
 os.environ["XDG_STATE_HOME"] = _state.name
 
-GRACE = 2.0
+# The same examples each time, however slow the machine; others are looked for with --hypothesis-profile=explore.
+_steady = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("steady", deadline=None, derandomize=True, database=None, suppress_health_check=_steady)
+settings.register_profile("explore", deadline=None, max_examples=5000, suppress_health_check=_steady)
+settings.load_profile("steady")
+
+GRACE = 30.0  # seconds; what nobody ends is there for ever
 
 
 @pytest.fixture(scope="session", autouse=True)

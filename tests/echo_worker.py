@@ -13,12 +13,16 @@ overrides them for one request and is not echoed:
     rate     tokens a second of each stream; 0 = as fast as the proxy takes them (default)
     prefill  seconds before the first token (0)
     fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
-             "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows)
+             "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows), "hog" (memory, all there is);
+             or what begins then, while the stream goes on, for some seconds: "flood:SECONDS" (bytes on fd 2, as fast as
+             they go), "chatter:SECONDS" (the same through the log)
     keep     true: words keep the white space before them, line breaks included
     raw      text of a chat template: what follows is emitted character by character and split by that family
     template the chat template that the model says it has     only in `file`
     load     seconds a load takes (0)                       only in `file`
     fail     "permanent", "temporary" or "out_of_memory": the load fails     only in `file`
+    hold     a path: while there is a file, the stream stands still after `at` tokens, before its fault
+    gate     a path: while there is a file, the load goes on     only in `file`
     hurdle   a path: while there is a file, the load removes it and fails for want of memory     only in `file`
     crash    a fault as above, while loading                only in `file`
 """
@@ -28,6 +32,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import logging
 import os
 import queue
 import re
@@ -76,6 +81,7 @@ if TYPE_CHECKING:
 _SPACED = re.compile(r"\s*\S+|\s+$")
 WIDTH = 8  # numbers in a vector
 _PACE = 0.0005  # seconds an engine that outruns its proxy waits before it looks again
+_LOOK = 0.02  # seconds between two looks for a file that holds something up
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -88,7 +94,9 @@ class Options(msgspec.Struct, frozen=True):
     keep: bool = False
     raw: str = ""
     template: str = "{{ messages }}"
+    hold: str = ""
     load: float = 0.0
+    gate: str = ""
     fail: str = ""
     hurdle: str = ""
     crash: str = ""
@@ -173,10 +181,10 @@ class Echo:
     def load(self, order: Load, progress: Progress) -> EchoModel:
         options = _options(order.model.file)
         began = time.monotonic()
-        while (elapsed := time.monotonic() - began) < options.load:
-            if not progress(elapsed / options.load):
+        while (elapsed := time.monotonic() - began) < options.load or _stands(options.gate):
+            if not progress(min(0.99, elapsed / (options.load or 1.0))):
                 raise LoadError("load_error", "cancelled", permanent=False)
-            threading.Event().wait(0.02)
+            time.sleep(_LOOK)
         if options.crash:
             fail(options.crash)
         if options.fail == "out_of_memory" or (options.hurdle and os.path.exists(options.hurdle)):
@@ -193,6 +201,11 @@ def _options(text: str) -> Options:
     return msgspec.convert(pairs, Options, strict=False)
 
 
+def _stands(path: str) -> bool:
+    """Whether a file holds something up."""
+    return bool(path) and os.path.exists(path)
+
+
 def fail(fault: str) -> None:
     """Performs a fault; returns only from those that are not ours."""
     kind, _, code = fault.partition(":")
@@ -205,6 +218,26 @@ def fail(fault: str) -> None:
             pass
     if kind == "hang_c":
         ctypes.PyDLL(None).sleep(3600)
+    if kind == "hog":
+        taken = []
+        while True:
+            taken.append(b"\1" * 2**24)
+    if kind in ("flood", "chatter"):
+        noise = _flood if kind == "flood" else _chatter
+        threading.Thread(target=noise, args=(time.monotonic() + float(code),), daemon=True).start()
+
+
+def _flood(until: float) -> None:
+    block = b"native noise, a line of it; " * 2048 + b"\n"
+    while time.monotonic() < until:
+        os.write(2, block)
+
+
+def _chatter(until: float) -> None:
+    count = 0
+    while time.monotonic() < until:
+        logging.getLogger("echo").info("chatter %d", count := count + 1)
+    logging.getLogger("echo").info("chatter ends")
 
 
 class EchoText:
@@ -385,6 +418,9 @@ class EchoModel:
     def _advance(self, stream: Stream, now: float, events: list[Event]) -> None:
         """The stream's next token, or its end."""
         id = stream.job.key[1]
+        if stream.sent == stream.options.at and _stands(stream.options.hold):
+            stream.due = now + _LOOK
+            return
         if stream.options.fault and stream.sent == stream.options.at:
             if stream.options.fault == "garbage":
                 self._outbox.put(stream.job.key[0], [Garbage(id)])  # type: ignore[list-item]

@@ -87,6 +87,7 @@ class Hub:
 def _serve(hub: Hub, host: str) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, *_: object) -> None: ...
 
@@ -190,7 +191,7 @@ def _send(hub: Hub, name: str, data: bytes, at: int, write: Callable[[bytes], An
             piece = piece[: hub.held[name] - at] or piece[:1]
             write(piece)
             hub.reached.set()
-            hub.go.wait(60)
+            hub.go.wait(300)
             hub.held.pop(name, None)
         else:
             write(piece)

@@ -29,7 +29,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-c", BUILD, str(folder)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def test_a_wheel_without_the_pages_is_not_made(checkout: Path) -> None:

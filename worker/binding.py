@@ -56,6 +56,7 @@ LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_CONT = 1, 2, 3, 4, 5  # ggml_log_l
 
 # -- process ------------------------------------------------------------------------------------------------------
 
+
 def version() -> str:
     """Of the binding, and so of the library."""
     return str(llama_cpp.__version__)

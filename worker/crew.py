@@ -40,9 +40,7 @@ class Crew:
             self._pool = ThreadPoolExecutor(self._threads - 1, "sampler")
             self._theirs = [Candidates(self._n_vocab, shares=True) for _ in range(self._threads)]
         count = self._threads
-        others = [
-            self._pool.submit(_draw_all, rows[place::count], self._theirs[place]) for place in range(1, count)
-        ]
+        others = [self._pool.submit(_draw_all, rows[place::count], self._theirs[place]) for place in range(1, count)]
         found: list[int | RequestError] = [0] * len(rows)
         found[::count] = _draw_all(rows[::count], self._theirs[0])
         for place, other in enumerate(others, 1):

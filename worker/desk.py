@@ -35,6 +35,7 @@ from worker.protocol import (
     Tokenize,
 )
 from worker.seams import Conclude, Drop, Inbox, Job, Passages, TextSide
+from worker.trail import Trail
 
 _log = logging.getLogger(__name__)
 _LARGE = 2**20  # characters; tokenizing them takes about 0.3 s
@@ -46,9 +47,15 @@ class Desk:
     """Serves requests of all links. `answer(link, events)` must be safe in the helper thread too."""
 
     def __init__(
-        self, text: TextSide, inbox: Inbox, places: Places, answer: Callable[[Link, list[Event]], None]
+        self,
+        text: TextSide,
+        inbox: Inbox,
+        places: Places,
+        answer: Callable[[Link, list[Event]], None],
+        trail: Trail | None = None,
     ) -> None:
         self._text, self._inbox, self._places, self._answer = text, inbox, places, answer
+        self._trail = trail or Trail()
         self._helper = ThreadPoolExecutor(1, "tokenizer")  # its queue is bounded by the live requests
         self.leaving = False
 
@@ -57,14 +64,16 @@ class Desk:
         if isinstance(request, Hello):
             return
         if isinstance(request, Cancel):
+            self._trail.dropped(link.number, request.id)
             if link.forget(request.id):
                 self._inbox.put(Drop((link.number, request.id)))
             return
         if isinstance(request, EndReasoning):
             self._inbox.put(Conclude((link.number, request.id)))
             return
+        self._trail.begin(link.number, request)
         for id in _ids(request):
-            link.open(id)
+            link.open(id, getattr(request, "request_id", ""))
         if isinstance(request, Look):
             self._answer(link, [Seen(request.id, self._places.show())])
             return
@@ -77,6 +86,7 @@ class Desk:
         """The link is gone: its requests are cancelled."""
         for id in list(link.live):
             link.forget(id)
+            self._trail.dropped(link.number, id)
             self._inbox.put(Drop((link.number, id)))
 
     def close(self) -> None:
@@ -88,7 +98,8 @@ class Desk:
         except RequestError as error:
             self._answer(link, [Failed(id, error.code, str(error), error.fields) for id in _ids(request)])
         except Exception:
-            _log.exception("request failed %s", facts(kind=type(request).__name__))
+            name = self._trail.name(link.number, request.id)
+            _log.exception("request failed %s", facts(request=name, kind=type(request).__name__))
             text = "the worker could not read this request"
             self._answer(link, [Failed(id, "internal_error", text) for id in _ids(request)])
 

@@ -13,7 +13,7 @@ from supervisor.control import Phase
 from worker import cores, decoding
 from worker.admission import Admission, Arrival, Begun, keys
 from worker.context import Context, Logits
-from worker.cost import CostCurve
+from worker.cost import Beside, CostCurve
 from worker.crew import Crew
 from worker.failure import RequestError
 from worker.parked import Parked
@@ -144,18 +144,20 @@ class EngineCore:
         """Plans, decodes and samples one batch."""
         self._make_room()
         decoding_now = [reply for reply in self.running if reply.decoding]
-        filled = self._chunks(len(decoding_now))
+        reach = sum(reply.sequence.held for reply in decoding_now)
+        filled = self._chunks(len(decoding_now), reach)
         last = self.context.fill(
             [reply.sequence for reply in decoding_now], [(reply.sequence, rows) for reply, rows in filled]
         )
         rows = self.context.rows
-        self.vitals.expected = self._costs.predict(rows)
+        reach += sum(count * (reply.sequence.held + count // 2) for reply, count in filled)
+        self.vitals.expected = self._costs.predict(rows, reach)
         seconds = self._decode(decoding_now, filled)
         if seconds is None:
             return
         decoded = time.monotonic()
         prompts = [count for reply, count in filled if not reply.n_out]  # the others' are computed once more
-        self._costs.add(rows, seconds)
+        self._costs.add(rows, seconds, reach)
         ready = list(zip(decoding_now, last, strict=False))
         for reply in decoding_now:
             self._commit(reply, 1)
@@ -176,14 +178,15 @@ class EngineCore:
         if reply.n_out:
             self.vitals.meters.resumed(reply.interrupted_at)
 
-    def _chunks(self, decoding_now: int) -> list[tuple[Reply, int]]:
-        """Who prefills in this step, and how many rows."""
+    def _chunks(self, decoding_now: int, reach: int) -> list[tuple[Reply, int]]:
+        """Who prefills in this step, beside so many rows with such a reach, and how many rows."""
         prefilling = [reply for reply in self.running if not reply.decoding]
         prefilling.sort(key=lambda reply: -reply.job.request.priority)
         shared = self._turn is not None and self._turn.shared
         room = self.pool.most_room - decoding_now
         needs = [reply.chunk for reply in prefilling]
-        chunks = plan(decoding_now, needs, self._limits, self._costs, shared=shared, room=room)
+        beside = Beside(decoding_now, reach, prefilling[0].sequence.held if prefilling else 0)
+        chunks = plan(needs, self._limits, self._costs, beside, shared=shared, room=room)
         self.pool.make_room(decoding_now + sum(chunk.rows for chunk in chunks))
         return [(prefilling[chunk.index], chunk.rows) for chunk in chunks]
 

@@ -1,9 +1,9 @@
 """What can go wrong in a worker.
 
-    WorkerError
-    ├── LoadError      the model cannot be loaded: reported to the root as LoadFailed, then the process exits
-    ├── RequestError   one request cannot be served: answered with Failed, nobody else notices
-    └── EngineError    the engine can no longer compute: the process exits and is restarted
+WorkerError
+├── LoadError      the model cannot be loaded: reported to the root as LoadFailed, then the process exits
+├── RequestError   one request cannot be served: answered with Failed, nobody else notices
+└── EngineError    the engine can no longer compute: the process exits and is restarted
 """
 
 from __future__ import annotations

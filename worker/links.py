@@ -13,9 +13,11 @@ from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
+from supervisor import recorder
 from worker.protocol import (
     VERSION,
     CallDelta,
+    Counted,
     Delta,
     Event,
     Failed,
@@ -34,7 +36,7 @@ from worker.protocol import (
 _READ = 256 * 1024
 _BUFFER = 4 * 2**20  # asked for; the kernel gives what net.core.wmem_max allows
 _TEXT = (Delta, Reasoning, CallDelta)  # those that follow each other in one stream are merged
-_LAST = Finished | Failed | Tokens | Rendered | Seen  # no event follows these
+_LAST = Finished | Failed | Tokens | Rendered | Counted | Seen  # no event follows these
 
 
 class Gone(Exception):
@@ -42,7 +44,7 @@ class Gone(Exception):
 
 
 class Link:
-    """Frames and events of one proxy. `push` may be called by any thread, all else by the I/O thread."""
+    """Frames and events of one proxy. `push` and `attempt` may be called by any thread, all else by the I/O thread."""
 
     def __init__(self, number: int, fd: int, generation: int) -> None:
         self.number = number
@@ -50,9 +52,11 @@ class Link:
         self._sock = _adopt(fd)
         self._framer: Framer[Request] = Framer(Request)
         self._lock = threading.Lock()  # never held across a system call
+        self._sending = threading.Lock()  # held by who sends, or closes
         self._generation = generation
         self._greeted = False
         self._waiting: list[Event | _Merged] = [Hello(VERSION, generation)]
+        self._rows: dict[int, int] = {}  # of live requests, in the recorder
         self._deltas: dict[int, int] = {}  # id → place in `waiting` of its last event, if that is text
         self._out = memoryview(b"")
 
@@ -79,24 +83,31 @@ class Link:
             else:
                 yield request
 
-    def open(self, id: int) -> None:
+    def open(self, id: int, request_id: str = "") -> None:
         """A request begins. Raises ProtocolError if its id is in use."""
         with self._lock:
             if id in self.live:
                 raise ProtocolError(f"request id {id} is in use")
             self.live.add(id)
+            if request_id:
+                self._rows[id] = recorder.begin(request_id)
 
     def forget(self, id: int) -> bool:
         """Nothing more is sent for this request; whether it was live."""
         with self._lock:
             if id not in self.live:
                 return False
-            self.live.remove(id)
+            self._close(id)
             if any(event.id == id for event in self._waiting if not isinstance(event, Hello)):
                 self._waiting = [event for event in self._waiting if isinstance(event, Hello) or event.id != id]
                 last = {e.id: at for at, e in enumerate(self._waiting) if not isinstance(e, Hello)}
                 self._deltas = {e: at for e, at in last.items() if isinstance(self._waiting[at], (*_TEXT, _Merged))}
             return True
+
+    def _close(self, id: int) -> None:
+        """It gets no more events."""
+        self.live.discard(id)
+        recorder.end(self._rows.pop(id, -1))
 
     def _greet(self, hello: Hello) -> None:
         if (hello.version, hello.generation) != (VERSION, self._generation):
@@ -126,12 +137,35 @@ class Link:
                 else:
                     deltas.pop(id, None)
                     if isinstance(event, _LAST):
-                        self.live.discard(id)
+                        self._close(id)
                 waiting.append(event)
             return len(waiting)
 
     def write(self) -> bool:
         """Sends what it can; True if nothing is left. Raises Gone."""
+        with self._sending:
+            return self._write()
+
+    def attempt(self) -> bool:
+        """As `write`, for a thread that must not wait: False too if another one sends, or if the proxy is gone.
+
+        The engine so spares itself a switch to the I/O thread, which would run beside the next decode and slow it:
+        the proxy has the events while the batch is still made.
+        """
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            return self._write()
+        except Gone:
+            return False  # the I/O thread will find out
+        finally:
+            self._sending.release()
+
+    def close(self) -> None:
+        with self._sending:
+            self._sock.close()
+
+    def _write(self) -> bool:
         while True:
             if not self._out:
                 with self._lock:
@@ -147,9 +181,6 @@ class Link:
             except OSError as error:
                 raise Gone(str(error)) from None
             self._out = self._out[sent:]
-
-    def close(self) -> None:
-        self._sock.close()
 
 
 class _Merged:

@@ -43,6 +43,7 @@ class Llama:
 
     def prepare(self) -> None:
         os.environ["GGML_NO_BACKTRACE"] = "1"  # else an assertion starts a debugger before it ends the process
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy is for arrays here: its threads would only wait
         import jinja2  # noqa: F401
         import numpy  # noqa: F401
 

@@ -40,9 +40,7 @@ class Meters:
         self.sequence_wait.observe(self._clock() - arrived)
         self.cached_tokens += cached
 
-    def stepped(
-        self, decoding: int, prompts: int, prompt_rows: int, rows: int, seconds: float, decoded: float
-    ) -> None:
+    def stepped(self, decoding: int, prompts: int, prompt_rows: int, rows: int, seconds: float, decoded: float) -> None:
         """A step is over: so many sequences decoded, so many prompts got these rows; all `rows` took `seconds`.
 
         decoded: when it was done (monotonic). Every decoding sequence gets a token in every step, so that the time

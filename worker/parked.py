@@ -170,4 +170,3 @@ class Parked:
         if not self._children[segment.parent]:
             del self._children[segment.parent]
         self.size -= state.size
-

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
+from supervisor import recorder
 from supervisor.config import Model, Parking
 from supervisor.control import Facts, Phase
 from worker.meters import Meters
@@ -103,6 +104,7 @@ class Load:
     left: int = -1
     template: str = ""
     costs: Mapping[int, float] = field(default_factory=dict)
+    memory_limit: int = 0  # bytes; 0: none, or the root sees to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,6 @@ class Vitals:
     `expected` is the predicted length of this step in seconds.
     """
 
-    phase: Phase = Phase.BOOT
     steps: int = 0
     progress: float = 0.0
     active: int = 0
@@ -150,6 +151,17 @@ class Vitals:
     expected: float = 0.0
     meters: Meters = field(default_factory=Meters)
     places: Places = field(default_factory=Places)
+    _phase: Phase = Phase.BOOT
+
+    @property
+    def phase(self) -> Phase:
+        """What the main thread is doing. It is noted for a crash report as well, which must not be a ping old."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
+        recorder.phase(phase)
 
 
 # -- a model, as the I/O thread and the process see it ------------------------------------------------------------

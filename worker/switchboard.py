@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from supervisor import log as logs
 from supervisor.control import (
     Channel,
     Closed,
@@ -27,6 +28,7 @@ from supervisor.control import (
     Phase,
     Ping,
     Pong,
+    Relog,
     Report,
     Stop,
     Warm,
@@ -38,6 +40,7 @@ from worker.desk import Desk
 from worker.links import Gone, Link
 from worker.protocol import Event, ProtocolError
 from worker.seams import Crowd, Inbox, Leave, Load, TextSide, Vitals
+from worker.trail import Trail
 
 _log = logging.getLogger(__name__)
 _ORPHANED = 70
@@ -56,6 +59,7 @@ class Switchboard:
         self.stopping = False
         self._channel, self._inbox, self._vitals = channel, inbox, vitals
         self._links: dict[int, Link] = {}
+        self._trail = Trail()
         self._opened = 0
         self._waiting_peers: list[int] = []  # descriptors that came before the model was ready
         self._desk: Desk | None = None
@@ -85,7 +89,7 @@ class Switchboard:
     def serve(self, text: TextSide, generation: int) -> None:
         """From now on requests are taken; links that have come already are opened."""
         self._generation = generation
-        self._desk = Desk(text, self._inbox, self._vitals.places, self._answer)
+        self._desk = Desk(text, self._inbox, self._vitals.places, self._answer, self._trail)
         self._wake()
 
     def send(self, message: Message) -> None:
@@ -94,9 +98,13 @@ class Switchboard:
         self._wake()
 
     def put(self, link: int, events: Sequence[Event]) -> None:
-        """To a proxy, from any thread; events for a link that is gone are dropped."""
+        """To a proxy, from any thread, at once if its socket takes them; events for a link that is gone are dropped."""
         if (target := self._links.get(link)) is not None:
-            self._answer(target, events)
+            self._trail.said(link, events)
+            target.push(events)
+            if not target.attempt():
+                self._dirty.add(link)
+                self._wake()
 
     def finish(self, within: float) -> None:
         """Sends what waits, then ends the thread; returns after `within` seconds at the latest."""
@@ -175,11 +183,11 @@ class Switchboard:
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking, template, costs):
+            case ConfigureWorker(model, generation, lease, parking, template, costs, limit):
                 self._lease = lease
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
-                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs))
+                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs, limit))
             case Warm(path):
                 warming.begin(path, lambda: self._vitals.phase not in _IDLE)
             case Peer():
@@ -187,6 +195,8 @@ class Switchboard:
                 del fds[:1]
             case Neighbours(count):
                 self._inbox.put(Crowd(count))
+            case Relog(wanted):
+                logs.configure(*wanted.form)
             case Stop(deadline):
                 self._stop(deadline)
             case _:
@@ -265,6 +275,7 @@ class Switchboard:
         link.close()
 
     def _answer(self, link: Link, events: Sequence[Event]) -> None:
+        self._trail.said(link.number, events)
         link.push(events)
         self._dirty.add(link.number)
         self._wake()
@@ -273,7 +284,7 @@ class Switchboard:
         while self._outgoing:
             self._channel.send(self._outgoing.pop(0))
         self._channel.flush()
-        self._watch(self._channel.sock, self._channel.pending)
+        self._watch(self._channel.sock, self._channel.crowded)
         if self._desk is not None:
             self._open_links()
         for number in list(self._dirty):

@@ -69,18 +69,25 @@ class _Waiter:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except OSError:
-                self._start()
+                if not self._start():
+                    return False
             self._state = _State.BLOCKED
             self._answered.wait_for(lambda: self._state == _State.GRANTED, patience)
             granted = self._state == _State.GRANTED
             self._state = _State.IDLE if granted else _State.ABANDONED
             return granted
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Has the thread wait for the lock; False if the system gives us none."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="turn", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="turn", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
         self._wanted.set()
+        return True
 
     def _run(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 _CHUNK = 2**20
 
@@ -15,7 +16,8 @@ _CHUNK = 2**20
 def begin(path: str, over: Callable[[], bool]) -> threading.Thread:
     """Reads in a thread of its own, until all is read or `over` says so; what cannot be read is left alone."""
     thread = threading.Thread(target=_read, args=(path, over), name="warming", daemon=True)
-    thread.start()
+    with suppress(RuntimeError):  # no threads left: the load will do without
+        thread.start()
     return thread
 
 

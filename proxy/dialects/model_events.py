@@ -67,6 +67,7 @@ def death(death: Death) -> dict[str, Any]:
     found["signal"] = found["signal"] or None
     if found["retry_in_s"] is None:
         del found["retry_in_s"]
+    found["report"] = found["report"] or None
     return found
 
 

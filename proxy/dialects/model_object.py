@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from supervisor.card import Card
 from supervisor.config import Model
@@ -19,11 +20,32 @@ VALUES = {
     State.BACKOFF: "unloaded",
     State.FAILED: "unloaded",
 }
+_RESIDENT = (State.LOADING, State.READY, State.DRAINING, State.STOPPING)
 _ENDED_BADLY = (State.BACKOFF, State.FAILED)
 
 
-def model_object(entry: Entry, status: ModelStatus, in_flight: int, queued: int, admin: bool) -> dict[str, Any]:
-    """`in_flight` and `queued` count this process's requests. Facts are the loaded model's, else the file's."""
+class Worker(Protocol):
+    """A replica of the model, as this process sees it."""
+
+    status: ModelStatus
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    @property
+    def slots(self) -> int: ...
+
+
+def model_object(
+    entry: Entry, status: ModelStatus, in_flight: int, queued: int, admin: bool, workers: Sequence[Worker] = ()
+) -> dict[str, Any]:
+    """`in_flight` and `queued` count this process's requests. Facts are the loaded model's, else the file's.
+
+    `workers`: its replicas, if there may be several.
+    """
     model, card, facts = entry.model, entry.card or Card(), status.facts
     running = status.state in (State.LOADING, State.READY, State.DRAINING)
     context = _context(model, card, facts)
@@ -46,9 +68,26 @@ def model_object(entry: Entry, status: ModelStatus, in_flight: int, queued: int,
         "context_length": context,
         "max_model_len": context,
         "meta": _meta(card, facts, context),
-        "memory": _memory(entry, facts),
-        "runtime": _runtime(model, status, in_flight, admin) if running else None,
+        "memory": _memory(entry, facts, max(1, sum(each.status.state in _RESIDENT for each in workers))),
+        "runtime": _runtime(model, status, in_flight, admin, workers) if running else None,
+        **({"replicas": [_replica(each, admin) for each in workers]} if workers else {}),
     }
+
+
+def _replica(worker: Worker, admin: bool) -> dict[str, Any]:
+    status = worker.status
+    found: dict[str, Any] = {
+        "replica": worker.number,
+        "state": str(status.state),
+        "since": status.since,
+        "in_flight": worker.in_flight,
+        "restarts": status.restarts,
+    }
+    if status.state is State.LOADING:
+        found["progress"] = progress(status)
+    told = {"retry_at": status.retry_at, "message": status.message, "signal": status.signal, "cause": status.cause}
+    told |= {"stop_reason": status.stop_reason, "suspended": status.suspended, "pid": status.pid if admin else None}
+    return found | {key: value for key, value in told.items() if value}
 
 
 def _status(entry: Entry, status: ModelStatus, queued: int, admin: bool) -> dict[str, Any]:
@@ -136,8 +175,8 @@ def _meta(card: Card, facts: Facts | None, context: int) -> dict[str, Any] | Non
     }
 
 
-def _memory(entry: Entry, facts: Facts | None) -> dict[str, int | None]:
-    """Bytes: as they should be, and as they are, or were at the last load."""
+def _memory(entry: Entry, facts: Facts | None, times: int) -> dict[str, int | None]:
+    """Bytes: as they should be, and as they are, or were at the last load; `times`: so many replicas take them."""
     measured = facts.memory if facts and facts.memory.devices else entry.memory
     found: dict[str, int | None] = {
         "estimated": sum(entry.estimated.values()) or None,
@@ -147,13 +186,17 @@ def _memory(entry: Entry, facts: Facts | None) -> dict[str, int | None]:
     }
     if measured:
         ram = measured.devices.get("ram", 0)
-        found |= {"vram": sum(measured.devices.values()) - ram, "ram": ram, "kv": measured.kv}
+        sizes = {"vram": sum(measured.devices.values()) - ram, "ram": ram, "kv": measured.kv}
+        found |= {name: size * times for name, size in sizes.items()}
     return found
 
 
-def _runtime(model: Model, status: ModelStatus, in_flight: int, admin: bool) -> dict[str, Any]:
+def _runtime(
+    model: Model, status: ModelStatus, in_flight: int, admin: bool, workers: Sequence[Worker]
+) -> dict[str, Any]:
     facts = status.facts
     slots = facts.slots if facts else model.parallel
+    slots = sum(each.slots for each in workers if each.status.state is State.READY) or slots
     found: dict[str, Any] = {
         "generation": status.generation,
         "in_flight": in_flight,

@@ -8,15 +8,18 @@ from proxy.dialects.native_object import parameters
 from worker.protocol import Place
 
 
-def row(model: str, place: Place) -> dict[str, Any]:
-    """A place that never had a task is described by little."""
+def row(model: str, place: Place, before: int = 0, replica: int = 0) -> dict[str, Any]:
+    """A place that never had a task is described by little.
+
+    `before`: places of replicas before this one, so that ids differ; `replica`: its number where there may be several.
+    """
     found: dict[str, Any] = {
-        "id": place.id,
+        "id": before + place.id,
         "n_ctx": place.n_ctx,
         "speculative": False,
         "is_processing": place.busy,
         "model": model,
-    }
+    } | ({"replica": replica} if replica else {})
     if not place.task:
         return found
     token = {

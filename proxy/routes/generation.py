@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from typing import Any
 
 from msgspec.structs import replace
@@ -16,11 +17,12 @@ from proxy.calls import Call
 from proxy.connected import Connected
 from proxy.dialects.answer import Answer
 from proxy.dialects.reply import Plan
-from proxy.errors import ApiError
+from proxy.errors import ApiError, ClientGone
 from proxy.gate import Gate, Wait
 from proxy.links import Ask
 from proxy.manner import instructed
-from proxy.routes import inbound
+from proxy.resumption import Near, Resumption
+from proxy.routes import inbound, streams
 from proxy.running import Running
 from proxy.sse import EventStream
 from proxy.truncation import Truncated
@@ -54,8 +56,17 @@ async def count(request: Request, parse: Parse) -> Counted:
 def generate_from(request: Request, gate: Gate, plan: Plan) -> Response:
     """The answer that a plan asks for."""
     server, kind = services.of(request).config.server, Truncated if plan.truncates else Call
+    owner, id = context.of(request.scope).owner, streams.conversation_id(request)
     call = new_call(request, gate, plan.asks, plan.fields.stream, plan.fields.kept, kind)
-    return Stream(call, plan, server) if plan.fields.stream else Whole(call, plan)
+    resumption, owner, id = (
+        services.of(request).resumption,
+        context.of(request.scope).owner,
+        streams.conversation_id(request),
+    )
+    if plan.fields.stream and id and resumption.kept.settings.enabled:
+        return Resumable(call, plan, server, resumption, owner, id)
+    mention = resumption.kept.mention(owner, id, call) if id else nullcontext()
+    return Stream(call, plan, server, mention) if plan.fields.stream else Whole(call, plan, mention)
 
 
 def new_call(
@@ -77,7 +88,7 @@ def new_call(
     if (entry := services.of(request).models.shown.get(who.model)) is not None:
         asks = [instructed(ask, entry.model) for ask in asks]
     who.call = kind(gate, asks, wait, kept, who.permit, who.model)
-    services.of(request).views.activity.begin(who, who.call, request.scope["path"], stream)
+    services.of(request).views.activity.begin(who, who.call, request.scope["path"], request.method, stream)
     return who.call
 
 
@@ -105,30 +116,37 @@ def _held(scope: Scope, plan: Plan, call: Call, answer: Answer) -> AbstractConte
 
 
 class Whole(Response):
-    """The answer as one object, once it is complete."""
+    """The answer as one object, once it is complete. `mention`: what DELETE /v1/stream finds it by."""
 
-    def __init__(self, call: Call, plan: Plan) -> None:
-        self.call, self.plan = call, plan
+    def __init__(self, call: Call, plan: Plan, mention: AbstractContextManager[None]) -> None:
+        self.call, self.plan, self.mention = call, plan, mention
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call, reply = self.call, self.plan.reply(self.call.model)
         call.answer = reply
-        async with Connected(receive), aclosing(call.batches()) as batches:
-            async for events in batches:
-                reply.load_ms = call.load_ms or 0.0
-                reply.collect((call.index(event), event) for event in events)
+        with self.mention:
+            async with Connected(receive), aclosing(call.batches()) as batches:
+                async for events in batches:
+                    reply.load_ms = call.load_ms or 0.0
+                    reply.collect((call.index(event), event) for event in events)
         await inbound.answer(reply.object())(scope, receive, send)
 
 
 class Stream(Response):
-    """The answer as server-sent events, while it comes into being."""
+    """The answer as server-sent events, while it comes into being. `mention`: as of Whole."""
 
-    def __init__(self, call: Call, plan: Plan, server: Server) -> None:
-        self.call, self.plan, self.server = call, plan, server
+    def __init__(self, call: Call, plan: Plan, server: Server, mention: AbstractContextManager[None]) -> None:
+        self.call, self.plan, self.server, self.mention = call, plan, server, mention
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.mention:
+            async with Connected(receive):
+                await self.produce(self.plan.reply(self.call.model), scope, send)
+
+    async def produce(self, answer: Answer, scope: Scope, send: Send) -> None:
+        """Sends the answer as it comes. Raises ApiError if it fails before the head."""
         asked = self.plan.fields.sse_ping_interval
-        self.call.answer = answer = self.plan.reply(self.call.model)
+        self.call.answer = answer
         stream = EventStream(
             send,
             ping=self.server.sse_ping_interval if asked is None else max(0, asked),
@@ -138,7 +156,7 @@ class Stream(Response):
             stalled=context.of(scope).cut,
             framing=answer.framing,
         )
-        async with Connected(receive), stream:
+        async with stream:
             try:
                 with _held(scope, self.plan, self.call, answer):
                     await self._write(stream, answer)
@@ -160,3 +178,27 @@ class Stream(Response):
                     await stream.write(data)
                 else:
                     await stream.open()
+
+
+class Resumable(Stream):
+    """As Stream, but it goes on without its client, who may come back for the rest. API.md, 7.3."""
+
+    def __init__(self, call: Call, plan: Plan, server: Server, resumption: Resumption, owner: str, id: str) -> None:
+        super().__init__(call, plan, server, nullcontext())
+        self.resumption, self.owner, self.id = resumption, owner, id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self.plan.reply(self.call.model)
+        self.resumption.supersede(self.owner, self.id)
+        kept = self.resumption.kept.begin(self.owner, self.id, self.call, answer.framing)
+        deliver = streams.deliver(Near(kept, 0), scope, receive, send, self.server.stream_backlog_timeout)
+        client = asyncio.get_running_loop().create_task(deliver)
+        try:
+            await self.produce(answer, scope, kept.send)
+        finally:
+            kept.end(broken=True)  # unless it has its proper end
+            if not kept.opened:
+                self.resumption.kept.forget(kept)
+            with suppress(ClientGone):  # its leaving ends nothing
+                await client
+        context.of(scope).status = context.of(scope).status or 200

@@ -18,7 +18,8 @@ _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 async def json_body(request: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises ApiError, ClientGone."""
     server = services.of(request).config.server
-    return await body.parse(await body.read(request.scope, request.receive, server), server)
+    with services.of(request).bodies.hold() as held:
+        return await body.parse(await body.read(request.scope, request.receive, server, held), server)
 
 
 def gate(request: Request, name: object, *, fallback: bool = True) -> Gate:

@@ -12,18 +12,14 @@ from starlette.types import Receive, Scope, Send
 
 from proxy import context, services
 from proxy.connected import Connected
+from proxy.dialects.llama_swap import STATES
 from proxy.errors import ApiError
 from proxy.gate import Gate
 from proxy.logs import PROXY, UPSTREAM
 from proxy.routes import inbound
+from supervisor.config import Model
 from supervisor.control import State
 
-_STATES = {
-    State.LOADING: "starting",
-    State.READY: "ready",
-    State.DRAINING: "stopping",
-    State.STOPPING: "stopping",
-}
 _GONE = {State.UNLOADED, State.DOWNLOADING, State.FAILED}  # takes no memory
 _SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 
@@ -31,7 +27,9 @@ _SAFE = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
 async def running(request: Request) -> Response:
     who, gates = context.of(request.scope), services.of(request).models.gates
     seen = [gate for name, gate in sorted(gates.items()) if who.key is None or who.key.sees(name)]
-    return inbound.answer({"running": [_entry(gate) for gate in seen if gate.status.state in _STATES]})
+    entries = services.of(request).models.entries
+    found = [gate for gate in seen if gate.status.state in STATES and gate.name in entries]
+    return inbound.answer({"running": [_entry(gate, entries[gate.name].model) for gate in found]})
 
 
 async def unload_all(request: Request) -> Response:
@@ -53,7 +51,7 @@ async def logs(request: Request) -> Response:
     _admin(request, "reading the log")
     found, model = services.of(request).logs, request.query_params.get("model")
     if model:
-        return PlainTextResponse(found.tail([f"w:{inbound.gate(request, model).name}"]), headers=_SAFE)
+        return PlainTextResponse(found.tail(found.of(inbound.gate(request, model).name)), headers=_SAFE)
     if "text/html" in request.headers.get("accept", ""):
         return RedirectResponse(f"{services.of(request).config.server.root_path}/", status_code=302)
     return PlainTextResponse(found.tail(found.sources("")), headers=_SAFE)
@@ -93,15 +91,15 @@ async def _unload(request: Request, gates: list[Gate]) -> None:
         pass  # what runs has ended by now, and their processes are about to
 
 
-def _entry(gate: Gate) -> dict[str, object]:
+def _entry(gate: Gate, model: Model) -> dict[str, object]:
     return {
         "model": gate.name,
-        "state": _STATES[gate.status.state],
+        "state": STATES[gate.status.state],
         "cmd": "",
         "proxy": "",
         "ttl": max(0, round(gate.status.idle_timeout)),
-        "name": "",
-        "description": "",
+        "name": model.title,
+        "description": model.description,
     }
 
 

@@ -20,7 +20,8 @@ async def page(request: Request) -> Response:
             return model == only
         return who.key is None or who.admin or who.key.sees(model)
 
-    body = metrics.page(await found.views.figures(), sees)
+    key = who.owner if who.key is not None and not who.admin else None
+    body = metrics.page(await found.views.figures(), sees, key)
     return Response(body, headers={"content-type": metrics.CONTENT_TYPE})
 
 

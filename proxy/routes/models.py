@@ -119,7 +119,8 @@ def shown(request: Request, status: ModelStatus, id: str) -> dict[str, Any]:
     if entry is None or gate is None:
         raise ApiError("model_not_found", f'model "{id}" not found', param="model")
     admin = context.of(request.scope).admin
-    return model_object(entry, status, gate.in_flight, gate.queued, admin)
+    workers = tuple(gate.replicas.values()) if gate.several else ()
+    return model_object(entry, status, gate.in_flight, gate.queued, admin, workers)
 
 
 ROUTES = [

@@ -38,27 +38,33 @@ async def queue(request: Request) -> Response:
 
 
 async def running(request: Request) -> Response:
-    rows = await services.of(request).views.running(_viewer(request))
+    rows = await services.of(request).views.running(viewer(request))
     return inbound.answer(_chosen(request, rows))
 
 
 async def activity(request: Request) -> Response:
     """`{"running": […], "recent": […]}`, each oldest first."""
-    views, viewer = services.of(request).views, _viewer(request)
-    now, before = await views.running(viewer), await views.ended(viewer)
+    views, who = services.of(request).views, viewer(request)
+    now, before = await views.running(who), await views.ended(who)
     return inbound.answer({"running": _chosen(request, now), "recent": _chosen(request, before)})
 
 
 async def cancel(request: Request) -> Response:
-    id = request.path_params["id"]
-    if not await services.of(request).views.cancel(id, _viewer(request)):
-        raise ApiError("not_found", f'no request "{id[:128]}" is running', param="id")
+    await end(request)
     return inbound.answer({"success": True})
 
 
-def _viewer(request: Request) -> Viewer:
+async def end(request: Request) -> None:
+    """Ends the request whose id is in the path. Raises ApiError if the caller has none of it."""
+    id = request.path_params["id"]
+    if not await services.of(request).views.cancel(id, viewer(request)):
+        raise ApiError("not_found", f'no request "{id[:128]}" is running', param="id")
+
+
+def viewer(request: Request) -> Viewer:
+    """Who looks."""
     who = context.of(request.scope)
-    return Viewer(who.key.name if who.key else "", who.admin)
+    return Viewer(who.owner, who.admin)
 
 
 def _chosen(request: Request, rows: list[Row]) -> list[Row]:

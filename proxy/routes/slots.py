@@ -12,8 +12,8 @@ from starlette.routing import Route
 from proxy import context, services
 from proxy.dialects.slots import row
 from proxy.errors import ApiError, Unsupported
-from proxy.gate import Gate
 from proxy.links import Stream
+from proxy.replica import Replica
 from proxy.routes import inbound
 from worker.protocol import MAX_FRAME, Look, Place, Seen
 
@@ -28,18 +28,20 @@ async def slots(request: Request) -> Response:
         gates = [inbound.gate(request, name)]
     else:
         gates = [gate for name, gate in sorted(found.models.gates.items()) if who.key is None or who.key.sees(name)]
-    seen = await asyncio.gather(*(_look(gate) for gate in gates))
+    workers = [(gate, replica) for gate in gates for replica in gate.replicas.values()]
+    seen = await asyncio.gather(*(_look(replica) for _, replica in workers))
     rows: list[dict[str, Any]] = []
-    for gate, places in zip(gates, seen, strict=True):
-        rows += [row(gate.name, place) for place in places]
+    for (gate, replica), places in zip(workers, seen, strict=True):
+        before = sum(each["model"] == gate.name for each in rows)
+        rows += [row(gate.name, place, before, replica.number if gate.several else 0) for place in places]
     if request.query_params.get("fail_on_no_slot") == "1" and not any(not each["is_processing"] for each in rows):
         raise ApiError("no_slot_available", "no slot is idle")
     return inbound.answer(rows)
 
 
-async def _look(gate: Gate) -> list[Place]:
-    """The places of a model's worker; none if there is no worker, or none that answers. No lease, so it stays idle."""
-    generation = gate.current
+async def _look(replica: Replica) -> list[Place]:
+    """The places of a worker; none if there is no worker, or none that answers. No lease, so it stays idle."""
+    generation = replica.current
     if generation is None or not generation.link.admits:
         return []
     stream = Stream(generation.link, MAX_FRAME, lambda: None)

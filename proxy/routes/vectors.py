@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
@@ -11,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy import context
+from proxy import context, off_loop
 from proxy.calls import Call
 from proxy.connected import Connected
 from proxy.dialects import embeddings, rerank
@@ -53,7 +52,7 @@ async def answer(request: Request, call: Call, plan: VectorPlan) -> Response:
             found.take(events)
             found.load_ms = call.load_ms or 0.0
     if found.size > _LARGE:
-        content = await asyncio.to_thread(plan.body, call.model, found)
+        content = await off_loop.run(plan.body, call.model, found)
     else:
         content = plan.body(call.model, found)
     return Response(content, media_type="application/json")

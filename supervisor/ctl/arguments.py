@@ -9,7 +9,7 @@ from pathlib import Path
 
 from supervisor.ctl import address
 from supervisor.ctl.address import Address
-from supervisor.ctl.commands import Parsers, logs, models, pull, requests, server, status
+from supervisor.ctl.commands import Parsers, deaths, logs, models, pull, requests, server, status
 from supervisor.ctl.errors import BadUsage
 
 URL, KEY = "LLAMA_SUPERVISOR_URL", "LLAMA_SUPERVISOR_KEY"
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,  # --key SECRET must not pass for --key-file
     )
     parsers = Parsers(found, _common())
-    for part in (status, models, pull, requests, logs, server):
+    for part in (status, models, pull, requests, logs, deaths, server):
         part.add(parsers)
     return found
 

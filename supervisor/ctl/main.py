@@ -34,6 +34,11 @@ def main(arguments_: Sequence[str]) -> int:
     except ConfigError as error:
         out.fail(CtlError(str(error)))
         return EX_CONFIG
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # Whatever answers there may be another server, or another version. A bug of ours would look the same.
+        why = " ".join(str(error).split())[:200]
+        out.fail(CtlError(f"the answer is not as expected ({type(error).__name__}: {why}): is it llama-supervisor?"))
+        return 1
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:

@@ -12,7 +12,10 @@ from supervisor.ctl.shown import span
 
 @dataclass(frozen=True)
 class Row:
-    """One model. Bytes, seconds, tokens a second; None: not known. `total`: of all replies, since the look before."""
+    """One model. Bytes, seconds, tokens a second; None: not known. `total`: of all replies, since the look before.
+
+    `replicas`: how many of it are ready, like "2 of 3"; "" if there is only one.
+    """
 
     name: str
     state: str
@@ -27,6 +30,7 @@ class Row:
     total: float | None
     restarts: int
     failure: str
+    replicas: str = ""
 
 
 def rows(now: Overview, before: Overview | None = None) -> list[Row]:
@@ -52,7 +56,13 @@ def _row(model: Object, now: Overview, before: Overview | None) -> Row:
         total=_total(name, now, before),
         restarts=int(status.get("restarts", 0)),
         failure=_failure(status, now.deaths.get(name), figures.causes, now.at),
+        replicas=_replicas(model.get("replicas") or []),
     )
+
+
+def _replicas(all_of_them: list[Object]) -> str:
+    ready = sum(each.get("state") == "ready" for each in all_of_them)
+    return f"{ready} of {len(all_of_them)}" if all_of_them else ""
 
 
 def _progress(status: Mapping[str, Any]) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 NONE = "–"  # not known, or there is none
 
@@ -27,6 +29,11 @@ def span(seconds: float | None) -> str:
         if whole >= unit:
             return f"{whole // unit}{name} {whole % unit // below}{part}"
     return f"{whole}s"
+
+
+def moment(at: float) -> str:
+    """`2026-11-22 22:53:01`, of a Unix time, in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def number(value: float | None) -> str:

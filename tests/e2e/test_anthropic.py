@@ -9,7 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from tests.e2e.server import Server, until
+from tests.e2e.server import Server
 from tests.worker.outputs import CASES, TOOLS, Case
 
 QUESTION: Any = [{"role": "user", "content": "one two three"}]
@@ -19,18 +19,12 @@ OWN_TOOLS: Any = [
     for function in (tool["function"] for tool in TOOLS)
 ]
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    toml = '[models.a]\nworker = "tests.echo_worker:main"\npreload = true\n'
-    with Server(tmp_path_factory.mktemp("anthropic"), toml) as server:
-        until(lambda: server.state("a") == "ready", 20)
-        yield server
+pytestmark = pytest.mark.usefixtures("echoes")
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0) as running:
+def client(echo_server: Server) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=echo_server.url, api_key="none", max_retries=0) as running:
         yield running
 
 
@@ -84,7 +78,7 @@ def test_a_conversation_with_a_tool_goes_on(client: anthropic.Anthropic) -> None
     assert again.stop_reason == "end_turn"
 
 
-def test_errors_are_of_the_packages_classes(client: anthropic.Anthropic, server: Server) -> None:
+def test_errors_are_of_the_packages_classes(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError) as missing:
         client.messages.create(model="none", max_tokens=2, messages=QUESTION)
     assert missing.value.body["error"]["type"] == "not_found_error"  # type: ignore[index]
@@ -98,4 +92,3 @@ def test_errors_are_of_the_packages_classes(client: anthropic.Anthropic, server:
     ):
         stream.until_done()
     assert lost.value.body["error"]["code"] == "worker_died"  # type: ignore[index]
-    until(lambda: server.state("a") == "ready", 20)

@@ -42,7 +42,7 @@ def listed(server: Server, **params: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_the_list_has_every_file_with_its_facts_or_what_is_wrong(server: Server) -> None:
-    found = until(lambda: len(known := listed(server)) == 4 and known, 10, "four models")
+    found = until(lambda: len(known := listed(server)) == 4 and known, what="four models")
     assert set(found) == {"echo", "whole-one", "boxed", "cut"}
     whole, cut = found["whole-one"], found["cut"]
     assert whole["source"] == "models_dir"
@@ -59,7 +59,7 @@ def test_the_list_has_every_file_with_its_facts_or_what_is_wrong(server: Server)
 
 
 def test_what_was_found_is_served_and_its_memory_measured(server: Server) -> None:
-    until(lambda: "boxed" in listed(server), 10, "boxed")
+    until(lambda: "boxed" in listed(server), what="boxed")
     assert server.chat("boxed", "hello", max_tokens=4).status_code == 200
     memory = listed(server)["boxed"]["memory"]
     assert memory["vram"] == 0
@@ -68,7 +68,7 @@ def test_what_was_found_is_served_and_its_memory_measured(server: Server) -> Non
 
 
 def test_the_broken_file_fails_by_itself(server: Server) -> None:
-    until(lambda: "cut" in listed(server), 10, "cut")
+    until(lambda: "cut" in listed(server), what="cut")
     answer = server.chat("cut", "hello")
     assert answer.status_code == 503
     assert answer.json()["error"]["cause"] == "file_corrupt"
@@ -76,24 +76,24 @@ def test_the_broken_file_fails_by_itself(server: Server) -> None:
 
 
 def test_a_file_that_comes_is_listed_and_one_that_goes_is_not(server: Server, folder: Path) -> None:
-    until(lambda: "whole-one" in listed(server), 10, "the first scan")
+    until(lambda: "whole-one" in listed(server), what="the first scan")
     shutil.copy(models.tiny(seed=3), folder / "new.part")
     os.rename(folder / "new.part", folder / "new.gguf")
-    until(lambda: "new" in listed(server), 10, "new")
+    until(lambda: "new" in listed(server), what="new")
     assert server.chat("new", "hello", max_tokens=4).status_code == 200
     (folder / "new.gguf").unlink()
-    until(lambda: "new" not in listed(server), 10, "new to go")
-    until(lambda: server.pid("w:new") is None, 10, "its worker to end")
+    until(lambda: "new" not in listed(server), what="new to go")
+    until(lambda: server.pid("w:new") is None, what="its worker to end")
 
 
 def test_a_repaired_file_is_tried_again(server: Server, folder: Path) -> None:
     shutil.copy(models.broken()["random"], folder / "mended.gguf")
-    until(lambda: "mended" in listed(server), 10, "mended")
+    until(lambda: "mended" in listed(server), what="mended")
     assert server.chat("mended", "hello").status_code == 503
     assert server.state("mended") == "failed"
     shutil.copy(models.tiny(), folder / "part")
     os.rename(folder / "part", folder / "mended.gguf")
-    until(lambda: server.state("mended") == "unloaded", 10, "another chance")
+    until(lambda: server.state("mended") == "unloaded", what="another chance")
     assert server.chat("mended", "hello", max_tokens=4).status_code == 200
     (folder / "mended.gguf").unlink()
 
@@ -107,11 +107,11 @@ def test_a_reload_waits_for_the_scan(server: Server, folder: Path) -> None:
 
 
 def test_the_child_that_watches_comes_back(server: Server, folder: Path) -> None:
-    pid = until(lambda: server.pid("scan"), 10, "a scan child")
+    pid = until(lambda: server.pid("scan"), what="a scan child")
     os.kill(pid, signal.SIGKILL)
-    until(lambda: server.pid("scan") not in (None, pid), 15, "another one")
+    until(lambda: server.pid("scan") not in (None, pid), what="another one")
     shutil.copy(models.tiny(), folder / "after.gguf")
-    until(lambda: "after" in listed(server), 10, "after")
+    until(lambda: "after" in listed(server), what="after")
     (folder / "after.gguf").unlink()
 
 
@@ -126,11 +126,11 @@ def test_another_configuration_brings_and_takes_models(tmp_path: Path) -> None:
     with Server(tmp_path, ECHO) as server:
         server.write(ECHO.replace("echo]", "other]").replace("shout", "whisper"))
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: set(listed(server)) == {"other"}, 10, "the other model alone")
+        until(lambda: set(listed(server)) == {"other"}, what="the other model alone")
         assert server.chat("whisper", "hello").status_code == 200
         server.write(ECHO.replace("echo]", "other]") + "n_ctx = 77\n")
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: server.state("other") == "unloaded", 10, "a drain")
+        until(lambda: server.state("other") == "unloaded", what="a drain")
         assert server.status("other")["stop_reason"] == "reload"
         assert server.chat("shout", "hello").status_code == 200
 
@@ -140,12 +140,12 @@ def test_a_second_start_reads_no_header_again_and_knows_the_memory(tmp_path: Pat
     shutil.copy(models.tiny(), tmp_path / "shelf" / "a.gguf")
     toml = f'[sources]\nmodels_dir = "shelf"\n[state]\ndir = "{tmp_path}/state"\n[defaults]\nn_ctx = 64\n'
     with Server(tmp_path, toml) as server:
-        until(lambda: "a" in listed(server), 10, "a")
+        until(lambda: "a" in listed(server), what="a")
         server.chat("a", "hello", max_tokens=2)
-        until(lambda: (tmp_path / "state" / "memory.msgpack").exists(), 10, "the memory to be kept")
+        until(lambda: (tmp_path / "state" / "memory.msgpack").exists(), what="the memory to be kept")
         measured = listed(server)["a"]["memory"]
     with Server(tmp_path, toml) as server:
-        until(lambda: "a" in listed(server), 10, "a")
+        until(lambda: "a" in listed(server), what="a")
         found = listed(server)["a"]
         assert found["status"]["state"] == "unloaded"
         assert found["memory"] == measured
@@ -153,7 +153,7 @@ def test_a_second_start_reads_no_header_again_and_knows_the_memory(tmp_path: Pat
 
 def test_a_repository_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
     with Server(tmp_path, ECHO + '[models.far]\nhf = "nobody/nothing-GGUF:Q4_K_M"\n') as server:
-        status = until(lambda: "cause" in (found := server.status("far")) and found, 10, "a cause")
+        status = until(lambda: "cause" in (found := server.status("far")) and found, what="a cause")
         assert status["cause"] == "file_missing"
         assert "nobody/nothing-GGUF is in no local cache" in status["message"]
         answer = server.chat("far", "hello").json()["error"]
@@ -165,7 +165,7 @@ def test_memory_decides_who_goes_and_what_can_never_fit_is_refused(tmp_path: Pat
     pair = "".join(f'[models.{name}]\npath = "{models.tiny()}"\n' for name in ("a", "b"))
     huge = f'[models.huge]\npath = "{models.tiny()}"\nn_ctx = 512\nparallel = 200\n'
     with Server(tmp_path, shared + pair + huge) as server:
-        until(lambda: all(entry["meta"] for entry in listed(server).values()), 10, "the headers")
+        until(lambda: all(entry["meta"] for entry in listed(server).values()), what="the headers")
         for name in ("a", "b"):
             assert server.chat(name, "hello", max_tokens=2).status_code == 200
         assert (server.state("a"), server.status("a")["stop_reason"]) == ("unloaded", "evicted")

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.server import ROOT, Server, Stream, until
+from tests.e2e.server import PATIENCE, ROOT, Server, Stream, until
 from tests.supervisor.ctl.standin import Ctl
 
 TOML = """\
@@ -30,18 +31,32 @@ file = "rate=50"
 [models.broken]
 file = "fail=permanent"
 [models.slow]
-file = "load=0.8"
+file = "gate={gate}"
 """
 LONG = "one two three four five six seven eight nine ten"
+ENDLESS = {"max_tokens": 1_000_000}
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("ctl")
-    with Server(folder, TOML, [f"unix:{folder}/x.sock"]) as running:
-        until(lambda: running.state("a") == "ready", 20)
+    with Server(folder, TOML.format(gate=gate_of(folder)), [f"unix:{folder}/x.sock"]) as running:
+        until(lambda: running.state("a") == "ready")
         yield running
+
+
+def gate_of(folder: Path) -> Path:
+    """While this file is there, model slow does not finish its load."""
+    return folder / "gate"
+
+
+@pytest.fixture
+def gate(server: Server) -> Iterator[Path]:
+    found = gate_of(server.file.parent)
+    found.touch()
+    yield found
+    found.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -67,14 +82,14 @@ class Terminal:
         os.close(theirs)
         self.text = ""
 
-    def shows(self, *words: str, within: float = 20.0) -> bool:
+    def shows(self, *words: str, within: float = PATIENCE) -> bool:
         """Whether all of these have been on the screen."""
         deadline = time.monotonic() + within
         while not all(word in self.text for word in words) and time.monotonic() < deadline:
             self._read(deadline)
         return all(word in self.text for word in words)
 
-    def end(self, within: float = 20.0) -> int:
+    def end(self, within: float = PATIENCE) -> int:
         """The exit code, once it has ended by itself."""
         deadline = time.monotonic() + within
         while self._read(deadline):
@@ -119,9 +134,12 @@ def test_status_of_one_model_by_its_alias(ctl: Ctl) -> None:
 
 
 def test_status_as_json_is_every_model(ctl: Ctl, server: Server) -> None:
-    found = ctl("status", "--json").json
-    listed = server.http.get("/models").json()["data"]
-    assert [{name: model[name] for name in model if name != "live"} for model in found] == listed
+    def alike() -> bool:
+        found = ctl("status", "--json").json
+        listed = server.http.get("/models").json()["data"]
+        return [{name: model[name] for name in model if name != "live"} for model in found] == listed
+
+    until(alike, what="the list, while nothing changes")
 
 
 def test_a_terminal_has_colours_and_no_line_is_broken(server: Server) -> None:
@@ -133,7 +151,7 @@ def test_a_terminal_has_colours_and_no_line_is_broken(server: Server) -> None:
 
 
 def test_top_is_live_until_interrupted(server: Server) -> None:
-    stream = Stream(server, "counting", LONG, max_tokens=2000).begun()
+    stream = Stream(server, "counting", LONG, **ENDLESS).begun()
     terminal = Terminal(server, "top", "--interval", "0.2", width=150)
     try:
         assert terminal.shows("4 models ready", "counting", "generating", "all/s", "1 in flight")
@@ -152,7 +170,7 @@ def test_status_is_watched_in_plain_lines(server: Server) -> None:
             assert process.stdout is not None
             assert all(process.stdout.readline().startswith(b'[{"id":"a"') for _ in range(3))
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
 
@@ -161,7 +179,7 @@ def test_a_reader_that_has_had_enough_is_no_error(server: Server) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        ran = subprocess.run(command(server, "logs"), stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, timeout=30)
+        ran = subprocess.run(command(server, "logs"), stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, timeout=PATIENCE)
     finally:
         os.close(writer)
     assert (ran.returncode, ran.stderr) == (0, b"")
@@ -170,10 +188,13 @@ def test_a_reader_that_has_had_enough_is_no_error(server: Server) -> None:
 # -- loading ----------------------------------------------------------------------------------------------------------
 
 
-def test_load_and_unload(ctl: Ctl, server: Server) -> None:
+def test_load_and_unload(ctl: Ctl, server: Server, gate: Path) -> None:
     ran = ctl("load", "slow")
     assert (ran.code, ran.out) == (0, "slow: loading\n")
+    opening = threading.Timer(0.3, gate.unlink)
+    opening.start()
     ran = ctl("load", "slow", "--wait")
+    opening.join()
     assert (ran.code, ran.out.startswith("slow: ready after")) == (0, True)
     assert server.state("slow") == "ready"
     assert ctl("load", "slow").out == "slow: loaded or loading already\n"
@@ -184,20 +205,21 @@ def test_load_and_unload(ctl: Ctl, server: Server) -> None:
     assert ctl("unload", "slow", "--wait").out == "slow: not loaded\n"
 
 
-def test_a_load_is_a_bar_on_a_terminal(server: Server, ctl: Ctl) -> None:
+def test_a_load_is_a_bar_on_a_terminal(server: Server, ctl: Ctl, gate: Path) -> None:
     ctl("unload", "slow", "--wait")
     terminal = Terminal(server, "load", "slow", "--wait", width=100)
+    assert terminal.shows("━", "% loading")
+    gate.unlink()
     assert terminal.end() == 0
-    assert "━" in terminal.text
-    assert "% loading" in terminal.text
     assert "slow: ready after" in terminal.text
     ctl("unload", "slow", "--wait")
 
 
-def test_a_wait_has_an_end(ctl: Ctl) -> None:
+def test_a_wait_has_an_end(ctl: Ctl, gate: Path) -> None:
     ran = ctl("load", "slow", "--wait", "--timeout", "0.1")
     assert (ran.code, ran.out) == (1, "")
     assert "slow" in ran.err
+    gate.unlink()
     ctl("load", "slow", "--wait")
     assert ctl("unload", "slow", "--wait").code == 0
 
@@ -226,8 +248,8 @@ def test_an_unknown_model_has_a_near_miss(ctl: Ctl, words: tuple[str, ...]) -> N
 
 def test_a_crash_is_the_last_failure(server: Server, ctl: Ctl) -> None:
     server.kill("w:a")
-    until(lambda: server.status("a")["restarts"] >= 1 and server.state("a") == "ready", 20)
-    line = until(lambda: next(s for s in ctl("status").out.splitlines() if s.startswith("a ") and "killed" in s), 5)
+    until(lambda: server.status("a")["restarts"] >= 1 and server.state("a") == "ready")
+    line = until(lambda: next(s for s in ctl("status").out.splitlines() if s.startswith("a ") and "killed" in s))
     assert line.split()[1] == "ready"
     assert ctl("status", "a", "--json").json["live"]["restarts_by_cause"] == {"killed": 1}
 
@@ -236,8 +258,8 @@ def test_a_crash_is_the_last_failure(server: Server, ctl: Ctl) -> None:
 
 
 def test_a_request_is_seen_and_cancelled(ctl: Ctl, server: Server) -> None:
-    assert ctl("requests", "--model", "counting").err == "no request is running\n"
-    stream = Stream(server, "counting", LONG, max_tokens=2000).begun()
+    until(lambda: ctl("requests", "--model", "counting").err == "no request is running\n")
+    stream = Stream(server, "counting", LONG, **ENDLESS).begun()
     line = ctl("requests").out.splitlines()[1].split()
     assert line[1:3] == ["counting", "generating"]
     (row,) = ctl("requests", "--json").json
@@ -247,7 +269,7 @@ def test_a_request_is_seen_and_cancelled(ctl: Ctl, server: Server) -> None:
     assert (ran.code, ran.out) == (1, f"{row['id']}: cancelled\n")
     assert ran.err == 'ctl: no request "nobody" is running\n'
     assert (stream.join().error or {})["code"] == "cancelled"
-    until(lambda: ctl("requests", "--json").json == [], 5)
+    until(lambda: ctl("requests", "--json").json == [])
     ended = ctl("requests", "--ended").out
     assert any(row["id"] in line and "cancelled" in line for line in ended.splitlines())
 
@@ -295,7 +317,7 @@ def test_keys_decide_what_may_be_asked(tmp_path: Path, capsys: Capture) -> None:
         tables += f'[[keys]]\nname = "{name}"\nsha256 = "{digest}"\n{more}\n'
     wrong = tmp_path / "wrong"
     wrong.write_text("lsv-wrong")
-    server = Server(tmp_path, tables + TOML)
+    server = Server(tmp_path, tables + TOML.format(gate=""))
     server.http.base_url = f"{server.url}/llm"
     with server:
         there = ("--config", str(server.file))
@@ -311,7 +333,7 @@ def test_keys_decide_what_may_be_asked(tmp_path: Path, capsys: Capture) -> None:
         boss = Ctl(capsys, *there, "--key-file", str(files["boss"]))
         assert len(boss("status").out.splitlines()) == 5
         assert boss("logs").code == 0
-        until(lambda: "ready" in boss("status", "a").out, 20)
+        until(lambda: "ready" in boss("status", "a").out)
         ran = boss("unload", "--all")
         assert (ran.code, ran.out) == (0, "all models: unloaded\n")
         assert "unloaded" in boss("status", "a").out
@@ -323,7 +345,7 @@ def test_keys_decide_what_may_be_asked(tmp_path: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize("way", ["tcp", "unix"])
 def test_stop_lets_streams_finish_and_waits_for_the_end(tmp_path: Path, capsys: Capture, way: str) -> None:
     socket = f"unix:{tmp_path}/x.sock"
-    with Server(tmp_path, TOML, [socket]) as server:
+    with Server(tmp_path, TOML.format(gate=""), [socket]) as server:
         stream = Stream(server, "counting", LONG, max_tokens=50).begun()
         ran = Ctl(capsys, "--url", socket if way == "unix" else server.url)("stop")
         assert (ran.code, ran.out) == (0, "stopped\n")
@@ -333,8 +355,8 @@ def test_stop_lets_streams_finish_and_waits_for_the_end(tmp_path: Path, capsys: 
 
 
 def test_stop_now_waits_for_no_stream(tmp_path: Path, capsys: Capture) -> None:
-    with Server(tmp_path, TOML) as server:
-        stream = Stream(server, "counting", LONG, max_tokens=5000).begun()
+    with Server(tmp_path, TOML.format(gate="")) as server:
+        stream = Stream(server, "counting", LONG, **ENDLESS).begun()
         assert Ctl(capsys, "--url", server.url, "--json")("stop", "--now").json["pid"] == server.process.pid
         assert server.process.poll() == 0
         assert stream.join().error is not None

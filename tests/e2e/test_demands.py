@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import jsonschema
 import openai
 import pytest
@@ -21,9 +20,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("demands")
     template = folder / "tools.jinja"
     template.write_text(TEMPLATE)
-    toml = SMOLLM2.format(name="m") + f'preload = true\nn_ctx = 1024\nchat_template = "{template}"\n'
+    toml = SMOLLM2.format(name="m") + f'preload = true\nn_ctx = 2048\nparallel = 2\nchat_template = "{template}"\n'
     with Server(folder, toml) as running:
-        until(lambda: running.state("m") == "ready", 60)
+        until(lambda: running.state("m") == "ready")
         yield running
 
 
@@ -64,25 +63,27 @@ def test_the_named_function_is_called_after_a_budget_of_reasoning(client: openai
 
 def test_a_schema_holds_for_the_answer_alone(client: openai.OpenAI) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "p", "schema": PERSON}}
-    found = asked(client, thinking=True, extra={"thinking_budget_tokens": 9}, response_format=form, max_tokens=200)
+    found = asked(client, thinking=True, extra={"thinking_budget_tokens": 9}, response_format=form, max_tokens=1000)
     jsonschema.validate(json.loads(found.choices[0].message.content), PERSON)
     assert found.choices[0].message.reasoning_content
 
 
 def test_a_client_ends_the_reasoning_of_its_stream(server: Server) -> None:
+    """Left to itself this one, which may not end, thinks until its context is full, and never answers."""
     body = {"model": "m", "messages": ASK, "temperature": 0, "stream": True, "reasoning_control": True,
-            "max_tokens": 300, "chat_template_kwargs": {"thinking": True}}  # fmt: skip
+            "max_tokens": -1, "ignore_eos": True, "chat_template_kwargs": {"thinking": True}}  # fmt: skip
     content = said = ""
-    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, timeout=60) as response:
+    with server.http.stream("POST", "/v1/chat/completions", json=body) as response:
         for line in response.iter_lines():
             if not line.startswith("data: {"):
                 continue
             chunk = json.loads(line.removeprefix("data: "))
-            content += chunk["choices"][0]["delta"].get("content") or ""
+            if content := chunk["choices"][0]["delta"].get("content") or "":
+                break
             if not said and chunk["choices"][0]["delta"].get("reasoning_content"):
                 said = chunk["id"]
                 order = {"id": said, "action": "reasoning_end"}
-                answer = httpx.post(f"{server.url}/v1/chat/completions/control", json=order).json()
+                answer = server.http.post("/v1/chat/completions/control", json=order).json()
                 assert answer == {"success": True}
     assert said
     assert content
@@ -101,5 +102,5 @@ def test_a_client_ends_the_reasoning_of_its_stream(server: Server) -> None:
     ],
 )
 def test_what_cannot_be_demanded_is_refused(server: Server, body: dict[str, Any], status: int, code: str) -> None:
-    response = httpx.post(f"{server.url}/v1/chat/completions", json={"model": "m", "messages": ASK, **body})
+    response = server.http.post("/v1/chat/completions", json={"model": "m", "messages": ASK, **body})
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)

@@ -10,15 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from tests import models
-from tests.e2e.server import ROOT, Server, Stream, until
+from tests.e2e.server import PATIENCE, ROOT, Server, Stream, still_there, until
 from tests.hub import SIGNATURE, Faults, Hub
 
 TOKEN = "hf_verysecrettoken"
@@ -102,11 +102,11 @@ class Events:
         self._open = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(server.url,), daemon=True)
         self._thread.start()
-        assert self._open.wait(10)
+        assert self._open.wait(PATIENCE)
 
     def _read(self, url: str) -> None:
         try:
-            with httpx.stream("GET", f"{url}/models/sse?snapshot=0", timeout=30) as response:
+            with httpx.stream("GET", f"{url}/models/sse?snapshot=0", timeout=PATIENCE, verify=False) as response:
                 self._open.set()
                 number = ""
                 for line in response.iter_lines():
@@ -121,7 +121,7 @@ class Events:
         return [each["event"] for each in self.seen if each["model"] in (model, "*")]
 
     def last(self, event: str) -> dict[str, Any]:
-        return until(lambda: [each for each in self.seen if each["event"] == event], 10, event)[-1]
+        return until(lambda: [each for each in self.seen if each["event"] == event], what=event)[-1]
 
 
 def listed(server: Server) -> dict[str, dict[str, Any]]:
@@ -143,12 +143,12 @@ def pull_half(server: Server, hub: Hub, data: bytes) -> dict[str, Any]:
         progress = listed(server)[NAME]["status"].get("progress", {})
         return list(progress.values()) == [{"done": len(data) // 2, "total": len(data)}]
 
-    until(half_way, 10, "half of it")
+    until(half_way, what="half of it")
     return answer
 
 
 def there(server: Server, name: str = NAME) -> None:
-    until(lambda: listed(server).get(name, {}).get("status", {}).get("state") == "unloaded", 15, f"{name} is there")
+    until(lambda: listed(server).get(name, {}).get("status", {}).get("state") == "unloaded", what=f"{name} is there")
 
 
 def files(place: Path) -> list[str]:
@@ -163,8 +163,8 @@ def test_a_model_is_fetched_followed_served_and_deleted(server: Server, hub: Hub
     assert (again.status_code, again.json()["error"]["code"]) == (409, "model_exists")
     hub.go.set()
     there(server)
-    until(lambda: "download_finished" in events.of(NAME), 10)
-    until(lambda: events.of(NAME)[-1] == "models_reload", 10)
+    until(lambda: "download_finished" in events.of(NAME))
+    until(lambda: events.of(NAME)[-1] == "models_reload")
     told = events.of(NAME)
     assert told.index("model_status") < told.index("download_progress") < told.index("download_finished")
     assert events.last("download_progress")["data"]["progress"][next(iter_urls(hub))] == {
@@ -185,7 +185,7 @@ def test_a_model_is_fetched_followed_served_and_deleted(server: Server, hub: Hub
     assert stream.join().done
     assert NAME not in listed(server)
     assert files(place) == []
-    until(lambda: "model_remove" in events.of(NAME), 10)
+    until(lambda: "model_remove" in events.of(NAME))
     assert server.http.delete("/models", params={"model": NAME}).status_code == 404
     pull(server)
     there(server)
@@ -222,7 +222,7 @@ def test_a_cancelled_download_goes_on_when_asked_again(server: Server, hub: Hub,
     events = Events(server)
     pull_half(server, hub, data)
     assert server.http.post("/models/unload", json={"model": NAME}).json()["success"]
-    until(lambda: NAME not in listed(server), 10)
+    until(lambda: NAME not in listed(server))
     assert "cancelled" in events.last("download_failed")["data"]["message"]
     assert server.pid("dl:r") is None
     hub.go.set()
@@ -241,8 +241,8 @@ def test_deleted_while_it_is_fetched_nothing_is_left(server: Server, hub: Hub, p
 def test_a_killed_download_is_told_and_the_others_live(server: Server, hub: Hub, data: bytes) -> None:
     events = Events(server)
     pull_half(server, hub, data)
-    child = next(p for p in server.family() if p.cmdline() and p.cmdline()[0].startswith("lsv:dl:"))
-    child.send_signal(signal.SIGKILL)
+    (child,) = (pid for pid, title in server.titles().items() if title.startswith("lsv:dl:"))
+    os.kill(child, signal.SIGKILL)
     assert "asked again, it goes on" in events.last("download_failed")["data"]["message"]
     assert server.chat("echo", "still here").status_code == 200
 
@@ -252,7 +252,7 @@ def test_a_wrong_file_is_no_model(server: Server, hub: Hub, place: Path) -> None
     hub.faults.digests[FILE] = "0" * 64
     pull(server)
     assert "checksum" in events.last("download_failed")["data"]["message"]
-    until(lambda: list(listed(server)) == ["echo"], 10)
+    until(lambda: list(listed(server)) == ["echo"])
 
 
 def test_a_killed_server_goes_on_after_its_restart(own: Path, hub: Hub, data: bytes) -> None:
@@ -260,14 +260,14 @@ def test_a_killed_server_goes_on_after_its_restart(own: Path, hub: Hub, data: by
         pull_half(first, hub, data)
         family = first.family()
         first.process.kill()
-        first.process.wait(10)
-        psutil.wait_procs(family, timeout=10)
+        first.process.wait(PATIENCE)
+        assert still_there(family) == []
     hub.go.set()
     with Server(own, toml(own)) as cut_short:
         assert NAME not in listed(cut_short)
         hub.hold(FILE, len(data) * 3 // 4)
         pull(cut_short)
-        assert hub.reached.wait(10)  # and it is told to stop
+        assert hub.reached.wait(PATIENCE)  # and it is told to stop
     hub.go.set()
     with Server(own, toml(own)) as second:
         assert NAME not in listed(second)
@@ -281,10 +281,14 @@ def test_a_killed_server_goes_on_after_its_restart(own: Path, hub: Hub, data: by
 
 def test_the_token_is_the_download_s_alone(server: Server, hub: Hub, data: bytes) -> None:
     pull_half(server, hub, data)
-    for process in server.family()[1:]:
-        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
-        assert TOKEN.encode() not in environment, process
-        assert TOKEN not in " ".join(process.cmdline())
+    seen = 0
+    for pid, title in server.titles().items():
+        assert TOKEN not in title
+        if pid != server.process.pid:
+            with suppress(FileNotFoundError, ProcessLookupError):  # it ends just now
+                assert TOKEN.encode() not in Path(f"/proc/{pid}/environ").read_bytes(), title
+                seen += 1
+    assert seen >= 3  # proxy, standby, scan, download
     hub.go.set()
     there(server)
     text = server.log.read_text()
@@ -295,16 +299,16 @@ def test_the_token_is_the_download_s_alone(server: Server, hub: Hub, data: bytes
 def test_models_of_the_configuration_are_fetched_by_their_name_or_when_wanted(own: Path, hub: Hub) -> None:
     more = '[models.mine]\nhf = "u/r:Q4_K_M"\n[models.other]\nhf = "u/r:Q8_0"\n'
     with Server(own, toml(own, more)) as server:
-        until(lambda: listed(server)["mine"]["status"].get("cause") == "file_missing", 10, "the scan")
+        until(lambda: listed(server)["mine"]["status"].get("cause") == "file_missing", what="the scan")
         answer = server.chat("mine", "hello")
         assert answer.status_code == 503
         assert 'POST /models {"model": "u/r:Q4_K_M"}' in answer.json()["error"]["message"]
         assert pull(server, "mine") == {"success": True, "model": "mine"}
-        until(lambda: server.state("mine") == "unloaded", 15)
+        until(lambda: server.state("mine") == "unloaded")
         assert listed(server)["mine"]["can_remove"] is False
         assert server.chat("mine", "hello", max_tokens=3).status_code == 200
         assert pull(server, "u/r:q8_0")["model"] == "other"
-        until(lambda: server.state("other") == "unloaded", 15)
+        until(lambda: server.state("other") == "unloaded")
         assert NAME not in listed(server)
 
 
@@ -376,7 +380,7 @@ def test_a_failed_pull_is_the_last_line(server: Server, hub: Hub) -> None:
 
 def ctl(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "supervisor", "ctl", "--url", server.url, *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT)
 
 
 def test_the_command_line_pulls_and_removes(server: Server, hub: Hub) -> None:

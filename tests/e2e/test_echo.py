@@ -6,23 +6,47 @@ import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.server import Server, Stream, text_of, until
+from tests.e2e.server import PATIENCE, Server, Stream, text_of, until
 from tests.echo_worker import expected
 
 ECHO = '[defaults]\nworker = "tests.echo_worker:main"\n'
-TWO = ECHO + '[models.a]\naliases = ["default"]\npreload = true\n[models.b]\nfile = "rate=100"\n'
+MODELS = """
+[placement]
+max_models = 0
+[models.a]
+aliases = ["default"]
+preload = true
+[models.b]
+file = "rate=100"
+[models.spare]
+[models.other]
+[models.slow]
+file = "load=0.5"
+[models.endless]
+file = "load=3600"
+"""
+ONE_PLACE = '[placement]\nmax_models = 1\n[admission]\nmax_wait = "{max_wait}"\n[models.a]\n[models.b]\n[models.c]\n'
 CHAT = "/v1/chat/completions"
 STORY = "one two three four five six seven eight nine ten " * 4
+ENDLESS = {"max_tokens": 1_000_000}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("echo"), TWO) as running:
+    with Server(tmp_path_factory.mktemp("echo"), ECHO + MODELS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def one_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Room for one of three models; nobody waits so long that the one that is there is closed to others."""
+    with Server(tmp_path_factory.mktemp("one"), ECHO + ONE_PLACE.format(max_wait="1h")) as running:
         yield running
 
 
@@ -70,7 +94,7 @@ def test_a_hundred_megabytes_are_refused_before_they_are_read(server: Server) ->
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
         head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {100 * 2**20}\r\n\r\n"
         sock.sendall(head.encode())
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE)
         assert sock.recv(4096).startswith(b"HTTP/1.1 413")
     assert text_of(server.chat("a", "still here")) == "still here"
 
@@ -82,135 +106,143 @@ def test_a_hundred_megabytes_without_a_length_are_refused_at_the_limit(server: S
     assert response.json()["error"]["code"] == "body_too_large"
 
 
-def test_without_autoload_an_unloaded_model_is_refused(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO + "[models.a]\n[models.b]\n") as server:
-        body = {"model": "a", "messages": [{"role": "user", "content": "x"}]}
-        response = server.http.post("/v1/chat/completions?autoload=false", json=body)
-        assert (response.status_code, response.json()["error"]["code"]) == (400, "model_not_loaded")
-        assert server.state("a") == "unloaded"
-        assert server.http.get("/props?model=a&autoload=true").status_code == 200
-        assert server.state("a") == "unloaded"  # looking never loads
-        assert server.http.post("/v1/chat/completions?autoload=true", json=body).status_code == 200
-        assert server.state("a") == "ready"
+def test_without_autoload_an_unloaded_model_is_refused(server: Server) -> None:
+    body = {"model": "spare", "messages": [{"role": "user", "content": "x"}]}
+    response = server.http.post("/v1/chat/completions?autoload=false", json=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "model_not_loaded")
+    assert server.state("spare") == "unloaded"
+    assert server.http.get("/props?model=spare&autoload=true").status_code == 200
+    assert server.state("spare") == "unloaded"  # looking never loads
+    assert server.http.post("/v1/chat/completions?autoload=true", json=body).status_code == 200
+    assert server.state("spare") == "ready"
 
 
-def test_requests_that_arrive_together_share_one_load(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO + '[models.a]\nfile = "load=0.5"\n') as server, ThreadPoolExecutor(16) as pool:
-        replies = list(pool.map(lambda n: text_of(server.chat("a", f"word{n}")), range(16)))
-        assert replies == [f"word{n}" for n in range(16)]
-        listed = server.http.get("/v1/models/a").json()
-        assert listed["runtime"]["generation"] == 1
+def test_requests_that_arrive_together_share_one_load(server: Server) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(lambda n: text_of(server.chat("slow", f"word{n}")), range(16)))
+    assert replies == [f"word{n}" for n in range(16)]
+    assert server.http.get("/v1/models/slow").json()["runtime"]["generation"] == 1
 
 
-def test_load_and_unload_over_http(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO + "[models.a]\n") as server:
-        assert server.http.post("/models/load", json={"model": "a", "wait": True}).json()["success"] is True
-        assert server.state("a") == "ready"
-        assert server.http.post("/models/load", json={"model": "a"}).json()["already"] is True
-        pid = server.pid("w:a")
-        assert server.http.post("/models/unload", json={"model": "a", "wait": True}).json()["success"] is True
-        status = server.status("a")
-        assert (status["value"], status["stop_reason"]) == ("unloaded", "requested")
-        assert "failed" not in status
-        assert server.pid("w:a") != pid
-        assert server.http.post("/models/unload", json={"model": "a"}).json()["already"] is True
+def test_load_and_unload_over_http(server: Server) -> None:
+    assert server.http.post("/models/load", json={"model": "other", "wait": True}).json()["success"] is True
+    assert server.state("other") == "ready"
+    assert server.http.post("/models/load", json={"model": "other"}).json()["already"] is True
+    pid = server.pid("w:other")
+    assert server.http.post("/models/unload", json={"model": "other", "wait": True}).json()["success"] is True
+    status = server.status("other")
+    assert (status["value"], status["stop_reason"]) == ("unloaded", "requested")
+    assert "failed" not in status
+    assert server.pid("w:other") != pid
+    assert server.http.post("/models/unload", json={"model": "other"}).json()["already"] is True
 
 
-ONE_PLACE = (
-    ECHO + '[placement]\nmax_models = 1\n[admission]\nmax_wait = "{max_wait}"\n[models.a]\n[models.b]\n[models.c]\n'
-)
-
-
-def test_an_idle_model_makes_room_and_a_busy_one_finishes_first(tmp_path: Path) -> None:
-    with Server(tmp_path, ONE_PLACE.format(max_wait="60s")) as server:
-        assert text_of(server.chat("a", "first")) == "first"
-        assert text_of(server.chat("b", "second")) == "second"
-        assert server.state("a") == "unloaded"
-        long = '{"echo": {"rate": 50}} ' + STORY
-        busy = Stream(server, "b", long).begun()
-        waiting = Stream(server, "a", "third")
-        busy.join()
-        assert (busy.text, busy.done) == ("".join(expected(STORY)), True)
-        assert waiting.join().text == "third"
-        assert server.state("b") == "unloaded"
+def test_an_idle_model_makes_room_and_a_busy_one_finishes_first(one_place: Server) -> None:
+    server = one_place
+    assert text_of(server.chat("a", "first")) == "first"
+    assert text_of(server.chat("b", "second")) == "second"
+    assert server.state("a") == "unloaded"
+    long = '{"echo": {"rate": 50}} ' + STORY
+    busy = Stream(server, "b", long).begun()
+    waiting = Stream(server, "a", "third")
+    busy.join()
+    assert (busy.text, busy.done) == ("".join(expected(STORY)), True)
+    assert waiting.join().text == "third"
+    assert server.state("b") == "unloaded"
 
 
 def test_steady_traffic_on_one_model_does_not_starve_another(tmp_path: Path) -> None:
-    with Server(tmp_path, ONE_PLACE.format(max_wait="1s")) as server, ThreadPoolExecutor(3) as pool:
-        slow = '{"echo": {"rate": 20}} ' + "word " * 10
-        text_of(server.chat("a", "load it"))
-        until_b = pool.submit(lambda: text_of(server.chat("b", "finally")))
-        traffic = [pool.submit(lambda: [text_of(server.chat("a", slow)) for _ in range(8)]) for _ in range(2)]
-        assert until_b.result(15) == "finally"
-        for future in traffic:
-            assert future.result(30) == [("word " * 10).strip()] * 8
+    """Each request begins before the one before it may end, so that the model is never idle; and none is lost."""
+
+    def ask(number: int) -> tuple[Path, Stream]:
+        hold = tmp_path / f"hold-{number}"
+        hold.touch()
+        return hold, Stream(server, "a", json.dumps({"echo": {"at": 1, "hold": str(hold)}}) + STORY)
+
+    with Server(tmp_path, ECHO + ONE_PLACE.format(max_wait="500ms")) as server, ThreadPoolExecutor(1) as pool:
+        traffic = [ask(0)]
+        traffic[0][1].begun()
+        other = pool.submit(server.chat, "b", "finally")
+        until(lambda: server.status("b")["queued"] == 1)
+        for number in range(1, 1000):  # far more than come within the half second
+            traffic.append(ask(number))
+            (hold, before), (_, stream) = traffic[-2:]
+            until(lambda stream=stream: stream.text or server.state("a") != "ready", what="a token, or the closed door")
+            hold.unlink()
+            assert before.join().done
+            if not stream.text:
+                break
+        else:
+            pytest.fail("the one that waits is still waiting")
+        traffic[-1][0].unlink()
+        assert text_of(other.result(PATIENCE)) == "finally"
+        assert [stream.join().text for _, stream in traffic] == ["".join(expected(STORY))] * len(traffic)
 
 
-def test_first_come_first_served(tmp_path: Path) -> None:
-    with Server(tmp_path, ONE_PLACE.format(max_wait="60s")) as server:
-        busy = Stream(server, "a", '{"echo": {"rate": 20}} ' + "word " * 30).begun()
-        second = Stream(server, "c", '{"echo": {"rate": 10}} ' + "c " * 10)
-        until(lambda: server.status("c")["queued"] == 1, 5)
-        third = Stream(server, "b", "b")
-        until(lambda: server.status("b")["queued"] == 1, 5)
-        busy.join()
-        second.begun()
-        assert not third.text
-        assert second.join().done
-        assert third.join().done
+def test_first_come_first_served(one_place: Server, tmp_path: Path) -> None:
+    server, hold = one_place, tmp_path / "hold"
+    hold.touch()
+    busy = Stream(server, "a", json.dumps({"echo": {"at": 3, "hold": str(hold)}}) + STORY).begun()
+    before = len(server.log.read_text())
+    second = Stream(server, "c", '{"echo": {"rate": 20}} ' + "c " * 5)
+    until(lambda: server.status("c")["queued"] == 1)
+    third = Stream(server, "b", "b")
+    until(lambda: server.status("b")["queued"] == 1)
+    hold.unlink()
+    for stream in (busy, second, third):
+        assert stream.join().done
+    log = server.log.read_text()[before:]
+    assert log.index("→ LOADING model=c ") < log.index("→ LOADING model=b ")
+
+
+@contextmanager
+def asking(server: Server, **body: Any) -> Iterator[None]:
+    """A client that has asked for a completion, and is gone afterwards."""
+    data = json.dumps(body).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(head.encode() + data)
+        yield
 
 
 class TestLeaving:
-    """A client that goes away takes its work with it, within a second."""
+    """A client that goes away takes its work with it, which would never end by itself."""
 
-    def test_while_its_model_loads(self, tmp_path: Path) -> None:
-        with Server(tmp_path, ECHO + '[models.a]\nfile = "load=30"\n') as server:
-            stream = Stream(server, "a", "x", sse_ping_interval=1)
-            with socket.create_connection(("127.0.0.1", server.port)) as sock:
-                body = json.dumps({"model": "a", "prompt": "x"}).encode()
-                head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-                sock.sendall(head.encode() + body)
-                until(lambda: server.status("a")["queued"] == 2, 5)
-            until(lambda: server.status("a")["queued"] == 1, 1)
-            assert server.state("a") == "loading"  # the other one still waits
-            server.http.post("/models/unload", json={"model": "a"})
-            stream.join(2)
-            assert stream.error is not None
-            until(lambda: server.state("a") == "unloaded", 1, "the load is cancelled")
+    def test_while_its_model_loads(self, server: Server) -> None:
+        stream = Stream(server, "endless", "x", sse_ping_interval=1)
+        with asking(server, model="endless", prompt="x"):
+            until(lambda: server.status("endless")["queued"] == 2)
+        until(lambda: server.status("endless")["queued"] == 1)
+        assert server.state("endless") == "loading"  # the other one still waits
+        server.http.post("/models/unload", json={"model": "endless"})
+        stream.join()
+        assert stream.error is not None
+        until(lambda: server.state("endless") == "unloaded", what="the load is cancelled")
 
-    def test_alone_while_its_model_loads(self, tmp_path: Path) -> None:
-        with Server(tmp_path, ECHO + '[models.a]\nfile = "load=30"\n') as server:
-            with socket.create_connection(("127.0.0.1", server.port)) as sock:
-                body = json.dumps({"model": "a", "prompt": "x"}).encode()
-                head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-                sock.sendall(head.encode() + body)
-                until(lambda: server.state("a") == "loading", 5)
-            until(lambda: server.state("a") == "unloaded", 1, "the load is cancelled")
+    def test_alone_while_its_model_loads(self, server: Server) -> None:
+        with asking(server, model="endless", prompt="x"):
+            until(lambda: server.state("endless") == "loading")
+        until(lambda: server.state("endless") == "unloaded", what="the load is cancelled")
 
-    def test_while_it_waits_for_a_place(self, tmp_path: Path) -> None:
-        with Server(tmp_path, ONE_PLACE.format(max_wait="60s")) as server:
-            busy = Stream(server, "a", '{"echo": {"rate": 20}} ' + "word " * 40).begun()
-            with socket.create_connection(("127.0.0.1", server.port)) as sock:
-                body = json.dumps({"model": "b", "prompt": "x"}).encode()
-                head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-                sock.sendall(head.encode() + body)
-                until(lambda: server.status("b")["queued"] == 1, 5)
-            until(lambda: server.status("b")["queued"] == 0, 1)
-            busy.join()
-            assert server.state("b") == "unloaded"
-            assert server.state("a") == "ready"
+    def test_while_it_waits_for_a_place(self, one_place: Server) -> None:
+        server = one_place
+        busy = Stream(server, "a", '{"echo": {"rate": 20}} word', **ENDLESS).begun()
+        with asking(server, model="b", prompt="x"):
+            until(lambda: server.status("b")["queued"] == 1)
+        until(lambda: server.status("b")["queued"] == 0)
+        busy.leave()
+        busy.join()
+        assert server.state("b") == "unloaded"
+        assert server.state("a") == "ready"
 
     @pytest.mark.parametrize("stream", [True, False])
     def test_in_the_middle_of_its_reply(self, server: Server, stream: bool) -> None:
-        body = json.dumps({"model": "b", "prompt": "word " * 600, "stream": stream}).encode()
-        with socket.create_connection(("127.0.0.1", server.port)) as sock:
-            head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-            sock.sendall(head.encode() + body)
-            until(lambda: (server.http.get("/v1/models/b").json().get("runtime") or {}).get("in_flight"), 5)
-        until(lambda: server.http.get("/v1/models/b").json()["runtime"]["in_flight"] == 0, 1)
+        with asking(server, model="b", prompt="word", stream=stream, **ENDLESS):
+            until(lambda: (server.http.get("/v1/models/b").json().get("runtime") or {}).get("in_flight"))
+        until(lambda: server.http.get("/v1/models/b").json()["runtime"]["in_flight"] == 0)
         pid = server.pid("w:b")
         title = f"/proc/{pid}/cmdline"
-        until(lambda: "1" not in Path(title).read_text().partition("ready")[2], 1, "the sequence is free")
+        until(lambda: "1" not in Path(title).read_text().partition("ready")[2], what="the sequence is free")
 
 
 def test_keys_guard_what_they_name(tmp_path: Path) -> None:

@@ -14,18 +14,12 @@ from tests.worker.outputs import CASES, TOOLS, Case
 
 QUESTION: Any = [{"role": "user", "content": "one two three"}]
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    toml = '[defaults]\nworker = "tests.echo_worker:main"\n[models.a]\npreload = true\n[models.b]\n'
-    with Server(tmp_path_factory.mktemp("ollama"), toml) as server:
-        until(lambda: server.state("a") == "ready", 20)
-        yield server
+pytestmark = pytest.mark.usefixtures("echoes")
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[ollama.Client]:
-    with ollama.Client(host=server.url) as running:
+def client(echo_server: Server) -> Iterator[ollama.Client]:
+    with ollama.Client(host=echo_server.url) as running:
         yield running
 
 
@@ -63,22 +57,22 @@ def test_a_stream_is_the_answer(client: ollama.Client, name: str) -> None:
     assert (content, thinking, streamed) == (case.content, case.reasoning, calls)
 
 
-def test_models_are_listed_loaded_and_unloaded(client: ollama.Client, server: Server) -> None:
+def test_models_are_listed_loaded_and_unloaded(client: ollama.Client, echoes: Server) -> None:
     assert [model.model for model in client.list().models] == ["a:latest", "b:latest"]
     assert client.show("a").modelinfo["general.architecture"] == "echo"  # type: ignore[index]
     assert client.generate("b", keep_alive="5m").done_reason == "load"
-    assert server.state("b") == "ready"
+    assert echoes.state("b") == "ready"
     stays, goes = client.ps().models
     assert (stays.model, goes.model) == ("a:latest", "b:latest")
     assert stays.expires_at > goes.expires_at  # type: ignore[operator]
     assert client.generate("b", keep_alive=0).done_reason == "unload"
-    until(lambda: server.state("b") == "unloaded", 20)
+    until(lambda: echoes.state("b") == "unloaded")
 
 
-def test_a_request_without_time_to_live_has_its_model_unloaded(client: ollama.Client, server: Server) -> None:
+def test_a_request_without_time_to_live_has_its_model_unloaded(client: ollama.Client, echoes: Server) -> None:
     assert client.chat("b", QUESTION, keep_alive=0).message.content == "one two three"
-    until(lambda: server.state("b") == "unloaded", 20)
-    assert server.status("b")["stop_reason"] == "idle"
+    until(lambda: echoes.state("b") == "unloaded")
+    assert echoes.status("b")["stop_reason"] == "idle"
 
 
 def test_embeddings(client: ollama.Client) -> None:

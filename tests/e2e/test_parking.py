@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
+import pytest
+
 from tests import model_classes
-from tests.e2e.server import Server, until
+from tests.e2e.server import PATIENCE, Server, until
 
 STORY = "A long story about a fox, a dog and a hen that lived beside the old mill near the river. " * 6
 
 
 def toml(*models: str, folder: Path | None = None, memory: str = '"64MiB"') -> str:
     where = f'dir = "{folder}"' if folder else ""
-    tables = "".join(f'[models.{name}]\npath = "{model_classes.path(name)}"\nn_ctx = 1024\n' for name in models)
+    tables = "".join(
+        f'[models.{name}]\npath = "{model_classes.path(name)}"\nn_ctx = 1024\nflash_attention = "off"\n'
+        for name in models
+    )
     return f"[placement]\nmax_models = 1\n[parking]\nmemory = {memory}\n{where}\n{tables}"
 
 
 def ask(server: Server, model: str) -> tuple[str, int]:
     """The text of a completion, and how much of its prompt was in the cache."""
     body = {"model": model, "prompt": STORY, "max_tokens": 12, "temperature": 0}
-    reply = server.http.post("/v1/completions", json=body, timeout=60).json()
+    reply = server.http.post("/v1/completions", json=body, timeout=PATIENCE).json()
     return reply["choices"][0]["text"], reply["usage"]["prompt_tokens_details"]["cached_tokens"]
 
 
 def unload(server: Server, model: str) -> None:
     server.http.post("/models/unload", json={"model": model})
-    until(lambda: server.state(model) == "unloaded", 20, "unloaded")
+    until(lambda: server.state(model) == "unloaded", what="unloaded")
 
 
 def test_a_swap_costs_no_prompt(tmp_path: Path) -> None:
@@ -41,31 +47,32 @@ def test_a_swap_costs_no_prompt(tmp_path: Path) -> None:
         assert ask(server, "gqa")[1] > 450
 
 
-def test_a_folder_keeps_it_over_a_restart(tmp_path: Path) -> None:
-    folder = tmp_path / "park"
-    settings = toml("gqa", folder=folder)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    with Server(tmp_path / "one", settings) as server:
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that a server has left, and what it had said."""
+    place = tmp_path_factory.mktemp("one")
+    with Server(place, toml("gqa", folder=place / "park")) as server:
         text, cached = ask(server, "gqa")
         assert cached == 0
-    (file,) = folder.iterdir()
+    return place / "park", text
+
+
+def test_a_folder_keeps_it_over_a_restart(tmp_path: Path, kept: tuple[Path, str]) -> None:
+    (file,) = kept[0].iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    with Server(tmp_path / "two", settings) as server:
-        again, cached = ask(server, "gqa")
-    assert again == text
+    folder = shutil.copytree(kept[0], tmp_path / "park")
+    with Server(tmp_path, toml("gqa", folder=folder)) as server:
+        text, cached = ask(server, "gqa")
+    assert text == kept[1]
     assert cached > 450
 
 
-def test_a_damaged_file_is_taken_for_none(tmp_path: Path) -> None:
-    folder = tmp_path / "park"
-    settings = toml("gqa", folder=folder)
-    with Server(tmp_path, settings) as server:
-        text, _ = ask(server, "gqa")
+def test_a_damaged_file_is_taken_for_none(tmp_path: Path, kept: tuple[Path, str]) -> None:
+    folder = shutil.copytree(kept[0], tmp_path / "park")
     (file,) = folder.iterdir()
     os.truncate(file, 100)
-    with Server(tmp_path, settings) as server:
-        assert ask(server, "gqa") == (text, 0)
+    with Server(tmp_path, toml("gqa", folder=folder)) as server:
+        assert ask(server, "gqa") == (kept[1], 0)
 
 
 def test_without_memory_nothing_is_kept(tmp_path: Path) -> None:

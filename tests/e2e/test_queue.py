@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import threading
@@ -12,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
-from tests.e2e.server import Server, Stream, text_of, until
+from tests.e2e.server import PATIENCE, Server, Stream, text_of, until
 from tests.echo_worker import expected
 
 ECHO = '[defaults]\nworker = "tests.echo_worker:main"\n'
 STORY = "one two three four five six seven eight nine ten "
+DEEDS = 6  # of each client
 SLOW = '{"echo": {"rate": 50}} ' + STORY
 
 
@@ -40,23 +41,28 @@ def test_fifty_requests_of_an_unloaded_model_are_one_load(tmp_path: Path) -> Non
 
 
 def test_mixed_requests_swap_no_more_than_there_are_models(tmp_path: Path) -> None:
-    tables = "[placement]\nmax_models = 1\n[models.A]\n[models.B]\n[models.C]\n"
-    with Server(tmp_path, ECHO + tables) as server:
-        replies = at_once(server, 8, lambda number: server.chat("AABACABC"[number], SLOW))
-        assert [text_of(reply) for reply in replies] == ["".join(expected(STORY))] * 8
+    """None of them comes too late for the load of its model: the first load lasts until all are there."""
+    gate = tmp_path / "gate"
+    gate.touch()
+    tables = "[placement]\nmax_models = 1\n" + "".join(f'[models.{name}]\nfile = "gate={gate}"\n' for name in "ABC")
+    with Server(tmp_path, ECHO + tables) as server, ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(server.chat, name, SLOW) for name in "AABACABC"]
+        until(lambda: sum(row["queued"] for row in server.http.get("/queue").json()["models"]) == 8)
+        gate.unlink()
+        assert [text_of(reply.result(PATIENCE)) for reply in asked] == ["".join(expected(STORY))] * 8
         assert [loads(server, name) for name in "ABC"] == [1, 1, 1]
 
 
 def test_two_models_take_turns_under_load_and_no_stream_is_cut(tmp_path: Path) -> None:
     """Several clients ask for both all the time, with room for one: each turn ends, and each stream is whole."""
-    tables = '[admission]\nmax_wait = "1s"\n[placement]\nmax_models = 1\n[models.a]\n[models.b]\n'
+    tables = '[admission]\nmax_wait = "300ms"\n[placement]\nmax_models = 1\n[models.a]\n[models.b]\n'
     with Server(tmp_path, ECHO + tables) as server:
         served = {"a": 0, "b": 0}
 
         def ask(number: int) -> None:
             model = "ab"[number % 2]
             while min(served.values()) < 6 or min(loads(server, name) for name in "ab") < 2:
-                stream = Stream(server, model, SLOW).join(30)
+                stream = Stream(server, model, SLOW).join()
                 assert (stream.text, stream.error) == ("".join(expected(STORY)), None)
                 served[model] += 1
 
@@ -66,28 +72,43 @@ def test_two_models_take_turns_under_load_and_no_stream_is_cut(tmp_path: Path) -
 def test_a_waiting_client_is_told_when_and_for_whom_it_waits(tmp_path: Path) -> None:
     tables = '[placement]\nmax_models = 1\n[models.a]\npreload = true\n[models.b]\nfile = "load=0.2"\n'
     with Server(tmp_path, ECHO + tables) as server:
-        until(lambda: server.state("a") == "ready", 10)
+        until(lambda: server.state("a") == "ready")
         assert text_of(server.chat("b", "known from now on")) == "known from now on"
-        first = Stream(server, "a", '{"echo": {"rate": 5}} ' + STORY).begun()
+        hold = tmp_path / "hold"
+        hold.touch()
+        first = Stream(server, "a", json.dumps({"echo": {"at": 3, "hold": str(hold)}}) + STORY).begun()
         second = Stream(server, "b", "hello")
-        row = until(lambda: next((r for r in server.http.get("/queue").json()["models"] if r.get("blocked_by")), 0), 5)
+        row = until(lambda: next((r for r in server.http.get("/queue").json()["models"] if r.get("blocked_by")), 0))
         assert (row["model"], row["queued"], row["blocked_by"]) == ("b", 1, ["a"])
         assert 0 < row["eta_ms"] <= 10_200
+        hold.unlink()
         assert first.join().error is None
         assert second.join().text == "hello"
 
 
-def test_random_requests_cancels_and_unloads_all_end_right(tmp_path: Path) -> None:
+_THREE = """
+[admission]
+max_wait = "500ms"
+[placement]
+max_models = 2
+[models.a]
+parallel = 1
+replicas = 2
+[models.b]
+[models.c]
+n_ctx = {n_ctx}
+"""
+
+
+def test_random_requests_cancels_unloads_and_reloads_all_end_right(tmp_path: Path) -> None:
     """Three models, room for two. Never more processes than that; nobody waits for ever; no stream is cut by a swap."""
-    tables = '[admission]\nmax_wait = "500ms"\n[placement]\nmax_models = 2\n[models.a]\n[models.b]\n[models.c]\n'
-    with Server(tmp_path, ECHO + tables) as server:
-        until_at = time.monotonic() + 10
+    with Server(tmp_path, ECHO + _THREE.format(n_ctx=512)) as server:
         ended, most = list[str](), list[int]()
 
         def client(number: int) -> None:
             draw = random.Random(number)
-            with httpx.Client(base_url=server.url, timeout=40) as http:
-                while time.monotonic() < until_at:
+            with httpx.Client(base_url=server.url, timeout=PATIENCE, verify=False) as http:
+                for _ in range(DEEDS):
                     ended.append(_act(server, http, draw))
 
         watching = threading.Event()
@@ -99,11 +120,14 @@ def test_random_requests_cancels_and_unloads_all_end_right(tmp_path: Path) -> No
             watching.set()
             watcher.join()
         assert set(ended) <= {"ok", "left", "model_unloaded", "cancelled"}, set(ended)
-        assert ended.count("ok") > 20
+        assert ended.count("ok") > len(ended) / 4
         assert max(most) == 2
-        until(lambda: all(r["queued"] == r["in_flight"] == 0 for r in server.http.get("/queue").json()["models"]), 5)
+        until(lambda: all(r["queued"] == r["in_flight"] == 0 for r in server.http.get("/queue").json()["models"]))
         for name in "abc":
             assert text_of(server.chat(name, "still here")) == "still here"
+
+
+_ONE_RELOAD = threading.Lock()  # at a time: it is one file
 
 
 def _act(server: Server, http: httpx.Client, draw: random.Random) -> str:
@@ -112,15 +136,24 @@ def _act(server: Server, http: httpx.Client, draw: random.Random) -> str:
     if kind < 0.05:
         http.post("/models/unload", json={"model": model})
         return "ok"
+    if kind < 0.08:
+        with _ONE_RELOAD:
+            server.write(ECHO + _THREE.format(n_ctx=draw.choice([512, 1024])))
+            assert http.post("/admin/reload").status_code == 200
+        return "ok"
     if kind < 0.25:
         stream = Stream(server, model, SLOW * 4)
         time.sleep(draw.uniform(0, 0.5))
         stream.leave()
-        stream.join(40)
+        stream.join()
         return _code(stream) if stream.error else "left"
+    timer = threading.Timer(draw.uniform(0, 0.5), _cancel_one, [server, draw.random()])
     if kind < 0.35:
-        threading.Timer(draw.uniform(0, 0.5), _cancel_one, [server, draw.random()]).start()
-    stream = Stream(server, model, SLOW).join(40)
+        timer.start()
+    stream = Stream(server, model, SLOW).join()
+    if timer.ident is not None:  # what it cancels must not be another test's
+        timer.cancel()
+        timer.join()
     if stream.error:
         return _code(stream)
     assert stream.text == "".join(expected(STORY))
@@ -133,7 +166,7 @@ def _code(stream: Stream) -> str:
 
 
 def _cancel_one(server: Server, which: float) -> None:
-    with httpx.Client(base_url=server.url, timeout=10) as http:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE, verify=False) as http:
         rows = http.get("/requests").json()
         if rows:
             http.post(f"/requests/{rows[int(which * len(rows))]['id']}/cancel")
@@ -142,10 +175,4 @@ def _cancel_one(server: Server, which: float) -> None:
 def _watch(server: Server, over: threading.Event, most: list[int]) -> None:
     """Counts the processes that have a model, again and again."""
     while not over.wait(0.1):
-        count = 0
-        for process in server.family():
-            try:
-                count += " ".join(process.cmdline()).startswith("lsv:w:")
-            except psutil.Error:
-                continue
-        most.append(count)
+        most.append(sum(title.startswith("lsv:w:") for title in server.titles().values()))

@@ -7,14 +7,16 @@ import itertools
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests import echo_worker
-from tests.e2e.server import ROOT, Server, Stream, text_of, until
+from tests.e2e.server import PATIENCE, ROOT, Server, Stream, text_of, until
 
 WORKER = 'worker = "tests.echo_worker:main"\n'
 ECHO = f"[models.echo]\n{WORKER}"
@@ -46,53 +48,65 @@ def listed(server: Server, **params: Any) -> dict[str, dict[str, Any]]:
     return {entry["id"]: entry for entry in server.http.get("/models", params=params).json()["data"]}
 
 
-def test_no_stream_loses_a_token_through_twenty_reloads_good_and_bad(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO) as server:
-        server.chat("echo", "hello")
-        pid = server.pid("w:echo")
-        streams = [Stream(server, "echo", PACED) for _ in range(3)]
-        for stream in streams:
-            stream.begun()
-        texts = zip(range(20), itertools.cycle(GOOD), itertools.cycle(BAD), strict=False)
-        for number, good, bad in texts:
-            toml = bad if number % 2 else good
-            if number % 5 == 4:
-                server.write(toml)
-                server.process.send_signal(signal.SIGHUP)
-            assert reload(server, toml).status_code == (400 if number % 2 else 200), toml
-        for stream in streams:
-            assert stream.join().done
-            assert stream.text == "".join(echo_worker.expected(WORDS))
-        assert server.pid("w:echo") == pid
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("reload"), ECHO) as running:
+        yield running
 
 
-def test_a_wrong_file_is_told_with_its_place_and_nothing_changes(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO) as server:
-        error = reload(server, f"{ECHO}n_ctx = 'x'\n[models.new]\n{WORKER}").json()["error"]
-        assert (error["code"], error["table"], error["key"]) == ("config_invalid", "models.echo", "n_ctx")
-        assert error["file"] == str(server.file)
-        assert error["message"].startswith(f"{server.file}: [models.echo].n_ctx: expected integer")
-        answer = server.http.get("/models", params={"reload": "1"}).json()
-        assert "[models.echo].n_ctx" in answer["reload_error"]
-        assert [entry["id"] for entry in answer["data"]] == ["echo"]
-        server.write(ECHO + f"[models.new]\n{WORKER}")
-        assert set(listed(server, reload="1")) == {"echo", "new"}
+@pytest.fixture
+def server(shared: Server) -> Server:
+    """With model echo alone, as it is in the file."""
+    assert reload(shared, ECHO).status_code == 200
+    until(lambda: list(listed(shared)) == ["echo"], what="the model of the file alone")
+    return shared
 
 
-def test_a_model_that_changed_finishes_its_stream_and_is_loaded_anew_when_needed(tmp_path: Path) -> None:
-    with Server(tmp_path, f"{ECHO}[models.idle]\n{WORKER}[models.gone]\n{WORKER}") as server:
-        for name in ("echo", "idle", "gone"):
-            server.chat(name, "hello")
-        stream = Stream(server, "echo", PACED).begun()
-        answer = reload(server, f"{ECHO}n_ctx = 99\n[models.idle]\n{WORKER}[models.new]\n{WORKER}").json()
-        expected = {"added": ["new"], "removed": ["gone"], "changed": ["echo"], "restarting": ["echo"]}
-        assert answer == {"success": True} | expected
-        assert stream.join().text == "".join(echo_worker.expected(WORDS))
-        until(lambda: server.state("echo") == "unloaded", 10, "the drain")
-        assert server.state("idle") == "ready"
-        assert text_of(server.chat("echo", "again")) == "again"
-        assert listed(server)["echo"]["context_length"] == 99
-        until(lambda: "gone" not in listed(server), 10, "the end of the removed model")
+def test_no_stream_loses_a_token_through_twenty_reloads_good_and_bad(server: Server) -> None:
+    server.chat("echo", "hello")
+    pid = server.pid("w:echo")
+    streams = [Stream(server, "echo", PACED) for _ in range(3)]
+    for stream in streams:
+        stream.begun()
+    texts = zip(range(20), itertools.cycle(GOOD), itertools.cycle(BAD), strict=False)
+    for number, good, bad in texts:
+        toml = bad if number % 2 else good
+        if number % 5 == 4:
+            server.write(toml)
+            server.process.send_signal(signal.SIGHUP)
+        assert reload(server, toml).status_code == (400 if number % 2 else 200), toml
+    for stream in streams:
+        assert stream.join().done
+        assert stream.text == "".join(echo_worker.expected(WORDS))
+    assert server.pid("w:echo") == pid
+
+
+def test_a_wrong_file_is_told_with_its_place_and_nothing_changes(server: Server) -> None:
+    error = reload(server, f"{ECHO}n_ctx = 'x'\n[models.new]\n{WORKER}").json()["error"]
+    assert (error["code"], error["table"], error["key"]) == ("config_invalid", "models.echo", "n_ctx")
+    assert error["file"] == str(server.file)
+    assert error["message"].startswith(f"{server.file}: [models.echo].n_ctx: expected integer")
+    answer = server.http.get("/models", params={"reload": "1"}).json()
+    assert "[models.echo].n_ctx" in answer["reload_error"]
+    assert [entry["id"] for entry in answer["data"]] == ["echo"]
+    server.write(ECHO + f"[models.new]\n{WORKER}")
+    assert set(listed(server, reload="1")) == {"echo", "new"}
+
+
+def test_a_model_that_changed_finishes_its_stream_and_is_loaded_anew_when_needed(server: Server) -> None:
+    reload(server, f"{ECHO}[models.idle]\n{WORKER}[models.gone]\n{WORKER}")
+    for name in ("echo", "idle", "gone"):
+        server.chat(name, "hello")
+    stream = Stream(server, "echo", PACED).begun()
+    answer = reload(server, f"{ECHO}n_ctx = 99\n[models.idle]\n{WORKER}[models.new]\n{WORKER}").json()
+    expected = {"added": ["new"], "removed": ["gone"], "changed": ["echo"], "restarting": ["echo"]}
+    assert answer == {"success": True} | expected
+    assert stream.join().text == "".join(echo_worker.expected(WORDS))
+    until(lambda: server.state("echo") == "unloaded", what="the drain")
+    assert server.state("idle") == "ready"
+    assert text_of(server.chat("echo", "again")) == "again"
+    assert listed(server)["echo"]["context_length"] == 99
+    until(lambda: "gone" not in listed(server), what="the end of the removed model")
 
 
 def test_every_proxy_takes_keys_over_and_what_sockets_are_made_of_is_refused(tmp_path: Path) -> None:
@@ -102,52 +116,53 @@ def test_every_proxy_takes_keys_over_and_what_sockets_are_made_of_is_refused(tmp
     digest = hashlib.sha256(b"secret").hexdigest()
     keys = f'[[keys]]\nname = "me"\nadmin = true\nsha256 = "{digest}"\n'
     headers = {"authorization": "Bearer secret"}
+
+    def status(headers: dict[str, str] | None = None) -> int:
+        return httpx.get(f"{server.url}/models", headers=headers, timeout=PATIENCE, verify=False).status_code
+
     with server:
         assert reload(server, f"{ECHO}{keys}").status_code == 200
         # each connection is accepted by one of the two
-        until(lambda: {httpx.get(f"{server.url}/models").status_code for _ in range(16)} == {401}, 5, "both to know it")
-        assert {httpx.get(f"{server.url}/models", headers=headers).status_code for _ in range(16)} == {200}
+        until(lambda: {status() for _ in range(16)} == {401}, what="both to know it")
+        assert {status(headers) for _ in range(16)} == {200}
         server.head = server.head.replace("proxies = 2", "proxies = 3")
         assert reload(server, ECHO, **headers).json()["error"]["table"] == "server"
-        assert httpx.get(f"{server.url}/models").status_code == 401
-        server.kill("proxy-0")  # one that starts later begins with what counts
-        until(lambda: server.pid("proxy-0"), 5, "its restart")
-        assert {httpx.get(f"{server.url}/models").status_code for _ in range(16)} == {401}
+        assert status() == 401
+        old = server.kill("proxy-0")  # one that starts later begins with what counts
+        until(lambda: server.pid("proxy-0") not in (None, old), what="its restart")
+        assert {status() for _ in range(16)} == {401}
 
 
-def test_the_command_line_tells_what_has_changed_or_what_is_wrong(tmp_path: Path) -> None:
-    with Server(tmp_path, ECHO) as server:
-        command = [sys.executable, "-m", "supervisor", "ctl", "--url", server.url, "reload"]
-        run = partial(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=20)
-        server.write(f"{ECHO}[models.new]\n{WORKER}")
-        assert "new" in run().stdout
-        server.write(f"{ECHO}n_ctx = 'x'\n")
-        failed = run()
-        assert failed.returncode != 0
-        assert "[models.echo].n_ctx: expected integer" in failed.stderr
+def test_the_command_line_tells_what_has_changed_or_what_is_wrong(server: Server) -> None:
+    command = [sys.executable, "-m", "supervisor", "ctl", "--url", server.url, "reload"]
+    run = partial(subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    server.write(f"{ECHO}[models.new]\n{WORKER}")
+    assert "new" in run().stdout
+    server.write(f"{ECHO}n_ctx = 'x'\n")
+    failed = run()
+    assert failed.returncode != 0
+    assert "[models.echo].n_ctx: expected integer" in failed.stderr
 
 
-def test_a_variant_shares_the_load_of_its_base(tmp_path: Path) -> None:
+def test_a_variant_shares_the_load_of_its_base(server: Server) -> None:
     variant = (
         '[models.brief]\nbase = "echo"\naliases = ["b"]\nforce = { max_tokens = 2 }\nsystem_prompt = "Be brief."\n'
     )
-    with Server(tmp_path, f"{ECHO}{variant}[models.brief.sampling]\nseed = 5\n") as server:
-        assert text_of(server.chat("b", "one two three")) == "one two"
-        assert text_of(server.chat("b", "one two three", max_tokens=3)) == "one two"
-        assert text_of(server.chat("echo", "one two three")) == "one two three"
-        assert server.chat("b", "x").json()["model"] == "brief"
-        found = listed(server)
-        assert found["brief"]["status"] == found["echo"]["status"]
-        assert found["brief"]["base"] == "echo"
-        assert sum("w:echo" in " ".join(process.cmdline()) for process in server.family()) == 1
-        rendered = server.http.post(
-            "/apply-template", json={"model": "b", "messages": [{"role": "user", "content": "x"}]}
-        )
-        assert rendered.json()["prompt"].startswith("system: Be brief.\n")
-        unloaded = server.http.post("/models/unload", json={"model": "brief", "wait": True}).json()
-        assert (unloaded["base"], unloaded["status"]["state"], server.state("echo")) == ("echo", "unloaded", "unloaded")
-        reload(server, f'{ECHO}[models.brief]\nbase = "echo"\n')
-        assert text_of(server.chat("brief", "one two three")) == "one two three"
+    reload(server, f"{ECHO}{variant}[models.brief.sampling]\nseed = 5\n")
+    assert text_of(server.chat("b", "one two three")) == "one two"
+    assert text_of(server.chat("b", "one two three", max_tokens=3)) == "one two"
+    assert text_of(server.chat("echo", "one two three")) == "one two three"
+    assert server.chat("b", "x").json()["model"] == "brief"
+    found = listed(server)
+    assert found["brief"]["status"] == found["echo"]["status"]
+    assert found["brief"]["base"] == "echo"
+    assert sum("w:echo" in title for title in server.titles().values()) == 1
+    rendered = server.http.post("/apply-template", json={"model": "b", "messages": [{"role": "user", "content": "x"}]})
+    assert rendered.json()["prompt"].startswith("system: Be brief.\n")
+    unloaded = server.http.post("/models/unload", json={"model": "brief", "wait": True}).json()
+    assert (unloaded["base"], unloaded["status"]["state"], server.state("echo")) == ("echo", "unloaded", "unloaded")
+    reload(server, f'{ECHO}[models.brief]\nbase = "echo"\n')
+    assert text_of(server.chat("brief", "one two three")) == "one two three"
 
 
 def test_a_load_with_other_settings_holds_until_it_is_unloaded(tmp_path: Path) -> None:
@@ -162,7 +177,7 @@ def test_a_load_with_other_settings_holds_until_it_is_unloaded(tmp_path: Path) -
         assert server.status("echo")["overrides"] == {"n_ctx": 77, "parallel": 2}
         assert listed(server)["echo"]["runtime"]["slots"]["total"] == 2
         server.kill("w:echo")
-        until(lambda: server.status("echo")["restarts"] and server.state("echo") == "ready", 10, "the restart")
+        until(lambda: server.status("echo")["restarts"] and server.state("echo") == "ready", what="the restart")
         assert listed(server)["echo"]["context_length"] == 77
         server.http.post("/models/unload", json={"model": "echo", "wait": True})
         assert "overrides" not in server.status("echo")

@@ -10,7 +10,7 @@ import openai
 import pydantic
 import pytest
 
-from tests.e2e.server import Server, until
+from tests.e2e.server import Server
 from tests.worker.outputs import CASES, TOOLS, Case
 
 OWN_TOOLS: Any = [{"type": "function", "strict": False, **tool["function"]} for tool in TOOLS]
@@ -20,17 +20,12 @@ class City(pydantic.BaseModel):
     name: str
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    toml = '[models.a]\nworker = "tests.echo_worker:main"\npreload = true\n'
-    with Server(tmp_path_factory.mktemp("responses"), toml) as server:
-        until(lambda: server.state("a") == "ready", 20)
-        yield server
+pytestmark = pytest.mark.usefixtures("echoes")
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as running:
+def client(echo_server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{echo_server.url}/v1", api_key="none", max_retries=0) as running:
         yield running
 
 
@@ -76,7 +71,7 @@ def test_a_response_parsed_by_a_class(client: openai.OpenAI) -> None:
     assert response.output_parsed == City(name="Paris")
 
 
-def test_errors(client: openai.OpenAI, server: Server) -> None:
+def test_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as stored:
         client.responses.create(model="a", input="x", previous_response_id="resp_1")
     assert (stored.value.status_code, stored.value.code) == (501, "unsupported_feature")
@@ -84,4 +79,3 @@ def test_errors(client: openai.OpenAI, server: Server) -> None:
     with pytest.raises(openai.APIError) as lost:
         list(client.responses.create(model="a", input=fault, stream=True))
     assert lost.value.code == "worker_died"
-    until(lambda: server.state("a") == "ready", 20)

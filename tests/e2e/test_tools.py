@@ -9,19 +9,18 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.server import Server, until
+from tests.e2e.server import Server
 from tests.worker.outputs import CASES, TOOLS, Case
 
 NAMES = ("hermes", "coder in thought", "harmony call", "mistral new", "kimi", "command", "plain", "think")
 
+pytestmark = pytest.mark.usefixtures("echoes")
+
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
-    toml = '[models.a]\nworker = "tests.echo_worker:main"\npreload = true\n'
-    with Server(tmp_path_factory.mktemp("tools"), toml) as server:
-        until(lambda: server.state("a") == "ready", 20)
-        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as running:
-            yield running
+def client(echo_server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{echo_server.url}/v1", api_key="none", max_retries=0) as running:
+        yield running
 
 
 def asked(client: openai.OpenAI, case: Case, **more: Any) -> Any:

@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.e2e.server import Server, alive, still_there, until
+from tests.e2e.server import PATIENCE, Server, alive, still_there, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Entry
 from tests.faults.scene import MODELS, SETTINGS, Scene, serve
 
-_GONE = 1.0  # seconds after the root's death in which nobody may be left
+_GONE = PATIENCE  # seconds after the root's death in which nobody may be left; how many it took is in the table
 INTENSITY = SETTINGS.replace("max_deaths = 100000", "max_deaths = 3") + '[models.bad]\nfile = "crash=exit:1"\n'
 
 
@@ -27,6 +27,7 @@ class Ending:
     number: str
     fault: str
     act: Callable[[Path, random.Random], float]
+    short: int  # times in a short run
 
 
 def kill_root(folder: Path, draw: random.Random) -> float:
@@ -37,7 +38,7 @@ def kill_root(folder: Path, draw: random.Random) -> float:
         if draw.random() < 0.5:
             time.sleep(draw.random() * 1.2)
             return _orphans(server)
-        until(server.healthy, 20)
+        until(server.healthy)
         scene = Scene(server, draw)
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy(draw.choice(MODELS))
@@ -46,7 +47,7 @@ def kill_root(folder: Path, draw: random.Random) -> float:
             scene.pause(0.3)
             return _orphans(server)
     finally:
-        _tidy(server)
+        tidy(server)
 
 
 def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
@@ -54,9 +55,9 @@ def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
     server = serve(folder)
     try:
         server.start()
-        until(server.healthy, 20)
+        until(server.healthy)
         scene = Scene(server, draw)
-        until(lambda: scene.state("a") == "ready", 20)
+        until(lambda: scene.state("a") == "ready")
         if draw.random() < 0.5:
             scene.signal("w:a", signal.SIGSTOP)
         else:
@@ -65,30 +66,34 @@ def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
             time.sleep(0.3)
         return _orphans(server)
     finally:
-        _tidy(server)
+        tidy(server)
 
 
 def stop_root(folder: Path, draw: random.Random) -> float:
-    """SIGTERM while it boots, loads, streams or restarts something; sometimes twice."""
-    moment, twice = draw.choice(["boot", "load", "stream", "restart"]), draw.random() < 0.3
+    """SIGTERM while it boots, loads, streams, restarts something or is reloaded; sometimes twice."""
+    moment, twice = draw.choice(["boot", "load", "stream", "restart", "reload"]), draw.random() < 0.3
     server = serve(folder)
     try:
         server.start()
         if moment == "boot":
             time.sleep(draw.random() * 1.2)
             return _stops(server, twice, entries=[])
-        until(server.healthy, 20)
+        until(server.healthy)
         scene = Scene(server, draw)
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy("b")
             if moment == "load":
+                scene.gate.touch()
                 assert scene.post("/models/load", {"model": "slow"}).status_code == 200
             if moment == "restart":
                 scene.signal("w:a")
+            if moment == "reload":
+                server.write(SETTINGS + "n_ctx = 5000\n")  # of the last model
+                scene.reload()
             scene.pause(0.3)
             return _stops(server, twice, scene.crowd.entries, but="a" if moment == "restart" else "")
     finally:
-        _tidy(server)
+        tidy(server)
 
 
 def restart_intensity(folder: Path, draw: random.Random) -> float:
@@ -98,11 +103,30 @@ def restart_intensity(folder: Path, draw: random.Random) -> float:
         began = time.monotonic()
         for times in (1, 2):
             assert scene.post("/models/load", {"model": "bad"}).status_code == 200
-            until(lambda: scene.state("bad") == "failed", 10)
+            until(lambda: scene.state("bad") == "failed")
             assert server.log.read_text().count("ended role=w:bad") == 4 * times
             assert scene.status("bad")["cause"] == "restart_limit"
         assert scene.say("a", "fine").status_code == 200
         return time.monotonic() - began
+
+
+def proxy_that_cannot_start(folder: Path, draw: random.Random) -> float:
+    """The root ends with 1 after its fifth death, and nobody is left."""
+    server = serve(folder, 'proxy = "tests.children:exits"\n' + SETTINGS)
+    try:
+        began = time.monotonic()
+        server.start()
+        family = until(lambda: len(found := server.family()) > 1 and found)
+        code = server.process.wait(60)
+        told = server.log.read_text()
+        assert code == 1, f"exit code {code}"
+        assert told.count("ended role=proxy-0") == 5, told
+        assert "keeps dying" in told, told
+        assert "Traceback" not in told, told
+        assert not still_there(family, within=_GONE)
+        return time.monotonic() - began
+    finally:
+        tidy(server)
 
 
 def _ask_for_a_hang(scene: Scene) -> None:
@@ -133,26 +157,27 @@ def _stops(server: Server, twice: bool, entries: list[Entry], but: str = "") -> 
         time.sleep(0.05)
         if server.process.poll() is None:
             server.process.send_signal(signal.SIGTERM)
-    code, took = server.process.wait(40), time.monotonic() - began
+    code, took = server.process.wait(PATIENCE), time.monotonic() - began
     told = server.log.read_text()
     unborn = code == -signal.SIGTERM and "started" not in told  # it had not come to its first line
     assert code == 0 or unborn, f"exit code {code}"
     assert "Traceback" not in told, told[told.index("Traceback") :][:2000]
     assert not (left := still_there(family, within=_GONE)), f"left: {[_shown(process) for process in left]}"
     good = ("done", "left", "error") if twice else ("done", "left")
-    until(lambda: all(entry.marks for entry in begun), 10, "every stream has ended")
+    until(lambda: all(entry.marks for entry in begun), what="every stream has ended")
     cut = [entry.marks for entry in begun if entry.marks[0] not in good]
     assert not cut, f"{len(cut)} of {len(begun)} streams were cut: {cut[:3]}"
     return took
 
 
-def _tidy(server: Server) -> None:
+def tidy(server: Server) -> None:
+    """The end of a server, whatever state it is in; nobody is left."""
+    if not hasattr(server, "process"):
+        return  # it could not even be started
     family = server.family()
     server.process.kill()
-    server.process.wait(10)
-    server.http.close()
-    for process in still_there(family, within=_GONE):
-        process.kill()
+    still_there(family)
+    server.end(family)
 
 
 def _shown(process: psutil.Process) -> str:
@@ -163,8 +188,9 @@ def _shown(process: psutil.Process) -> str:
 
 
 ENDINGS = (
-    Ending("5", "root killed, at any moment", kill_root),
-    Ending("6", "root killed, a worker deaf", kill_root_with_a_deaf_worker),
-    Ending("18", "worker exits at once, always", restart_intensity),
-    Ending("34", "SIGTERM at any moment", stop_root),
+    Ending("5", "root killed, at any moment", kill_root, 60),
+    Ending("6", "root killed, a worker deaf", kill_root_with_a_deaf_worker, 30),
+    Ending("18", "worker exits at once, always", restart_intensity, 10),
+    Ending("19", "proxy exits at once, always", proxy_that_cannot_start, 5),
+    Ending("34", "SIGTERM at any moment", stop_root, 50),
 )

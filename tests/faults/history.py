@@ -12,9 +12,15 @@ ANY = ""  # a hit on every model
 _SLACK = 0.05  # seconds between two clocks' readings of one moment
 
 
+class Absent(Exception):
+    """This machine cannot make the fault; nothing is known then."""
+
+
 @dataclass(slots=True)
 class Entry:
-    """One streamed request. Times are monotonic; `first`: its first token; `marks`: how it ended, in order.
+    """One streamed request. Times are monotonic; `first`, `last`: its tokens; `marks`: how it ended, in order.
+
+    `gap`: the longest time between two of its tokens.
 
     A mark is "done", "error", "left" (the client's own abort), "refused" (an HTTP status other than 200), "closed"
     (without any of those) or "unreachable" (no connection).
@@ -24,10 +30,18 @@ class Entry:
     prompt: str
     began: float
     first: float | None = None
+    last: float | None = None
+    gap: float = 0.0
     ended: float | None = None
     text: str = ""
     marks: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
+
+    def token(self, text: str, now: float) -> None:
+        self.text += text
+        self.first = self.first or now
+        self.gap = max(self.gap, now - (self.last or now))
+        self.last = now
 
     def end(self, mark: str, now: float) -> None:
         self.marks.append(mark)

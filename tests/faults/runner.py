@@ -1,4 +1,4 @@
-"""Runs rows against a real server under a crowd of streams, and makes one table of them."""
+"""Runs rows against real servers under a crowd of streams, and makes one table of them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ import random
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults import endings, history
+from tests.faults import history
 from tests.faults.crowd import Crowd
+from tests.faults.drift import Usage, usage
 from tests.faults.endings import Ending
-from tests.faults.history import Hit
-from tests.faults.rows import ROWS, Row
-from tests.faults.scene import MODELS, Scene, serve
+from tests.faults.history import Absent, Hit
+from tests.faults.rows import Row
+from tests.faults.scene import MODELS, Scene, role, serve
+from tests.faults.stands import ENDINGS, STANDS, Stand
 
 STREAMS = 15
+Times = Callable[[Row | Ending], int]
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of a row. `recoveries`: seconds; `lost`: streams of the `streams` that ended with an error."""
+    """What came of a row. `recoveries`: seconds; `lost`: streams of the `streams` that ended with an error.
+
+    `absent`: why this machine cannot make the fault. `notes`: figures of the row's own.
+    """
 
     row: str
     fault: str
@@ -31,6 +38,9 @@ class Result:
     recoveries: list[float] = field(default_factory=list)
     lost: int = 0
     streams: int = 0
+    absent: str = ""
+    notes: Counter[str] = field(default_factory=Counter)
+    usage: Usage = field(default_factory=Usage)
 
     def took(self, part: float) -> float:
         """The quantile of the recoveries."""
@@ -50,6 +60,9 @@ def stand(scene: Scene, row: Row, n: int) -> Result:
             try:
                 hits.append(row.act(scene))
                 scene.ready()
+            except Absent as absent:
+                result.n, result.absent = result.n - 1, str(absent)
+                break
             except Exception as error:  # whatever it is, the fault was not dealt with
                 result.violations.append(_told(error))
                 break
@@ -58,44 +71,79 @@ def stand(scene: Scene, row: Row, n: int) -> Result:
     result.streams, result.lost = len(entries), history.lost(entries)
     result.violations += history.violations(entries, hits)
     result.violations += scene.untidy(baseline)
+    result.notes, scene.counts = scene.counts, Counter()
+    result.usage = usage(scene.server, time.monotonic(), role)
+    if scene.note:
+        result.notes[scene.note] += 1
+        scene.note = ""
     return result
 
 
 def end(ending: Ending, n: int, seed: int, folder: Path) -> Result:
-    """The same for a fault that no server survives: each time another one."""
+    """The same for a fault that no server survives, or that needs one of its own: each time another one."""
     result, draw = Result(ending.number, ending.fault), random.Random(seed)
     for number in range(n):
         result.n += 1
         try:
             result.recoveries.append(ending.act(folder / f"{ending.number}-{number}", draw))
+        except Absent as absent:
+            result.n, result.absent = result.n - 1, str(absent)
+            break
         except Exception as error:
             result.violations.append(_told(error))
     return result
 
 
-def matrix(rows: Sequence[str], n: Callable[[Row | Ending], int], seed: int) -> Iterator[Result]:
-    """All rows, or those with these numbers."""
+def matrix(rows: Sequence[str], times: Times, seed: int) -> Iterator[Result]:
+    """All rows, or those with these numbers; each so many times."""
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        chosen = [row for row in ROWS if not rows or row.number in rows]
-        if chosen:
-            with serve(Path(name) / "standing") as server:
-                scene = Scene(server, random.Random(seed))
-                scene.warm()
-                for row in chosen:
-                    yield stand(scene, row, n(row))
-        for ending in endings.ENDINGS:
+        for number, place in enumerate(STANDS):
+            chosen = [row for row in place.rows if not rows or row.number in rows]
+            yield from _on(place, chosen, times, seed, Path(name) / f"stand-{number}")
+        for ending in ENDINGS:
             if not rows or ending.number in rows:
-                yield end(ending, n(ending), seed, Path(name))
+                yield end(ending, times(ending), seed, Path(name))
 
 
-def soak(hours: float, seed: int) -> Iterator[Result]:
-    """Row 39: faults of every kind in random order, on one server, for so long."""
-    until, draw = time.monotonic() + hours * 3600, random.Random(seed)
-    with tempfile.TemporaryDirectory(prefix="soak-") as name, serve(Path(name)) as server:
+def _on(place: Stand, chosen: Sequence[Row], times: Times, seed: int, folder: Path) -> Iterator[Result]:
+    """Those rows that one server can live through, then those that take several."""
+    if lasting := [row for row in chosen if not row.per_server]:
+        with serve(folder, place.settings(folder)) as server:
+            scene = Scene(server, random.Random(seed))
+            scene.warm(place.models)
+            for row in lasting:
+                yield stand(scene, row, times(row))
+    for row in chosen:
+        left, part = times(row) if row.per_server else 0, 0
+        while left > 0:
+            here = folder / f"{row.number}-{part}"
+            with serve(here, place.settings(here)) as server:
+                scene = Scene(server, random.Random(seed + part))
+                scene.warm(place.models)
+                yield stand(scene, row, min(left, row.per_server))
+            left, part = left - row.per_server, part + 1
+
+
+def soak(hours: float, seed: int, *, calm: bool = False) -> Iterator[Result]:
+    """Row 39: faults of every kind in random order, on one server, for so long. `calm`, row 40: none at all."""
+    until, draw, place = time.monotonic() + hours * 3600, random.Random(seed), STANDS[0]
+    rows = [Row("40", "nothing at all", _nothing, 1)] if calm else place.rows
+    with tempfile.TemporaryDirectory(prefix="soak-") as name, serve(Path(name), place.settings(Path(name))) as server:
         scene = Scene(server, draw)
-        scene.warm()
+        scene.warm(place.models)
         while time.monotonic() < until:
-            yield stand(scene, draw.choice(ROWS), draw.randint(1, 4))
+            yield stand(scene, draw.choice(rows), 1 if calm else draw.randint(1, 4))
+
+
+def _nothing(scene: Scene) -> Hit:
+    """Requests, and the time that one takes."""
+    began, times = time.monotonic(), []
+    while time.monotonic() < began + 30:
+        asked = time.monotonic()
+        assert scene.say("a", "how are you").status_code == 200
+        times.append(time.monotonic() - asked)
+        scene.pause(0.5)
+    return Hit(None, began, time.monotonic(), max(times))
 
 
 def summed(results: Iterable[Result]) -> list[Result]:
@@ -106,6 +154,8 @@ def summed(results: Iterable[Result]) -> list[Result]:
         total.n, total.lost, total.streams = total.n + each.n, total.lost + each.lost, total.streams + each.streams
         total.violations += each.violations
         total.recoveries += each.recoveries
+        total.absent = total.absent or each.absent
+        total.notes += each.notes
     return sorted(found.values(), key=lambda result: int(result.row))
 
 
@@ -117,7 +167,8 @@ def table(results: Iterable[Result]) -> str:
     for result in results:
         times = f"{result.took(0.5):.2f} s | {result.took(0.99):.2f} s"
         streams = f"{result.lost} / {result.streams}" if result.streams else "–"
-        lines.append(f"| {result.row} | {result.fault} | {result.n} | {len(result.violations)} | {times} | {streams} |")
+        n = f"not here: {result.absent}" if result.absent and not result.n else str(result.n)
+        lines.append(f"| {result.row} | {result.fault} | {n} | {len(result.violations)} | {times} | {streams} |")
     return "\n".join(lines)
 
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-from tests.e2e.server import Server, until
+from tests.e2e.server import PATIENCE, Server, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Hit
 
 MODELS = "abc"
 SETTINGS = """
+stream_backlog_timeout = "3s"
 [defaults]
 worker = "tests.echo_worker:main"
 [liveness]
@@ -37,13 +40,14 @@ max_models = 0
 preload = true
 [models.b]
 preload = true
+[models.slow]
+file = "load=0.4,gate=GATE"
+parallel = 128
 [models.c]
 preload = true
-[models.slow]
-file = "load=0.4"
 """
-PROXY_DEATHS = 3  # within a minute
-RECOVERY = 20.0  # seconds within which everything has to be well again
+PROXY_DEATHS = 4  # within a minute; the fifth is the root's
+RECOVERY = PATIENCE  # seconds within which everything has to be well again
 
 
 class Scene:
@@ -52,6 +56,9 @@ class Scene:
     def __init__(self, server: Server, draw: random.Random) -> None:
         self.server, self.draw = server, draw
         self.crowd: Crowd | None = None
+        self.gate = gate_of(server.file.parent)
+        self.note = ""  # a figure of the row's own, for the table
+        self.counts: Counter[str] = Counter()  # what happened how often
         self._proxy_deaths: list[float] = []
 
     # -- asking ------------------------------------------------------------------------------------------------
@@ -61,14 +68,17 @@ class Scene:
         deadline = time.monotonic() + RECOVERY
         while True:
             try:
-                return httpx.get(self.server.url + path, timeout=10).json()
+                return httpx.get(self.server.url + path, timeout=PATIENCE, verify=False).json()
             except httpx.HTTPError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
 
+    def text(self, path: str) -> str:
+        return httpx.get(self.server.url + path, timeout=RECOVERY).text
+
     def post(self, path: str, body: dict[str, Any], timeout: float = RECOVERY) -> httpx.Response:
-        return httpx.post(self.server.url + path, json=body, timeout=timeout)
+        return httpx.post(self.server.url + path, json=body, timeout=timeout, verify=False)
 
     def say(self, model: str, text: str, timeout: float = RECOVERY, **options: Any) -> httpx.Response:
         """An unstreamed chat with the echo worker."""
@@ -86,6 +96,27 @@ class Scene:
     def pid(self, role: str, but: int | None = None) -> int:
         """The process of a role, another one than `but`; waits for it."""
         return int(until(lambda: (pid := self.server.pid(role)) and pid != but and pid, RECOVERY, f"a process {role}"))
+
+    def pids(self, role: str) -> list[int]:
+        """The processes of a role, now."""
+        return [pid for pid in (self.server.pid(role),) if pid is not None]
+
+    def tally(self, what: str) -> None:
+        """For the table: this has happened once more."""
+        self.counts[what] += 1
+
+    def kill(self, pid: int) -> None:
+        """Nothing happens if it has gone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def reload(self) -> None:
+        """Has the configuration read again."""
+        self.server.process.send_signal(signal.SIGHUP)
+
+    def large(self) -> None:
+        """A request so large that the proxy would read it beside its loop; it names a model that is not there."""
+        assert self.post("/v1/completions", {"model": "none", "prompt": "x" * 2 * 2**20}).status_code == 404
 
     def signal(self, role: str, number: signal.Signals = signal.SIGKILL) -> int:
         pid = self.pid(role)
@@ -126,12 +157,13 @@ class Scene:
 
     # -- at rest -----------------------------------------------------------------------------------------------
 
-    def warm(self) -> None:
+    def warm(self, models: Sequence[str] = ("slow",)) -> None:
         """Everything that is made once is there: the log of each model, the imports of the standby."""
         self.server.http.close()  # its connection would be one descriptor of the proxy
         self.ready()
-        assert self.say("slow", "once").status_code == 200
-        self.post("/models/unload", {"model": "slow", "wait": True})
+        for model in models:
+            assert self.post("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}, 60).status_code == 200
+            self.post("/models/unload", {"model": model, "wait": True})
         self.ready()
 
     def ready(self) -> None:
@@ -152,9 +184,9 @@ class Scene:
 
     def descriptors(self) -> dict[str, int]:
         """How many each process has, by role."""
-        return {_role(process): _count(process) for process in self.server.family() if _role(process)}
+        return {role(process): _count(process) for process in self.server.family() if role(process)}
 
-    def untidy(self, baseline: dict[str, int], within: float = 10.0) -> list[str]:
+    def untidy(self, baseline: dict[str, int], within: float = RECOVERY) -> list[str]:
         """What is not as it was before: zombies, processes, descriptors. Waits for it to become so."""
         found: list[str] = []
 
@@ -180,10 +212,17 @@ class Scene:
 
 def serve(folder: Path, settings: str = SETTINGS) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
-    return Server(folder, settings)
+    server = Server(folder, settings.replace("GATE", str(gate_of(folder))))
+    server.environment["XDG_STATE_HOME"] = str(folder / "state")
+    return server
 
 
-def _role(process: psutil.Process) -> str:
+def gate_of(folder: Path) -> Path:
+    """While this file is there, a load of model slow does not end."""
+    return folder / "gate"
+
+
+def role(process: psutil.Process) -> str:
     """`root`, `proxy-0`, `w:a`, `standby`; "" for the resource tracker, and for one that is ending."""
     line = _ask(lambda: " ".join(process.cmdline()), "")
     return line.removeprefix("lsv:").split(" ")[0] if line.startswith("lsv:") else ""

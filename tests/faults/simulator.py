@@ -58,7 +58,8 @@ def check(seed: int) -> Failure | None:
     short = schedules.shorter(schedule, rule, _rule)
     again = broken(short, verbose=True)
     assert again is not None
-    limits = f"max_models={short.max_models} memory={short.memory} proxies={short.proxies} bad={short.bad}"
+    names = ("max_models", "memory", "proxies", "bad", "copies")
+    limits = " ".join(f"{name}={getattr(short, name)}" for name in names)
     return Failure(seed, str(again[0]), (limits, *again[1]))
 
 

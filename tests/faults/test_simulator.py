@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from supervisor import config, fleet, placement, restart
+from supervisor import config, fleet, machines, placement, restart
 from supervisor.control import State
 from tests.faults import simulator
 
@@ -45,17 +45,17 @@ def _at_once(
     return history, 0.0
 
 
-def _all_idle(residents: object, wanted: set[str]) -> tuple[list[placement.Resident], list[placement.Resident]]:
-    return [m for m in residents if m.state is State.READY and m.name not in wanted], []  # type: ignore[attr-defined]
+def _all_idle(residents: object, wanted: set[str]) -> tuple[list[placement.Resident], ...]:
+    return [m for m in residents if m.state is State.READY and m.name not in wanted], [], []  # type: ignore[attr-defined]
 
 
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "max_models": lambda patch: patch.setattr(placement, "_HOLDS", {State.LOADING, State.READY, State.DRAINING}),
     "back-off": lambda patch: patch.setattr(restart, "after_death", _at_once),
     "pinned models stay": lambda patch: patch.setattr(placement, "_victims", _all_idle),
-    "every want is answered": lambda patch: patch.setattr(fleet.Fleet, "_retry", lambda self, name: None),
+    "every want is answered": lambda patch: patch.setattr(machines.Machines, "_retry", lambda self, name: None),
     "no busy model goes for another": lambda patch: patch.setattr(
-        fleet.Fleet, "_drain_idle", lambda self, name, reason: (self.drain(name, reason), self._drained(name))
+        machines.Machines, "drain_idle", lambda self, name, reason: (self.drain(name, reason), self.drained(name))
     ),
     "every state has a way out": lambda patch: patch.setattr(fleet.Fleet, "worker_judged", lambda *_: None),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
@@ -20,6 +21,7 @@ import httpx
 from msgspec.structs import replace
 
 from proxy.main import Proxy
+from supervisor import replicas
 from supervisor.boot import Child
 from supervisor.config import Config, Model
 from supervisor.control import (
@@ -53,7 +55,7 @@ from worker.protocol import (
     encode,
 )
 
-WITHIN = 5.0  # seconds any fact may take to come true
+WITHIN = 90.0  # seconds any fact may take to come true, however slow the machine
 M = TypeVar("M")
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 
@@ -140,11 +142,14 @@ class Harness:
         self.said: list[Message] = []  # by the proxy, to the root
         self.workers: list[FakeWorker] = []
         self.sockets: list[socket.socket] = []  # of raw clients; closed at the end
+        self.passed: Callable[[Any, list[int]], None] = lambda message, fds: None  # what else becomes of what it says
 
     async def __aenter__(self) -> Harness:
         loop = asyncio.get_running_loop()
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # else asyncio leaves Nagle on
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(512)
         self.port = listener.getsockname()[1]
         self.channel: Channel[Any] = Channel(control, ToRoot)
         loop.add_reader(self.channel, self._read)
@@ -153,7 +158,8 @@ class Harness:
         self.tell(ConfigureProxy(0, self.config, self.statuses))
         await self.heard(Listening)
         logging.getLogger("proxy.access").setLevel(logging.INFO)
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WITHIN)
+        # verify: else each client would read all the certificates of the system, which takes longer than most tests.
+        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WITHIN, verify=False)
         return self
 
     async def __aexit__(
@@ -197,8 +203,8 @@ class Harness:
         self.tell(Attach(name, generation), worker.near.fileno())
         worker.near.close()
         self.tell(ModelChanged(loaded(name, generation)))
-        gate = self.proxy.services.result().models.gates[name]
-        await until(lambda: gate.current and gate.current.link.greeted and gate.current.number == generation)
+        replica = self.proxy.services.result().models.gates[replicas.base(name)].replicas[name]
+        await until(lambda: replica.current and replica.current.link.greeted and replica.current.number == generation)
         return worker
 
     async def change(self, name: str = "m", **facts: Any) -> None:
@@ -223,3 +229,6 @@ class Harness:
     def _read(self) -> None:
         while (received := self.channel.receive()) is not None:
             self.said.append(received[0])
+            self.passed(*received)
+            for fd in received[1]:
+                os.close(fd)

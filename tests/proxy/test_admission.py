@@ -125,7 +125,7 @@ async def test_autoload_off_still_waits_for_a_load_that_runs() -> None:
     ("facts", "code", "retry"),
     [
         ({"state": State.FAILED, "cause": "file_corrupt", "message": "bad magic"}, "model_failed", False),
-        ({"state": State.BACKOFF, "retry_at": time.time() + 600, "cause": "crashed"}, "model_backoff", True),
+        ({"state": State.BACKOFF, "retry_due": time.monotonic() + 1e6, "cause": "crashed"}, "model_backoff", True),
     ],
 )
 async def test_a_model_that_cannot_be_had_is_refused_at_once(facts: dict[str, Any], code: str, retry: bool) -> None:
@@ -142,8 +142,11 @@ async def test_a_model_that_cannot_be_had_is_refused_at_once(facts: dict[str, An
         assert server.count(Want) == 0
 
 
-async def test_a_short_back_off_is_waited_out() -> None:
-    status = loaded(state=State.BACKOFF, retry_at=time.time() + 1, cause="crashed")
+@pytest.mark.parametrize("jump", [0.0, 3600.0, -3600.0])
+async def test_a_short_back_off_is_waited_out(jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the wall clock does."""
+    monkeypatch.setattr("time.time", lambda now=time.time: now() + jump)
+    status = loaded(state=State.BACKOFF, retry_due=time.monotonic() + 1, cause="crashed")
     async with Harness(settings(), status) as server:
         task = server.post()
         await server.heard(Want)
@@ -157,7 +160,7 @@ async def test_those_who_wait_for_a_load_that_fails_are_told_why(state: State) -
     async with Harness() as server:
         tasks = [server.post(), server.post(stream=True)]
         await until(lambda: server.proxy.services.result().models.gates["m"].queued == 2)
-        await server.change(state=state, cause="out_of_memory", message="no room", retry_at=time.time() + 60)
+        await server.change(state=state, cause="out_of_memory", message="no room", retry_due=time.monotonic() + 60)
         for task in tasks:
             response = await task
             error = response.json()["error"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from proxy import server as http_server
 from supervisor.config import Key, Server
 from supervisor.control import Answer, ModelCommand, State
-from tests.proxy.harness import CHAT, Harness, loaded, settings, until
+from tests.proxy.harness import CHAT, WITHIN, Harness, loaded, settings, until
 
 
 def key(name: str, **more: Any) -> Key:
@@ -32,7 +32,7 @@ async def raw(server: Harness, data: bytes) -> bytes:
     """What comes back for these bytes until the server closes or has answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(data)
-    head = await asyncio.wait_for(reader.read(65536), 5)
+    head = await asyncio.wait_for(reader.read(65536), WITHIN)
     writer.close()
     return head
 
@@ -247,18 +247,20 @@ async def test_a_body_that_does_not_come_is_a_timeout() -> None:
         assert b"body_timeout" in answer
 
 
-async def test_headers_that_are_slow_or_huge_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "HEADER_TIMEOUT", 0.1)
-    async with Harness() as server:
-        huge = b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 70_000 + b"\r\n\r\n"
-        assert b" 400 " in await raw(server, huge)
+async def test_headers_that_are_slow_or_huge_end_the_connection() -> None:
+    async with Harness(settings(server=Server(max_headers=2000))) as server:
+        huge = b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"a" * 3_000 + b"\r\n\r\n"
+        answer = await raw(server, huge)
+        assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+        assert b"[server].max_headers" in answer
         assert b" 400 " in await raw(server, b"NONSENSE\r\n\r\n")
+    async with Harness(settings(server=Server(header_timeout=0.1))) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET / HTTP/1.1\r\nhost: loc")
         silent, other = await asyncio.open_connection("127.0.0.1", server.port)
         for unanswered in (reader, silent):
             with contextlib.suppress(ConnectionResetError):
-                assert await asyncio.wait_for(unanswered.read(), 2) == b""
+                assert await asyncio.wait_for(unanswered.read(), WITHIN) == b""
         writer.close()
         other.close()
 
@@ -331,3 +333,24 @@ async def test_a_chat_client_that_sends_everything_is_served() -> None:
         response = await task
         assert response.status_code == 200
         assert "[DONE]" in response.text
+
+
+async def test_a_connection_for_which_there_is_no_descriptor_to_spare_is_closed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Harness() as server:
+        assert (await server.client.get("/health")).status_code == 200
+        monkeypatch.setattr(http_server, "_room", lambda: 1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(1), 30) == b""
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        assert (await server.client.get("/health")).status_code == 200  # on the connection that it has
+
+
+@pytest.mark.parametrize(("limit", "room"), [(1024, 768), (256, 192), (-1, 2**60)])
+def test_clients_do_not_take_the_last_descriptors(limit: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
+    assert http_server._room() == room or (limit < 0 and http_server._room() > room)

@@ -11,6 +11,7 @@ import pytest
 
 from proxy import models
 from supervisor.control import (
+    Attach,
     Busy,
     Drain,
     Drained,
@@ -18,12 +19,13 @@ from supervisor.control import (
     Ping,
     Pong,
     Reopen,
+    Ring,
     ShutDown,
     Shutdown,
     State,
     Want,
 )
-from tests.proxy.harness import FakeWorker, Harness, settings, until
+from tests.proxy.harness import WITHIN, FakeWorker, Harness, settings, until
 from tests.proxy.test_generation import records
 from worker.protocol import Accepted, Delta, Generate, Hello, Started
 
@@ -90,7 +92,8 @@ async def test_other_models_lose_nothing() -> None:
         assert records((await kept).text)[-1] == "[DONE]"
 
 
-async def test_the_cause_of_a_death_is_waited_for_a_moment() -> None:
+async def test_the_cause_of_a_death_is_waited_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "LOST_GRACE", WITHIN)
     async with Harness() as server:
         worker = await server.attach()
         task, _ = await begun(server, worker)
@@ -222,7 +225,7 @@ async def test_shutdown_refuses_the_new_and_lets_the_running_end() -> None:
         response = await server.post()  # on a kept connection
         assert (response.status_code, response.json()["error"]["code"]) == (503, "shutting_down")
         assert "retry-after" not in response.headers
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=False) as client:
             with pytest.raises(httpx.ConnectError):
                 await client.get(f"http://127.0.0.1:{server.port}/health")
         assert server.count(ShutDown) == 0
@@ -261,3 +264,14 @@ async def test_a_ping_is_answered_with_what_is_in_flight() -> None:
         pong = await server.heard(Pong)
         assert (pong.number, pong.active) == (41, 1)
         assert pong.steps > 0
+
+
+async def test_a_link_that_this_process_cannot_take_is_asked_for_again_and_no_fault_of_the_worker() -> None:
+    async with Harness() as server:
+        server.tell(Ring("w:m"))  # nor can it take a log
+        server.tell(Attach("m", 1))
+        assert await server.heard(LinkBroken) == LinkBroken("m", 1, "no descriptors left", blameless=True)
+        worker = await server.attach()
+        task = server.post()
+        worker.reply(await worker.next(), "ok")
+        assert (await task).status_code == 200

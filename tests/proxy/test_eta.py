@@ -7,14 +7,13 @@ import pytest
 from proxy.eta import ready_in
 from proxy.hall import Hall, share
 from supervisor.config import Admission, Config, Server
-from supervisor.control import Facts, ModelStatus, State
+from supervisor.control import ModelStatus, State
 
 NOW = 1000.0
-TWO = Facts(load_ms=2000.0)
 
 
 def status(state: State, name: str = "m", **more: Any) -> ModelStatus:
-    return ModelStatus(name=name, state=state, **{"since": NOW, "facts": TWO} | more)
+    return ModelStatus(name=name, state=state, **{"since": NOW, "load_ms": 2000.0} | more)
 
 
 @pytest.mark.parametrize(
@@ -24,12 +23,11 @@ def status(state: State, name: str = "m", **more: Any) -> ModelStatus:
         (status(State.READY, suspended=True), None),
         (status(State.LOADING, since=NOW - 0.5), 1.5),
         (status(State.LOADING, since=NOW - 9), 0.0),
-        (status(State.LOADING, since=NOW - 3, progress=0.75, facts=None), 1.0),
-        (status(State.LOADING, facts=None), None),
+        (status(State.LOADING, since=NOW - 3, progress=0.75, load_ms=0.0), 1.0),
+        (status(State.LOADING, load_ms=0.0), None),
         (status(State.UNLOADED), 2.0),
         (status(State.STOPPING), 2.0),
-        (status(State.UNLOADED, facts=None), None),
-        (status(State.UNLOADED, facts=Facts()), None),
+        (status(State.UNLOADED, load_ms=0.0), None),
         (status(State.BACKOFF, retry_at=NOW + 3), 5.0),
         (status(State.FAILED), None),
         (status(State.UNLOADED, blocked_by=("a",)), 2.0 + 6.0),

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from supervisor.config import Server
-from tests.proxy.harness import CHAT, Harness, settings
+from tests.proxy.harness import CHAT, WITHIN, Harness, settings
 
 CERTIFICATES = Path(__file__).parent.parent / "certificates"
 
@@ -58,7 +58,7 @@ async def test_a_certificate_makes_it_https() -> None:
     trust = ssl.create_default_context(cafile=files["tls_cert"])
     async with (
         Harness(settings(server=Server(**files))) as server,
-        httpx.AsyncClient(verify=trust, base_url=f"https://127.0.0.1:{server.port}") as client,
+        httpx.AsyncClient(verify=trust, base_url=f"https://127.0.0.1:{server.port}", timeout=WITHIN) as client,
     ):
         worker = await server.attach()
         assert (await client.get("/health")).json() == {"status": "ok"}

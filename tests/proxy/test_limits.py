@@ -171,6 +171,22 @@ async def test_a_place_is_given_back_when_the_client_leaves() -> None:
         assert account.prompt_tokens == 7
 
 
+async def test_what_comes_late_in_a_stream_is_paid_as_well() -> None:
+    async with Harness(config(tokens_per_minute=1000)) as server:
+        worker = await server.attach()
+        body = CHAT | {"stream": True}
+        begun = asyncio.ensure_future(begin(worker))
+        async with server.client.stream("POST", "/v1/chat/completions", json=body, headers=as_("secret")) as response:
+            await begun
+            await anext(response.aiter_bytes())
+            (ask,) = worker.requests
+            worker.send(Delta(ask.id, "b", 40), Finished(ask.id, "eos", "", Timings(0, 7, 1.0, 41, 1.0)))
+            await response.aread()
+        (account, _) = server.proxy.services.result().limits.accounts.values()
+        await until(lambda: account.running == 0)
+        assert (account.prompt_tokens, account.completion_tokens) == (7, 41)
+
+
 async def test_the_priority_of_a_key_reaches_the_worker() -> None:
     async with Harness(config(priority=7)) as server:
         worker = await server.attach()

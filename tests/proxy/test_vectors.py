@@ -14,7 +14,7 @@ import pytest
 from proxy.dialects import embeddings, rerank
 from proxy.dialects.vectors import Found, VectorPlan
 from proxy.errors import ApiError
-from tests.proxy.harness import FakeWorker, Harness, until
+from tests.proxy.harness import WITHIN, FakeWorker, Harness, until
 from worker.protocol import Accepted, Embed, Failed, Finished, Rerank, Started, Timings, Vector, encode
 
 VECTORS = ((0.5, -0.25, 3.0), (0.1, 1e-30, -7.5))
@@ -257,7 +257,7 @@ async def test_a_worker_that_dies_before_it_begins_costs_nothing() -> None:
         await worker.next()
         worker.die()
         server.lose("signal")
-        again = await asyncio.wait_for(server.attach(generation=2), 5)
+        again = await asyncio.wait_for(server.attach(generation=2), WITHIN)
         ask = await again.next()
         reply(again, ask.id, *SCORES)
         assert len((await task).json()["results"]) == 3

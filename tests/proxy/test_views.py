@@ -17,6 +17,7 @@ from supervisor.config import LLAMA_DEFAULTS, Placement, Server
 from supervisor.control import (
     Activity,
     AskFigures,
+    AskRoll,
     Facts,
     Figures,
     Finding,
@@ -24,7 +25,9 @@ from supervisor.control import (
     Inquiry,
     Message,
     ModelChanged,
+    Process,
     Report,
+    Roll,
     State,
     Unwant,
     Want,
@@ -33,7 +36,7 @@ from supervisor.figures import Series
 from supervisor.ledger import Ledger
 from tests.proxy.harness import FakeWorker, Harness, loaded, settings, until
 from tests.proxy.test_edges import KEYS
-from worker.protocol import Accepted, Delta, Finished, Look, Place, Seen, Started, Timings, Vector
+from worker.protocol import Accepted, Delta, Finished, Look, Place, Progress, Seen, Started, Timings, Vector
 
 CHAT = "/v1/chat/completions"
 
@@ -188,8 +191,9 @@ async def _some(server: Harness, who: str) -> list[Any]:
 async def test_a_client_that_leaves_and_an_error_have_their_outcomes() -> None:
     async with Harness() as server:
         worker = await server.attach()
-        with pytest.raises(httpx.ReadTimeout):
-            await server.client.post(CHAT, json={"messages": [{"role": "user", "content": "x"}]}, timeout=0.1)
+        leaving = server.post()
+        await worker.next()
+        leaving.cancel()
         recent = server.proxy.services.result().views.activity.ended
         await until(lambda: list(recent(Viewer(admin=True))))
         task = server.post()
@@ -204,8 +208,8 @@ async def test_a_client_that_leaves_and_an_error_have_their_outcomes() -> None:
         ]
         found = samples((await scraped(server)).text)
         assert found["llama_supervisor_cancelled_total", "m", "client_gone"] == 1
-        assert found["llama_supervisor_requests_total", CHAT, "m", "499"] == 1
-        assert found["llama_supervisor_requests_total", CHAT, "m", "500"] == 1
+        assert found["llama_supervisor_requests_total", CHAT, "", "m", "499"] == 1
+        assert found["llama_supervisor_requests_total", CHAT, "", "m", "500"] == 1
 
 
 async def test_vectors_have_a_row_of_their_own_kind() -> None:
@@ -411,9 +415,9 @@ async def test_the_page_parses_and_says_what_happened() -> None:
         assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         found = samples(response.text)
         assert found["llamacpp:tokens_predicted_total", "m"] == 5
-        assert found["llama_supervisor_requests_total", CHAT, "m", "200"] == 1
-        assert found["llama_supervisor_requests_total", "/v1/models/{id:path}", "m", "200"] == 1
-        assert found["llama_supervisor_requests_total", "other", "", "404"] == 1
+        assert found["llama_supervisor_requests_total", CHAT, "", "m", "200"] == 1
+        assert found["llama_supervisor_requests_total", "/v1/models/{id:path}", "", "m", "200"] == 1
+        assert found["llama_supervisor_requests_total", "other", "", "", "404"] == 1
         assert found["llama_supervisor_queue_depth", "m"] == 0
         for name in ("queue_wait_seconds", "ttft_seconds"):
             assert found[f"llama_supervisor_{name}_count", "m"] == 1
@@ -426,7 +430,7 @@ async def test_a_scrape_changes_nothing_but_its_own_count() -> None:
         await scraped(server)
         before = [message for message in server.said if not isinstance(message, Report | AskFigures)]
         first, second = [samples((await scraped(server)).text) for _ in range(2)]
-        own = ("llama_supervisor_requests_total", "/metrics", "", "200")
+        own = ("llama_supervisor_requests_total", "/metrics", "", "", "200")
         assert second.pop(own) == first.pop(own) + 1
         assert first == second
         assert [message for message in server.said if not isinstance(message, Report | AskFigures)] == before
@@ -445,6 +449,60 @@ async def test_metrics_are_for_keys_that_see_the_model_or_for_all_if_so_configur
         assert (await server.client.get("/slots")).status_code == 401
 
 
+async def test_use_is_counted_by_key_and_a_key_is_told_its_own() -> None:
+    async with Harness(settings("ab", keys=KEYS)) as server:
+        worker = await server.attach("ab")
+        for number, who in enumerate(("alice", "root", "root"), 1):
+            server.client.headers["x-api-key"] = who
+            task = server.post(model="ab")
+            worker.reply(await worker.next(number), "one", "two")
+            await task
+        tokens, requests = "llama_supervisor_tokens_total", "llama_supervisor_requests_total"
+        found = samples((await scraped(server)).text)
+        for who, times in (("alice", 1), ("root", 2)):
+            assert found[requests, CHAT, who, "ab", "200"] == times
+            for kind, count in (("prompt", 7), ("cached", 3), ("completion", 2)):
+                assert found[tokens, who, kind, "ab"] == times * count
+        own = samples((await scraped(server, **{"x-api-key": "alice"})).text)
+        assert own[tokens, "alice", "prompt", "ab"] == 7
+        assert not [labels for labels in own if "root" in labels]
+
+
+async def test_how_far_a_prompt_is_and_only_those_that_ask_are_told_in_their_stream() -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        for number, asks in enumerate((False, True), 1):
+            task = server.post(stream=True, return_progress=asks)
+            ask = await worker.next(number)
+            assert ask.return_progress
+            worker.send(Accepted(ask.id, 70), Started(ask.id, 30))
+            await _until_state(server, "prefill")
+            assert (await rows(server))[0]["processed"] == 30
+            worker.send(Progress(ask.id, 70, 30, 50, 1.0))
+            while (await rows(server))[0]["processed"] != 50:
+                await asyncio.sleep(0.002)
+            worker.send(Delta(ask.id, "a"), Finished(ask.id, "eos", "", Timings(30, 40, 1.0, 1, 1.0)))
+            assert ('"prompt_progress"' in (await task).text) is asks
+
+
+async def test_every_process_of_the_tree_is_for_admins() -> None:
+    async with Harness(settings("m", keys=KEYS)) as server:
+        refused = await server.client.get("/admin/tree", headers={"x-api-key": "alice"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "admin_required")
+        task = asyncio.ensure_future(server.client.get("/admin/tree", headers={"x-api-key": "root"}))
+        ask = await server.heard(AskRoll)
+        root = Process("root", 1, 9.5, "running", "idle", 1.0, rss=5)
+        worker = Process("w:m", 2, 1.0, "ready", "decode", 2.0, "m", 7, 12, 6, 3)
+        server.tell(Roll(ask.ticket, [root, worker]))
+        assert (await task).json()["processes"] == [
+            {"role": "root", "pid": 1, "uptime_s": 9.5, "state": "running", "phase": "idle", "since": 1.0, "rss": 5},
+            {
+                "role": "w:m", "pid": 2, "uptime_s": 1.0, "state": "ready", "phase": "decode", "since": 2.0,
+                "model": "m", "step": 7, "pong_age_ms": 12, "rss": 6, "restarts": 3,
+            },
+        ]  # fmt: skip
+
+
 async def test_a_root_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.views._ROOT_PATIENCE", 0.05)
     async with Harness() as server:
@@ -459,7 +517,7 @@ async def test_counts_are_reported_with_a_pong_once_they_have_changed(monkeypatc
         await server.client.get("/health")
         await server.ping(2)
         report = await server.heard(Report)
-        assert Series("llama_supervisor_requests_total", ("", "/health", "200"), (1,)) in report.series
+        assert Series("llama_supervisor_requests_total", ("", "/health", "200", ""), (1,)) in report.series
         await server.ping(3)
         await server.client.get("/health")
         await server.ping(4)

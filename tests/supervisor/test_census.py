@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from supervisor import census
 from supervisor.control import Drained, Facts, State, Unwant, Want
-from supervisor.placement import Resident
+from supervisor.lifecycle import Model
 from tests.supervisor.test_fleet import World
 
 
@@ -61,9 +61,10 @@ def test_each_model_has_exactly_one_state_and_a_load_its_time() -> None:
 
 
 def test_memory_is_told_by_device_with_what_there_is() -> None:
-    models = [Resident("a", State.READY, needs={"ram": 60}), Resident("b", State.UNLOADED, needs={"ram": 30})]
-    found = {(each.name, *each.labels): each.values[0] for each in census.memory(models, {"ram": 100})}
-    assert found == {
-        ("llama_supervisor_memory_budget_bytes", "ram"): 100,
-        ("llama_supervisor_memory_placed_bytes", "a", "ram"): 60,
+    models = [Model("a", State.READY), Model("a#2", State.LOADING), Model("b", State.UNLOADED)]
+    found = census.memory(models, lambda name: {"ram": 60, "gpu:0": 5}, {"ram": 200})
+    assert {(each.name.removeprefix("llama_supervisor_memory_"), *each.labels): each.values[0] for each in found} == {
+        ("budget_bytes", "ram"): 200,
+        ("placed_bytes", "a", "ram"): 120,
+        ("placed_bytes", "a", "gpu:0"): 10,
     }

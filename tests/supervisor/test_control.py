@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -98,3 +100,55 @@ def test_garbage_and_messages_of_the_wrong_direction_are_refused(pair: Pair) -> 
     child.send(Ping(1))
     with pytest.raises(msgspec.ValidationError):
         root.receive()
+
+
+@contextlib.contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """This process has those that it has."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_message_that_needs_a_descriptor_waits_for_one_and_keeps_its_place(pair: Pair) -> None:
+    root, child = pair
+    huge = Lost("m", 1, "x" * 100_000)
+    with no_more_descriptors():
+        root.send(huge)
+        root.send(Neighbours(1))
+        assert (root.pending, root.crowded, root.starved) == (True, False, True)
+    assert child.receive() is None
+    assert root.flush()
+    assert [child.receive() for _ in range(3)] == [(huge, []), (Neighbours(1), []), None]
+    assert not root.starved
+
+
+def test_without_descriptors_nothing_of_a_message_with_some_is_sent(pair: Pair) -> None:
+    root, child = pair
+    with no_more_descriptors(), pytest.raises(OSError, match="Too many open files"):
+        root.send(Peer(0), [0, 0])
+    assert not root.pending
+    assert child.receive() is None
+
+
+def test_who_can_take_no_descriptors_gets_the_message_alone(pair: Pair) -> None:
+    root, child = pair
+    reader, writer = os.pipe()
+    root.send(Peer(3), [writer])
+    os.close(writer)
+    with no_more_descriptors():
+        assert child.receive() == (Peer(3), [])
+    assert os.read(reader, 1) == b""  # nobody holds the other end
+    os.close(reader)
+
+
+def test_a_message_that_cannot_be_had_whole_ends_the_channel(pair: Pair) -> None:
+    root, child = pair
+    root.send(Lost("m", 1, "x" * 100_000))
+    with no_more_descriptors(), pytest.raises(Closed, match="no descriptors"):
+        child.receive()

@@ -219,7 +219,7 @@ def test_a_running_model_drains_before_its_files_go() -> None:
     depot.world.load(NAME)
     depot.ask("remove", NAME)
     assert (depot.world.state(NAME), depot.discards) == (S.DRAINING, [])
-    depot.world.fleet._drained(NAME)
+    depot.world.fleet._machines.drained(NAME)
     depot.world.ended(NAME)
     ((name, paths, keep, done),) = depot.discards
     assert (name, paths) == (NAME, (f"/hub/{NAME}.gguf",))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor import listeners, ring
+from supervisor import listeners, log, ring
 from supervisor.log import facts
 from supervisor.notify import Notifier
 
@@ -131,3 +131,20 @@ def test_without_a_service_manager_nothing_is_sent(monkeypatch: pytest.MonkeyPat
     notifier = Notifier()
     notifier.send(READY=1)
     assert notifier.watchdog_interval is None
+
+
+def test_lines_beyond_the_rate_are_dropped_and_their_number_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    out = os.open(tmp_path / "log", os.O_CREAT | os.O_WRONLY)
+    handler = log._Stderr("test")
+    monkeypatch.setattr(handler, "_fd", out)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    log.configure("info", "text", rate=0.001, burst=3)
+    for number in range(10):
+        handler.emit(logging.LogRecord("x", logging.INFO, "", 0, f"line {number}", None, None))
+    handler._at -= 2000  # so long ago
+    handler.emit(logging.LogRecord("x", logging.INFO, "", 0, "later", None, None))
+    os.close(out)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [line.split("test")[1].strip() for line in lines] == ["line 0", "line 1", "line 2", "later dropped=7"]

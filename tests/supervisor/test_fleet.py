@@ -238,7 +238,7 @@ def test_a_dead_proxy_counts_as_drained_and_wants_nothing() -> None:
     world.fleet.proxy_gone(world.proxies.running[1])  # type: ignore[arg-type]
     world.fleet.settle()
     assert world.workers.stops == [("a", "polite")]
-    assert not world.fleet.wanted("c")
+    assert "c" not in world.fleet.stock.wants
 
 
 def test_a_crash_ends_streams_and_the_model_comes_back_by_itself() -> None:
@@ -277,7 +277,7 @@ def test_preloads_fill_the_places_and_evict_nobody() -> None:
     world.fleet.preload()
     world.fleet.settle()
     assert world.workers.loads == ["a", "b"]
-    assert not world.fleet.wanted("c")
+    assert "c" not in world.fleet.stock.wants
 
 
 def test_a_failed_load_is_not_tried_again_and_holds_no_place() -> None:
@@ -379,6 +379,32 @@ def test_a_link_that_cannot_be_made_is_made_when_the_proxy_asks_again(monkeypatc
     assert world.last(Attach) is None
     world.say(Want("a"))
     assert world.last(Attach) == Attach("a", 1)
+
+
+def test_a_link_that_cannot_be_made_is_made_soon_though_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    world = World()
+    with monkeypatch.context() as patched:
+        patched.setattr("supervisor.process.link", none_left)
+        world.load("a")
+        world.elapse(1.5)
+    assert world.last(Attach) is None
+    world.elapse(1.5)
+    assert world.last(Attach) == Attach("a", 1)
+
+
+def test_a_proxy_that_cannot_take_a_link_gets_another_and_the_worker_is_not_to_blame() -> None:
+    world = World()
+    world.load("a")
+    for _ in range(5):
+        world.proxy.heard.clear()
+        world.say(LinkBroken("a", 1, "no descriptors left", blameless=True))
+        assert world.last(Attach) is None  # not at once: it would have none again
+        world.elapse(1.5)
+        assert world.last(Attach) == Attach("a", 1)
+    assert world.workers.stops == []
 
 
 def test_late_words_about_an_old_generation_change_nothing() -> None:
@@ -537,8 +563,8 @@ def test_what_a_load_took_is_passed_on() -> None:
     world, measured = World(), list[tuple[str, Footprint]]()
     world.fleet.measured = lambda entry, footprint: measured.append((entry.model.name, footprint))
     world.say(Want("a"))
-    world.fleet.worker_ready("a", Facts(memory=Footprint({"ram": 7})))
-    assert measured == [("a", Footprint({"ram": 7}))]
+    world.fleet.worker_ready("a", Facts(memory=Footprint({"ram": 7}), load_ms=250.0))
+    assert measured == [("a", Footprint({"ram": 7}, load_ms=250.0))]
 
 
 # -- memory and time ----------------------------------------------------------------------------------------------
@@ -547,7 +573,7 @@ def test_what_a_load_took_is_passed_on() -> None:
 def limited(world: World, ram: int, **needs: int) -> None:
     """Gives models these needs of RAM, and the server so much of it."""
     limits = config.Placement(max_models=0, memory={"ram": ram})
-    world.fleet.reconfigure(replace(world.fleet._config, placement=limits))
+    world.fleet.reconfigure(replace(world.fleet.stock.config, placement=limits))
     catalog(world, **{name: Entry(config.Model(name=name), estimated={"ram": need}) for name, need in needs.items()})
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from supervisor import config, ring
 from supervisor.__main__ import main
-from supervisor.control import ConfigureProxy, KeyUse, Ring
+from supervisor.control import Blamed, ConfigureProxy, KeyUse, Ring
 from supervisor.journal import Journal
 from supervisor.ledger import Ledger
 from supervisor.nursery import Ended
@@ -103,3 +103,9 @@ def test_a_new_proxy_learns_what_is_in_flight_on_the_others_and_every_ring(proxi
     assert of(again, KeyUse) == [KeyUse("k", 1, running=3)]
     assert {message.source for message in of(again, Ring)} == {"proxy-0", "proxy-1", "w:a"}
     assert of(second, Ring)[-1] == Ring("proxy-0")
+
+
+def test_a_request_that_kills_workers_is_made_known_to_the_other_proxies(proxies: Any) -> None:
+    first, second = proxies.running.values()
+    proxies.heard(first, Blamed("m", b"digest"), [])
+    assert (of(first, Blamed), of(second, Blamed)) == ([], [Blamed("m", b"digest")])

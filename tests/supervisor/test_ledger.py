@@ -41,11 +41,11 @@ def test_counters_outlive_their_process_and_gauges_do_not() -> None:
 
 def test_processes_add_up_by_their_labels() -> None:
     ledger = Ledger()
-    ok, lost = series(REQUESTS, 2, labels=("m", "/x", "200")), series(REQUESTS, 1, labels=("", "/", "404"))
+    ok, lost = series(REQUESTS, 2, labels=("m", "/x", "200", "k")), series(REQUESTS, 1, labels=("", "/", "404", ""))
     for child in ("p1", "p2"):
         ledger.report(child, [ok, lost])
-    assert value(ledger, REQUESTS, "m", "/x", "200") == (4,)
-    assert value(ledger, REQUESTS, "", "/", "404") == (2,)
+    assert value(ledger, REQUESTS, "m", "/x", "200", "k") == (4,)
+    assert value(ledger, REQUESTS, "", "/", "404", "") == (2,)
 
 
 def test_histograms_add_up_bucket_by_bucket() -> None:

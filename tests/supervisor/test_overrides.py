@@ -89,7 +89,7 @@ def test_a_load_that_is_called_off_takes_them_along() -> None:
     world.say(Want("b"))
     world.fleet.from_proxy(world.proxy, ModelCommand(1, "load", "p", True, {"n_ctx": 99}))  # type: ignore[arg-type]
     world.say(ModelCommand(2, "unload", "p"))
-    assert world.fleet.overridden("p") == {}
+    assert world.fleet.stock.overrides.of("p") == {}
 
 
 def test_a_load_that_can_never_fit_takes_them_along(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +98,6 @@ def test_a_load_that_can_never_fit_takes_them_along(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("supervisor.overrides.estimate", lambda *settings: Estimate({"ram": 101}))
     ask(world, n_ctx=99)
     assert (world.state("a"), world.fleet.model("a").cause) == (State.FAILED, "insufficient_memory")
-    assert world.fleet.overridden("a") == {}
+    assert world.fleet.stock.overrides.of("a") == {}
     ask(world)
     assert [model.n_ctx for model in world.workers.models] == [Model().n_ctx]

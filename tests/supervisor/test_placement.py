@@ -222,7 +222,8 @@ residents = st.builds(
     priority=st.integers(-1, 1),
     group=st.sampled_from(["", "", "g", "h"]),
     settling=st.booleans(),
-)
+    extra=st.booleans(),
+).map(lambda r: replace(r, placeable=r.placeable and not r.stuck and r.state in (U, State.BACKOFF)))
 budgets = st.fixed_dictionaries({}, optional={"ram": st.integers(0, 12), "gpu:0": st.integers(0, 12)})
 
 
@@ -240,6 +241,9 @@ def test_no_plan_breaks_the_rules(
     idle = [m.name for m in models if m.state in (U, D, S, State.BACKOFF)]
     chosen = data.draw(st.permutations(idle).map(lambda all_: all_[: data.draw(st.integers(0, len(all_)))]))
     result = plan(models, [Wanted(name, 0.0) for name in chosen], limit, 10, now, budget)
+    spare = [Wanted(name, 0.0, evicts=False, extra=True) for name in chosen]
+    alone = plan(models, spare, limit, 10, now, budget)
+    assert alone == Plan(load=alone.load, reopen=alone.reopen)
     by_name = {m.name: m for m in models}
     before = [m for m in models if m.state in (L, R, D, S) or m.stuck]
     loads = [by_name[name] for name in result.load]
@@ -302,3 +306,24 @@ def test_who_goes_for_a_load_without_memory_is_the_idle_model_unused_for_longest
 def test_a_model_whose_place_the_others_have_taken_is_crowded_out() -> None:
     models = [Resident("a", State.FAILED, stuck=True), ready("b"), Resident("c", L)]
     assert [crowded(models, "c", limit) for limit in (0, 2, 3)] == [False, True, False]
+
+
+def test_a_further_replica_takes_free_room_after_everybody_else_and_waits_for_none() -> None:
+    more = Wanted("a#2", 0, evicts=False, priority=0, extra=True)
+    models = [ready("a", in_flight=4), Resident("a#2", U, placeable=True, model="a"), unloaded("b"), ready("c")]
+    assert plan(models[:2], [more], 2, 10, 99) == Plan(load=["a#2"])
+    assert plan(models[:3], [more, Wanted("b", 98)], 2, 10, 99) == Plan(load=["b"])
+    assert plan([models[0], models[1], models[3]], [more], 2, 10, 99) == Plan()
+
+
+def test_a_busy_replica_that_can_be_spared_goes_at_once_but_after_idle_models() -> None:
+    spared = ready("a#2", 9, in_flight=1, model="a", extra=True)
+    models = [ready("a", in_flight=1, model="a"), spared, unloaded("b")]
+    assert plan(models, [Wanted("b", 0)], 2, 10, 0) == Plan(close=["a#2"])
+    assert plan([*models, ready("c", 99)], [Wanted("b", 0)], 3, 10, 0) == Plan(evict=["c"])
+    assert plan([*models[:2], ready("c"), unloaded("b")], [Wanted("b", 0)], 3, 10, 0) == Plan(evict=["c"])
+
+
+def test_an_idle_replica_that_can_be_spared_goes_before_any_model() -> None:
+    models = [ready("a", 2, model="a"), ready("a#2", 9, model="a", extra=True), ready("c", 1), unloaded("b")]
+    assert plan(models, [Wanted("b", 0)], 3, 10, 0) == Plan(evict=["a#2"])

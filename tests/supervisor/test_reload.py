@@ -93,7 +93,7 @@ class World:
 
     def turn(self, fact: Callable[[], Any]) -> None:
         """The loop, until this is true."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 90
         while not fact():
             assert time.monotonic() < deadline
             for key, events in self.selector.select(0.1):
@@ -157,7 +157,7 @@ def test_a_server_that_stops_takes_nothing_over_any_more(tmp_path: Path) -> None
 def test_a_file_that_does_not_answer_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(written(tmp_path, BEFORE))
     stuck = threading.Event()
-    monkeypatch.setattr(reload, "check", lambda file, before: stuck.wait(30) and before)
+    monkeypatch.setattr(reload, "check", lambda file, before: stuck.wait(90) and before)
     world.reloads.ask(world.told.append)
     world.timers.run(time.monotonic() + 60)
     assert "not read within" in world.told[0].error
@@ -166,6 +166,29 @@ def test_a_file_that_does_not_answer_holds_up_nobody(tmp_path: Path, monkeypatch
     world.turn(lambda: world.scans)
     stuck.set()
     assert world.config == load(world.config.file)
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [("socket.socketpair", OSError(24, "Too many open files")), ("threading.Thread.start", RuntimeError("no thread"))],
+)
+def test_a_root_that_cannot_read_now_says_so_and_reads_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
+) -> None:
+    world = World(written(tmp_path, BEFORE))
+    before = world.config
+
+    def fail(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, fail)
+        world.reloads.ask(world.told.append)
+        world.turn(lambda: world.told)
+    assert "cannot be read now" in world.told[0].error
+    assert world.config is before
+    world.reloads.ask(world.told.append)
+    world.turn(lambda: world.scans)
 
 
 def test_a_model_whose_text_alone_changed_is_not_loaded_again() -> None:

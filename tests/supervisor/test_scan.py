@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from supervisor import gguf, librarian, process, pulled
+from supervisor import gguf, librarian, process, pulled, scan
 from supervisor.control import (  # fmt: skip
     Channel,
     Closed,
@@ -156,11 +156,11 @@ class Root:
             matching = [message for message in self.heard if isinstance(message, kind)]
             return matching[count - 1] if len(matching) >= count else None
 
-        return until(look, 10, kind.__name__)
+        return until(look, what=kind.__name__)
 
     def stop(self) -> int:
         self.channel.send(Stop(1.0))
-        self.thread.join(10)
+        self.thread.join(90)
         self.channel.close()
         return self.code[0]
 
@@ -169,7 +169,7 @@ def test_a_scan_is_answered_and_pings_are_meanwhile(folder: Path, tmp_path: Path
     release = threading.Event()
 
     def slow(path: str) -> Any:
-        assert release.wait(10)
+        assert release.wait(90)
         return gguf.read(path)
 
     root = Root(slow)
@@ -182,12 +182,20 @@ def test_a_scan_is_answered_and_pings_are_meanwhile(folder: Path, tmp_path: Path
     assert root.stop() == 0
 
 
-def test_a_changed_folder_is_told_once_it_is_quiet(folder: Path, tmp_path: Path) -> None:
+def test_a_changed_folder_is_told_once_it_is_quiet(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = Root()
     root.channel.send(Scan(1, folder=str(folder), state=str(tmp_path / "state")))
     assert root.wait(Scanned).done
+    monkeypatch.setattr(scan, "_QUIET", 1000.0)  # it is not, however long the next lines take
     for number in range(5):
         (folder / f"{number}.gguf").touch()
+        root.channel.send(Ping(number))
+        root.wait(Pong, number + 1)
+    assert not any(isinstance(message, FolderChanged) for message in root.heard)
+    monkeypatch.setattr(scan, "_QUIET", 0.05)
+    root.channel.send(Ping(5))
     root.wait(FolderChanged)
     assert root.stop() == 0
     assert sum(isinstance(message, FolderChanged) for message in root.heard) == 1
@@ -207,9 +215,9 @@ def test_what_does_not_answer_is_told_and_ends_the_process(folder: Path, tmp_pat
                 pass
             return next((message for message in heard if isinstance(message, Stuck)), None)
 
-        told = until(stuck, 10, "Stuck")
+        told = until(stuck, what="Stuck")
         assert (told.path, told.folder) == (str(folder / "a.gguf"), str(folder))
-        assert child.gone_within(10)
+        assert child.gone_within(90)
         assert child.reap() == 1
     finally:
         child.signal(signal.SIGKILL)

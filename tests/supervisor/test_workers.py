@@ -6,7 +6,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from supervisor import config
+from supervisor import config, ladder
 from supervisor.control import ConfigureWorker, Facts, Message, Ready
 from supervisor.liveness import Verdict
 from supervisor.nursery import Ended
@@ -71,3 +71,17 @@ def test_a_standby_that_was_given_a_model_is_followed_by_another_one() -> None:
     assert world.workers.of["m"].child.role == "w:m"
     world.timers.run(time.monotonic())
     assert world.nursery.started == ["standby", "standby"]
+
+
+def test_a_worker_that_cannot_be_told_what_to_load_for_want_of_descriptors_is_ended() -> None:
+    world = World()
+    ended: list[Any] = []
+    world.nursery.stop = lambda ward, how: ended.append((ward.role, how))  # type: ignore[attr-defined]
+
+    def none_left(ward: object, message: Message, fds: object = ()) -> None:
+        raise OSError(24, "Too many open files")
+
+    world.nursery.send = none_left  # type: ignore[method-assign]
+    world.workers.load(config.Model(name="m"), 1)
+    assert ended == [("w:m", ladder.cancel)]
+    assert "m" in world.workers.of  # until its end is seen, which counts as a death

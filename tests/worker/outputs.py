@@ -77,7 +77,7 @@ def whole(case: Case) -> Seen:
 
 PARIS: Call = ("weather", {"city": "Paris", "days": 2})
 MAP: Call = ("weather_map", {})
-TRICKY: Call = ("run", {"code": 'print("<b>\\n}{][", \'é\')\n# </tool_call> `x`'})
+TRICKY: Call = ("run", {"code": "print(\"<b>\\n}{][\", 'é')\n# </tool_call> `x`"})
 J_PARIS, J_MAP, J_TRICKY = (json.dumps(call[1], ensure_ascii=False) for call in (PARIS, MAP, TRICKY))
 
 THINK = "<think></think>"

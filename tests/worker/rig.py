@@ -34,7 +34,7 @@ from supervisor.control import (
 )  # fmt: skip
 from worker.protocol import VERSION, Chat, Delta, Event, Finished, Generate, Hello, Request, Text
 
-_PATIENCE = 30.0
+PATIENCE = 90.0  # seconds: how quick a process is proves nothing
 
 
 class Worker:
@@ -65,7 +65,7 @@ class Worker:
     def tell(self, message: Message, *fds: int) -> None:
         self.channel.send(message, fds)
 
-    def hear(self, within: float = _PATIENCE) -> Message:
+    def hear(self, within: float = PATIENCE) -> Message:
         """The next message that is no pong, or a pong if one was asked for."""
         until = time.monotonic() + within
         while time.monotonic() < until:
@@ -98,16 +98,16 @@ class Worker:
 
     def stop(self, deadline: float = 5.0) -> int:
         self.tell(Stop(deadline))
-        return self.process.wait(_PATIENCE)
+        return self.process.wait(PATIENCE)
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(_PATIENCE)
+        return self.process.wait(PATIENCE)
 
     def leave(self) -> int:
         """The root is gone."""
         self.channel.sock.shutdown(socket.SHUT_RDWR)
-        return self.process.wait(_PATIENCE)
+        return self.process.wait(PATIENCE)
 
     def stderr(self) -> str:
         """What the process said; only after it has ended."""
@@ -128,14 +128,14 @@ class Link:
     def send(self, request: Request) -> None:
         self.connection.send_bytes(msgspec.msgpack.encode(request))
 
-    def event(self, within: float = _PATIENCE) -> Event:
+    def event(self, within: float = PATIENCE) -> Event:
         while not self._events:
             if not self.connection.poll(within):
                 raise TimeoutError("no event")
             self._events = list(self._decoder.decode(self.connection.recv_bytes()))
         return self._events.pop(0)
 
-    def events(self, *ids: int, within: float = _PATIENCE) -> Iterator[Event]:
+    def events(self, *ids: int, within: float = PATIENCE) -> Iterator[Event]:
         """Events until each of these requests has ended."""
         open_ = set(ids)
         while open_:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from supervisor.config import LLAMA_DEFAULTS, Sampling
-from tests import models
 from tests.worker.test_engine import Bench
 from worker.crew import WORTH, Crew
 from worker.failure import RequestError
@@ -16,11 +15,6 @@ from worker.sampling import Sampler
 
 HEAVY = {"top_k": 0, "repeat_penalty": 1.2, "temperature": 1.3}
 LIGHT = {"top_k": 20}
-
-
-@pytest.fixture(scope="module")
-def smollm() -> Bench:
-    return Bench(models.smollm(), n_ctx=256)
 
 
 def samplers(bench: Bench, count: int, **keys: Any) -> list[Sampler]:

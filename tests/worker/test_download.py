@@ -257,10 +257,10 @@ def test_stopped_it_keeps_what_is_there(hub: Hub, tmp_path: Path) -> None:
     work = Job(Download("u/r", str(tmp_path / "state")), told.append)
     thread = threading.Thread(target=work.run)
     thread.start()
-    assert hub.reached.wait(10)
+    assert hub.reached.wait(90)
     work.stop()
     hub.go.set()
-    thread.join(10)
+    thread.join(90)
     assert not thread.is_alive()
     assert not isinstance(told[-1], Downloaded | DownloadFailed)
     assert listed() == {}
@@ -277,11 +277,11 @@ def test_two_downloads_share_a_file_one_after_the_other(hub: Hub, tmp_path: Path
     ]
     for thread in threads:
         thread.start()
-    assert hub.reached.wait(10)
-    until(lambda: len([name for name in blobs(tmp_path) if len(name) == 64]) == 2, 10, "both models")
+    assert hub.reached.wait(90)
+    until(lambda: len([name for name in blobs(tmp_path) if len(name) == 64]) == 2, what="both models")
     hub.go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(90)
     assert [type(told[-1]) for told in results.values()] == [Downloaded, Downloaded]
     assert hub.sent("mmproj-F16.gguf") == [""]
 

@@ -42,7 +42,7 @@ class Bench:
         self.model = loaded
         self.events: dict[int, list[Event]] = {}
         normalize = keys.get("embd_normalize", 2)
-        self.engine = EmbedCore(loaded._context, normalize, loaded._costs, None, 0.25, self, Vitals())
+        self.engine = EmbedCore(loaded._context, normalize, loaded._costs, None, 1e9, self, Vitals())
         self._id = 0
 
     def put(self, link: int, events: Sequence[Event]) -> None:

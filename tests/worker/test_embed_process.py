@@ -8,7 +8,7 @@ from gguf import PoolingType
 from supervisor.config import Model
 from supervisor.control import LoadFailed, Phase, Ready, Stop
 from tests import models, vector_models
-from tests.worker.rig import Link, Worker
+from tests.worker.rig import PATIENCE, Link, Worker
 from worker.protocol import Accepted, Embed, Event, Failed, Finished, Rerank, Started, Tokenize, Tokens, Vector
 
 ENTRY = "worker.main:main"
@@ -94,4 +94,4 @@ def test_a_reranker_and_what_is_none() -> None:
         assert isinstance(failed, LoadFailed)
         assert failed.permanent
         assert "classifier head" in failed.message
-        assert worker.process.wait(10) == 78
+        assert worker.process.wait(PATIENCE) == 78

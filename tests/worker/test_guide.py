@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests import models
 from tests.worker import outputs
 from tests.worker.outputs import CASES, CODER, DSML, GEMMA, GLM, HARMONY, HERMES, LLAMA, TOOLS, Case, seen
 from tests.worker.test_engine import Bench
@@ -24,8 +23,8 @@ ALL = tuple(tool["function"]["name"] for tool in TOOLS)
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return Bench(models.smollm(), n_ctx=64, parallel=1).model._context.model.vocabulary
+def vocabulary(smollm: Bench) -> Vocabulary:
+    return smollm.model._context.model.vocabulary
 
 
 class Driven:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from supervisor.config import Model
-from supervisor.control import ConfigureWorker, LoadFailed, Phase, Ping, Pong, Ready
+from supervisor.control import ConfigureWorker, LoadFailed, Phase, Ready
 from tests.echo_worker import expected
-from tests.worker.rig import Link, Worker, end, generate, text
+from tests.worker.rig import PATIENCE, Link, Worker, end, generate, text
 from worker.protocol import (
     Accepted,
     Cancel,
@@ -53,8 +53,8 @@ def link(loaded: Worker) -> Iterator[Link]:
     link.connection.close()
 
 
-def until(fact: Callable[[], bool], within: float = 5.0) -> None:
-    deadline = time.monotonic() + within
+def until(fact: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not fact():
         assert time.monotonic() < deadline, "it never became true"
 
@@ -104,7 +104,7 @@ def test_a_proxy_that_does_not_read_stops_nobody_and_gets_merged_deltas(loaded: 
     word = "w" * 8_000
     link.send(generate(1, '{"echo": {"rate": 1e6}}' + word, max_tokens=2_500))
     until(lambda: loaded.ping().active == 1)
-    until(lambda: loaded.ping().active == 0, within=20)  # 20 MB, more than the socket holds
+    until(lambda: loaded.ping().active == 0)  # 20 MB, more than the socket holds
     events = list(link.events(1))
     assert text(events) == "".join(expected(word, 2_500))
     deltas = [event for event in events if isinstance(event, Delta)]
@@ -179,28 +179,20 @@ def test_large_text_is_tokenized_beside_the_pings(loaded: Worker, link: Link) ->
 @pytest.mark.parametrize(("kind", "code"), [("permanent", 78), ("temporary", 1)])
 def test_failed_load_says_why_and_exits(worker: Worker, kind: str, code: int) -> None:
     assert worker.load(model(f"fail={kind}")) == LoadFailed("load_error", f"told to fail: {kind}", kind == "permanent")
-    assert worker.process.wait(5) == code
+    assert worker.process.wait(PATIENCE) == code
 
 
 def test_stop_ends_a_load(worker: Worker) -> None:
-    worker.tell(ConfigureWorker(model("load=60"), 1, 0.0))
+    worker.tell(ConfigureWorker(model("load=3600"), 1, 0.0))
     until(lambda: worker.ping().phase is Phase.LOADING)
-    began = time.monotonic()
     assert worker.stop() == 0
-    assert time.monotonic() - began < 3
 
 
 def test_load_reports_progress(worker: Worker) -> None:
-    worker.tell(ConfigureWorker(model("load=0.5"), 1, 0.0))
-    seen = set()
-    while True:
-        worker.tell(Ping(1))
-        message = worker.hear()
-        if isinstance(message, Ready):
-            break
-        assert isinstance(message, Pong)
-        seen.add(message.progress)
-    assert len([value for value in seen if 0 < value < 1]) > 3
+    worker.tell(ConfigureWorker(model("load=30"), 1, 0.0))
+    seen: list[float] = []
+    until(lambda: seen.append(worker.ping().progress) or len({value for value in seen if 0 < value < 1}) > 3)
+    assert seen == sorted(seen)
 
 
 def test_stop_lets_running_streams_finish_then_cuts_them(worker: Worker) -> None:
@@ -208,11 +200,13 @@ def test_stop_lets_running_streams_finish_then_cuts_them(worker: Worker) -> None
     link = worker.link()
     link.send(generate(1, "short", max_tokens=20))
     link.send(generate(2, "long", max_tokens=1_000_000))
-    until(lambda: worker.ping().active == 2)
+    events = [link.event()]
+    while sum(isinstance(event, Started) for event in events) < 2:
+        events.append(link.event())
     began = time.monotonic()
-    assert worker.stop(1.5) == 0
-    assert 0.5 < time.monotonic() - began < 2.5
-    events = list(link.events(1, 2))
+    assert worker.stop(1.0) == 0
+    assert time.monotonic() - began > 0.4  # the short one needs half of it
+    events += link.events(2)
     short = [event for event in events if getattr(event, "id", 0) == 1]
     assert text(short) == "".join(expected("short", 20))
     assert end(short).reason == "limit"
@@ -234,9 +228,7 @@ def test_without_a_root_it_exits_at_once(worker: Worker) -> None:
 
 def test_lease_ends_a_worker_whose_root_is_silent(worker: Worker) -> None:
     worker.load(model(), lease=0.5)
-    began = time.monotonic()
-    assert worker.process.wait(10) == 70
-    assert time.monotonic() - began < 3
+    assert worker.process.wait(PATIENCE) == 70
 
 
 def test_pongs_come_while_python_hangs_but_steps_stand_still(worker: Worker) -> None:
@@ -258,7 +250,7 @@ def test_what_runs_is_told_while_python_hangs(worker: Worker) -> None:
     while link.event() != Delta(1, "a"):
         pass
     link.send(Look(2))
-    assert link.event(5) == Seen(2, [])
+    assert link.event() == Seen(2, [])
 
 
 @pytest.mark.parametrize(("fault", "code"), [("exit:3", 3), ("SIGKILL", -9), ("SIGSEGV", -11)])
@@ -266,7 +258,7 @@ def test_ordered_deaths(worker: Worker, fault: str, code: int) -> None:
     worker.load(model())
     link = worker.link()
     link.send(generate(1, f'{{"echo": {{"fault": "{fault}", "at": 2}}}} a b c'))
-    assert worker.process.wait(5) == code
+    assert worker.process.wait(PATIENCE) == code
 
 
 def test_more_requests_than_places_are_all_served(worker: Worker) -> None:

@@ -58,7 +58,7 @@ _SURVIVED = [
 
 def child(code: str, data: object = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", _MODEL + code]
-    return subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("name", _UNGUARDED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,7 @@ from worker.protocol import (
     CallDelta,
     CallStart,
     Cancel,
+    Counted,
     Delta,
     Event,
     Failed,
@@ -26,7 +28,9 @@ from worker.protocol import (
     Reasoning,
     Rendered,
     Request,
+    Seen,
     Timings,
+    Tokens,
     encode,
 )  # fmt: skip
 
@@ -160,3 +164,78 @@ def test_a_closed_link_is_gone(ends: Ends) -> None:
         list(ends.link.read())
     with pytest.raises(Gone):
         ends.link.write()
+
+
+def test_the_engine_sends_at_once_what_the_socket_takes_and_leaves_the_rest(ends: Ends) -> None:
+    ends.link.open(1)
+    ends.link.push([Delta(1, "a")])
+    assert ends.link.attempt()
+    ends.link.push([Delta(1, "é" * 2**20) for _ in range(10)])
+    assert not ends.link.attempt()
+    ends.link.push([Delta(1, "z"), finished(1)])
+    assert not ends.link.attempt()
+    events = ends.sent()
+    assert events[:2] == [HELLO, Delta(1, "a")]
+    text = "".join(event.text for event in events if isinstance(event, Delta))
+    assert text == "a" + "é" * 2**20 * 10 + "z"
+    assert events[-1] == finished(1)
+
+
+def test_the_engine_neither_waits_for_a_sender_nor_fails_for_a_proxy_that_is_gone(ends: Ends) -> None:
+    with ends.link._sending:
+        assert not ends.link.attempt()
+    ends.proxy.close()
+    assert not ends.link.attempt()
+    ends.link.close()
+    assert not ends.link.attempt()
+
+
+def test_two_threads_that_send_keep_the_order(ends: Ends) -> None:
+    ends.link.open(1)
+    ended = threading.Event()
+
+    def keep_writing() -> None:
+        while not ended.is_set():
+            ends.link.write()
+
+    other = threading.Thread(target=keep_writing)
+    other.start()
+    received: list[Event] = []
+    for number in range(3000):
+        ends.link.push([Delta(1, f"{number},")])
+        ends.link.attempt()
+        if number % 100 == 0:
+            received += _taken(ends)
+    ended.set()
+    other.join()
+    received += _taken(ends) + ends.sent()
+    text = "".join(event.text for event in received if isinstance(event, Delta))
+    assert text == "".join(f"{number}," for number in range(3000))
+
+
+def _taken(ends: Ends) -> list[Event]:
+    """What lies in the socket."""
+    events: list[Event] = []
+    with contextlib.suppress(BlockingIOError):
+        while chunk := ends.proxy.recv(2**22):
+            events += [event for batch in ends._framer.feed(chunk) for event in batch]
+    return events
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        Finished(7, "stop", "", Timings()),
+        Failed(7, "internal_error", ""),
+        Tokens(7, []),
+        Rendered(7, ""),
+        Counted(7, 1),
+        Seen(7, []),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_nothing_is_kept_of_a_request_once_it_is_answered(ends: Ends, last: Event) -> None:
+    ends.link.open(7, "request")
+    ends.link.push([last])
+    assert ends.link.live == set()
+    assert ends.sent()[-1] == last

@@ -11,7 +11,7 @@ import pytest
 from supervisor.config import Model
 from supervisor.control import LoadFailed, Phase, Ready
 from tests import models, vector_models
-from tests.worker.rig import Worker, end, generate, text
+from tests.worker.rig import PATIENCE, Worker, end, generate, text
 from worker.protocol import Chat, Tokenize, Tokens
 
 ENTRY = "worker.main:main"
@@ -54,14 +54,14 @@ def test_a_broken_file_is_refused_for_good_with_the_reason(kind: str, cause: str
         assert isinstance(failed, LoadFailed)
         assert (failed.cause, failed.permanent) == (cause, True)
         assert words in failed.message
-        assert worker.process.wait(10) == 78
+        assert worker.process.wait(PATIENCE) == 78
 
 
 def test_a_missing_file_is_named() -> None:
     with Worker(ENTRY) as worker:
         failed = worker.load(Model(name="gone", path="/nowhere/x.gguf"))
         assert failed == LoadFailed("file_missing", "no such file: /nowhere/x.gguf", True)
-        assert worker.process.wait(10) == 78
+        assert worker.process.wait(PATIENCE) == 78
 
 
 def test_a_bad_template_file_is_named(tmp_path: object) -> None:

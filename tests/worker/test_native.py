@@ -5,16 +5,10 @@ from __future__ import annotations
 import pytest
 
 from supervisor.config import LLAMA_DEFAULTS, Sampling
-from tests import models
 from tests.worker.test_engine import GREEDY, Bench
 from worker.protocol import Delta, Details, Started, Text
 
 COUNT = "1\n2\n3\n4\n5\n6\n"
-
-
-@pytest.fixture(scope="module")
-def smollm() -> Bench:
-    return Bench(models.smollm(), n_ctx=256)
 
 
 def ids(bench: Bench, id: int) -> list[int]:

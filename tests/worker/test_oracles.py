@@ -16,7 +16,7 @@ import pytest
 
 from supervisor.config import Sampling
 from tests import model_classes, models
-from tests.worker.test_engine import Bench
+from tests.worker.test_engine import UNHURRIED, Bench
 from worker import park_image
 from worker.parked import Parked
 from worker.protocol import Text
@@ -30,7 +30,7 @@ STORY = "A long story about a fox, a dog and a hen that lived beside the old mil
 ANIMALS = ("fox", "dog", "hen", "owl", "cow", "cat")
 GREEDY = Sampling(temperature=0.0, max_tokens=20, ignore_eos=True)
 SEEDED = Sampling(seed=11, max_tokens=20, ignore_eos=True, repeat_penalty=1.1)
-SMALL_STEPS = Limits(2048, 64, 0.25)
+SMALL_STEPS = Limits(2048, 64, UNHURRIED)
 
 
 @pytest.fixture(scope="module", params=model_classes.NAMES)
@@ -43,11 +43,6 @@ def bench(any_class: Bench) -> Iterator[Bench]:
     any_class.new()
     yield any_class
     assert not any_class.engine.pool.live, "a sequence was not given back"
-
-
-@pytest.fixture(scope="module")
-def smollm() -> Bench:
-    return Bench(models.smollm(), n_ctx=512)
 
 
 def park(bench: Bench) -> Parked:
@@ -261,7 +256,7 @@ def test_choices_of_an_interrupted_prompt_can_be_cancelled(small: Bench, dropped
     sampling = Sampling(temperature=0.0, max_tokens=5, ignore_eos=True)
     expected = alone(small, "abc " * 30, sampling)
     engine = small.new(park(small))
-    engine._limits = Limits(2048, 32, 0.25)
+    engine._limits = Limits(2048, 32, UNHURRIED)
     small.start("xyz", Sampling(max_tokens=30, ignore_eos=True))
     ids = [small.start("abc " * 30, sampling, siblings=(7001, 7002)), 7001, 7002]
     small.events.clear()
@@ -279,7 +274,7 @@ def test_choices_of_an_interrupted_prompt_can_be_cancelled(small: Bench, dropped
 
 def test_leaving_ends_choices_of_an_interrupted_prompt(small: Bench) -> None:
     engine = small.new()
-    engine._limits = Limits(2048, 32, 0.25)
+    engine._limits = Limits(2048, 32, UNHURRIED)
     small.start("xyz", Sampling(max_tokens=30, ignore_eos=True))
     small.start("abc " * 30, GREEDY, siblings=(7001, 7002))
     engine.step()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from jinja2 import TemplateError
 
+from worker.chat import bounds
 from worker.chat.render import CHATML, ChatTemplate
 from worker.failure import LoadError, RequestError
 from worker.protocol import Chat
@@ -104,6 +106,81 @@ def test_output_is_bounded() -> None:
         template("{{ messages[0].content }}{% for i in range(n or 0) %}{{ 'x' * 1000 }}{% endfor %}").render(
             Chat(HI, template_kwargs={"n": 90_000})
         )
+
+
+BOMBS = [
+    "{{ 'x' * 10 ** 10 }}",
+    "{{ 10 ** (10 ** 10) }}",
+    "{{ n ** n ** n ** n ** n }}",
+    "{{ [0] * 10 ** 9 }}",
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% if 0 %}{% endif %}{% endfor %}{% endfor %}",
+    "{% macro m(n) %}{{ m(n) }}{{ m(n) }}{% endmacro %}{{ m(1) }}",
+    "{% macro m(n) %}{% if n %}{% set x = m(n - 1) %}{% set x = m(n - 1) %}{% endif %}{% endmacro %}{{ m(90) }}",
+    "{% block b %}{{ self.b() }}{% endblock %}",
+    "{% for x in [1] recursive %}{{ loop([1, 1]) }}{% endfor %}",
+    "{% set s = namespace(x='x' * 99) %}{% for i in range(99) %}{% set s.x = s.x ~ s.x %}{% endfor %}",
+    "{% set s = namespace(x='x' * 99) %}{% for i in range(99) %}{% set s.x = s.x + s.x %}{% endfor %}",
+    "{% set s = namespace(x=[1]) %}{% for i in range(99) %}{% set s.x = s.x + s.x %}{% endfor %}",
+    "{% set l = [] %}{% for i in range(99999) %}{% set _ = l.append('x' * 10 ** 7 ~ i) %}{% endfor %}",
+    "{% set l = [] %}{% for i in range(99999) %}{% set _ = l.append(range(99999)|list) %}{% endfor %}",
+    "{% set l, a = [], 'x' * 10 ** 7 %}{% for i in range(99999) %}{% set _ = l.append(a[i:]) %}{% endfor %}",
+    "{{ 'x'|center(10 ** 10) }}",
+    "{{ 'x'.center(10 ** 10) }}",
+    "{{ 'x'.ljust(n * 10 ** 9) }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '%*d' % (10 ** 9, 1) }}",
+    "{{ '%1000000000d'|format(1) }}",
+    "{{ '{:>1000000000}'.format(1) }}",
+    "{{ '{:>{}}'.format(1, 10 ** 9) }}",
+    "{{ '{x:>1000000000}'.format_map({'x': 1}) }}",
+    "{% set x = ('x' * 9999)|replace('x', 'x' * 9999) %}",
+    "{% set x = ('x' * 9999).replace('x', 'x' * 9999) %}",
+    "{% set x = ('x' * 9999).join(['x'] * 9999) %}",
+    "{% set x = (['x'] * 9999)|join('x' * 9999) %}",
+    "{{ [1]|batch(10 ** 10, 'x')|list }}",
+    "{{ [1]|slice(10 ** 10)|list }}",
+    "{{ 'x\ny'|indent(10 ** 10) }}",
+    "{{ messages|tojson(indent=10 ** 10) }}",
+    "{{ lipsum(10 ** 9) }}",
+    "{{ ['x']|map('center', 10 ** 10)|list }}",
+    "{{ 'x'.translate({120: 'x' * 10 ** 8}) }}",
+]
+
+
+@pytest.mark.parametrize("source", BOMBS, ids=range(len(BOMBS)))
+def test_a_bomb_is_refused_before_it_goes_off(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of them would end this process."""
+    monkeypatch.setattr(bounds, "SECONDS", 0.3)
+    monkeypatch.setattr(bounds, "MAX_GROWTH", 2**27)
+    made = template("{{ messages[0].content }}{% if n %}" + source + "{% endif %}")
+    assert made.render(Chat(HI)) == "hi"
+    with pytest.raises(RequestError) as caught:
+        made.render(Chat(HI, template_kwargs={"n": 7}))
+    assert caught.value.code == "template_error"
+    assert made.render(Chat(HI)) == "hi"
+
+
+def test_a_rendering_is_bounded_in_time_and_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "SECONDS", 0.5)
+    monkeypatch.setattr(bounds, "MAX_GROWTH", 2**26)
+    greedy = "{% set l = [] %}{% for i in range(n or 0) %}{% set _ = l.append('xy' * 4000000 ~ i) %}{% endfor %}"
+    with pytest.raises(RequestError, match="of memory"):
+        template("{{ messages[0].content }}" + greedy).render(Chat(HI, template_kwargs={"n": 9999}))
+    turns = "{% for i in range(n or 0) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    with pytest.raises(RequestError, match="took more than"):
+        template("{{ messages[0].content }}" + turns).render(Chat(HI, template_kwargs={"n": 99999}))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "{{ " + "not " * 9000 + "1 }}", "{{ '" + "x" * 2**20 + "' }}",
+     "{% if 1 %}" * 3000 + "{% endif %}" * 3000, "{{ 1" + " + 1" * 9000 + " }}", "{{ None.x = 1 }}",
+     "{% set None = 1 %}"],
+    ids=range(7),
+)  # fmt: skip
+def test_whatever_cannot_be_compiled_is_no_template(source: str) -> None:
+    with pytest.raises(TemplateError):
+        template(source)
 
 
 def test_additions_of_templates_in_the_wild() -> None:

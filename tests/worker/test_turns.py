@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,10 +20,32 @@ def fd() -> Iterator[int]:
     os.close(fd)
 
 
-def turn(fd: int, patience: float = 5.0, crowd: int = 2) -> Turn:
+def turn(fd: int, patience: float = 90.0, crowd: int = 2) -> Turn:
     made = Turn(fd, patience)
     made.crowd = crowd
     return made
+
+
+def waits(turn: Turn) -> list[float]:
+    """How long the turn was willing to wait, each time that it waited; it grows."""
+    found: list[float] = []
+    answered = turn._waiter._answered
+    wait_for = answered.wait_for
+
+    def counted(fact: Callable[[], bool], timeout: float) -> bool:
+        found.append(timeout)
+        return wait_for(fact, timeout)
+
+    answered.wait_for = counted  # type: ignore[method-assign,assignment]
+    return found
+
+
+def woken(turn: Turn) -> None:
+    """Waits until the turn that came too late has been let go."""
+    until = time.monotonic() + 90
+    while turn._waiter._state is not _State.IDLE:
+        assert time.monotonic() < until, "the late waiter never woke"
+        time.sleep(0.001)
 
 
 def test_two_workers_decode_one_after_the_other(fd: int) -> None:
@@ -53,43 +75,53 @@ def test_alone_nobody_asks(fd: int) -> None:
 
 def test_a_stopped_holder_costs_one_wait_and_no_more(fd: int) -> None:
     holder, waiter = turn(fd), turn(fd, patience=0.1)
+    waited = waits(waiter)
 
-    def wait() -> float:
-        began = time.monotonic()
+    def wait() -> None:
         with waiter:
-            return time.monotonic() - began
+            assert not waiter._held
 
     with holder:
-        assert 0.09 < wait() < 0.5
-        assert max(wait() for _ in range(20)) < 0.05  # it is not waited for again
-    until = time.monotonic() + 5
-    while waiter._waiter._state is not _State.IDLE:
-        assert time.monotonic() < until, "the late waiter never woke"
+        for _ in range(20):
+            wait()
+        assert waited == [0.1]  # it is not waited for again
+    woken(waiter)
     with holder:
-        assert 0.09 < wait() < 0.5  # a new turn of its own is
+        wait()
+    assert waited == [0.1, 0.1]  # a new turn of its own is
 
 
 def test_a_turn_that_comes_too_late_is_given_back(fd: int) -> None:
     holder, waiter, third = turn(fd), turn(fd, patience=0.05), turn(fd)
     with holder, waiter:
         pass
-    until = time.monotonic() + 5
-    while waiter._waiter._state is not _State.IDLE:
-        assert time.monotonic() < until, "the late waiter never woke"
-    began = time.monotonic()
+    woken(waiter)
+    waited = waits(third)
     with third:
-        pass
-    assert time.monotonic() - began < 1
+        assert third._held
+    assert waited == []
 
 
 def test_a_waiter_gets_the_turn_when_it_is_free(fd: int) -> None:
     holder, waiter = turn(fd), turn(fd)
     holder.__enter__()
     threading.Timer(0.1, holder.__exit__, (None, None, None)).start()
-    began = time.monotonic()
     with waiter:
-        assert time.monotonic() - began < 2
+        assert waiter._held
         other = os.open(f"/proc/self/fd/{fd}", os.O_RDWR)
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(other)
+
+
+def test_without_a_thread_to_wait_in_it_decodes_without_the_turn(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    holder, other = turn(fd), turn(fd)
+    with holder, monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        with other:
+            assert not other._held
+    with other:
+        assert other._held

@@ -37,20 +37,20 @@ def cold(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_in_the_page_cache_afterwards(cold: Path) -> None:
-    warming.begin(str(cold), lambda: False).join(10)
+    warming.begin(str(cold), lambda: False).join(90)
     assert cached(cold) == _SIZE // mmap.PAGESIZE
 
 
 def test_memory_that_is_not_free_is_not_taken(cold: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warming, "free", lambda: _SIZE - 1)
-    warming.begin(str(cold), lambda: False).join(10)
+    warming.begin(str(cold), lambda: False).join(90)
     assert cached(cold) == 0
 
 
 def test_it_ends_when_the_load_begins(cold: Path) -> None:
-    warming.begin(str(cold), lambda: True).join(10)
+    warming.begin(str(cold), lambda: True).join(90)
     assert cached(cold) == 0
 
 
 def test_a_file_that_is_not_there_is_left_to_the_load(tmp_path: Path) -> None:
-    warming.begin(str(tmp_path / "none.gguf"), lambda: False).join(10)
+    warming.begin(str(tmp_path / "none.gguf"), lambda: False).join(90)

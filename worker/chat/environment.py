@@ -14,6 +14,7 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from worker.chat import bounds
 from worker.failure import RequestError
 
 MAX_OUTPUT = 16 * 2**20  # characters
@@ -30,36 +31,91 @@ class _Generation(Extension):
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's, with bounds on what a template may take."""
+
+    code_generator_class = bounds.Generator
+    intercepted_binops = bounds.BINARY
+    joined, weighed = staticmethod(bounds.joined), staticmethod(bounds.weighed)
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Lists may grow and shrink: some templates collect with append, and every render has its own copies."""
         if isinstance(obj, list) and attr in ("append", "pop"):
             return True
         return super().is_safe_attribute(obj, attr, value)
 
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+":
+            return bounds.added(left + right)
+        bounds.check_binary(operator, left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, obj: Any, /, *arguments: Any, **named: Any) -> Any:
+        bounds.check_call(obj, arguments)
+        return super().call(context, obj, *arguments, **named)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        safe = super().wrap_str_format(value)
+        if safe is None:
+            return None
+        form: str = value.__self__
+
+        def checked(*arguments: Any, **named: Any) -> str:
+            values: Mapping[str, Any] = arguments[0] if value.__name__ == "format_map" else named
+            text = bounds.Formatter(self).vformat(form, arguments, values)
+            bounds.weigh(len(text))
+            return text
+
+        return checked
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        return bounds.counted(super()._parse(source, name, filename))
+
 
 def environment() -> jinja2.Environment:
     """A fresh sandbox; templates compiled in it may be rendered from any thread."""
     sandbox = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
     sandbox.filters["tojson"] = _to_json
+    sandbox.filters = {name: bounds.bounded(name, function) for name, function in sandbox.filters.items()}
+    sandbox.filters[bounds.COUNT] = bounds.counted_once
+    del sandbox.globals["lipsum"]
     sandbox.globals["raise_exception"] = _raise
     sandbox.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return sandbox
 
 
+def compiled(sandbox: jinja2.Environment, source: str) -> jinja2.Template:
+    """Raises jinja2.TemplateError, whatever is wrong with the source."""
+    if len(source) > bounds.MAX_SOURCE:
+        raise jinja2.TemplateError(f"longer than {bounds.MAX_SOURCE} characters")
+    try:
+        with bounds.limited():
+            return sandbox.from_string(source)
+    except jinja2.TemplateError:
+        raise
+    except Exception as error:  # nested too deep, a name that Python does not take, …
+        raise jinja2.TemplateError(f"{type(error).__name__}: {error}"[:300]) from None
+
+
 def render(template: jinja2.Template, context: Mapping[str, Any]) -> str:
     """The template's output. Raises RequestError("template_error") with the template's own words."""
-    parts, size = [], 0
+    parts: list[str] = []
     try:
-        for part in template.generate(**context, date_string=datetime.now().strftime("%d %b %Y")):
-            parts.append(part)
-            size += len(part)
-            if size > MAX_OUTPUT:
-                raise RequestError("template_error", f"the chat template gave more than {MAX_OUTPUT} characters")
+        with bounds.limited():
+            _render(template, context, parts)
     except RequestError:
         raise
     except Exception as error:  # a template is a program of somebody else's: anything may come
         raise RequestError("template_error", str(error) or type(error).__name__) from None
     return "".join(parts)
+
+
+def _render(template: jinja2.Template, context: Mapping[str, Any], parts: list[str]) -> None:
+    size = 0
+    for part in template.generate(**context, date_string=datetime.now().strftime("%d %b %Y")):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_OUTPUT:
+            raise RequestError("template_error", f"the chat template gave more than {MAX_OUTPUT} characters")
 
 
 def _raise(message: str) -> None:

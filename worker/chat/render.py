@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from supervisor.log import facts
 from worker.chat import caps as capabilities
 from worker.chat.caps import Caps, adapt
-from worker.chat.environment import environment, render
+from worker.chat.environment import compiled, environment, render
 from worker.chat.guard import Guard, Piece, Wrapped
 from worker.failure import LoadError, RequestError
 from worker.protocol import Chat
@@ -56,8 +56,8 @@ class ChatTemplate:
         self.sources = source + tool_use  # what tells the family of its markers
         self._special = {"bos_token": bos, "eos_token": eos}
         self._guard = Guard(control)
-        self._plain = sandbox.from_string(source)
-        self._with_tools = sandbox.from_string(tool_use) if tool_use else self._plain
+        self._plain = compiled(sandbox, source)
+        self._with_tools = compiled(sandbox, tool_use) if tool_use else self._plain
         self.caps: Caps = capabilities.probe(self._probe)
 
     @classmethod

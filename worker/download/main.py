@@ -9,8 +9,9 @@ import select
 import threading
 import time
 
+from supervisor import log
 from supervisor.boot import Child
-from supervisor.control import Channel, Closed, Download, FromRoot, Message, Phase, Ping, Pong, Stop
+from supervisor.control import Channel, Closed, Download, FromRoot, Message, Phase, Ping, Pong, Relog, Stop
 from worker.download.job import Job
 
 _INTERVAL = 0.25  # seconds between two reports of how far it is
@@ -65,6 +66,8 @@ class Downloader:
             match received[0]:
                 case Ping(number):
                     self._channel.send(Pong(number, self._phase, steps=self._job.steps if self._job else 0))
+                case Relog(wanted):
+                    log.configure(*wanted.form)
                 case Stop():
                     return False
                 case Download() as order:

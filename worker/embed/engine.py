@@ -114,7 +114,7 @@ class EmbedCore:
         """The most rows of a batch of several inputs, or of a part of one."""
         shared = self._turn is not None and self._turn.shared
         seconds = min(self._budget, _LONGEST) if shared else _LONGEST
-        return self._costs.most(seconds, 0, min(_LEAST, self.context.rows), self.context.rows)
+        return self._costs.most(seconds, min(_LEAST, self.context.rows), self.context.rows)
 
     def _pack(self) -> list[Work]:
         """The requests of the next inputs, in order; a request with several inputs occurs several times."""

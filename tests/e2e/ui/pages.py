@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import threading
@@ -11,12 +12,14 @@ from collections.abc import Iterator
 
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.server import Server, free_port
+from tests.e2e.server import ROOT, Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-MODELS = """
+GATE = ROOT / ".cache" / f"g{os.getpid()}"  # while it is there, model b does not finish its load
+HOLD = ROOT / ".cache" / f"h{os.getpid()}"  # while it is there, an answer to what is `held` stands still
+MODELS = f"""
 [defaults]
 worker = "tests.echo_worker:main"
 [models.a]
@@ -25,21 +28,28 @@ preload = true
 parallel = 8
 n_ctx = 65536
 [models.b]
-file = "load=1.2"
+file = "load=0.2,gate={GATE}"
 [models.broken]
 file = "fail=permanent"
 [models.mortal]
 [models.thinker]
-file = "template={{ enable_thinking }}{{ reasoning_effort }}"
+file = "template={{{{ enable_thinking }}}}{{{{ reasoning_effort }}}}"
 """
 KEY = "let-me-in"
 WORDS = " ".join(f"word{number}" for number in range(40))
-EXPECTED = 60_000  # milliseconds any fact may take to come true
+EXPECTED = 90_000  # milliseconds any fact may take to come true, however slow the machine
+expect.set_options(timeout=EXPECTED)
 
 
 def paced(text: str, **options: object) -> str:
     """A message that the echo worker answers with these options."""
-    return json.dumps({"echo": options}) + text
+    return json.dumps({"echo": options}, separators=(",", ":")) + text
+
+
+def held(text: str, after: int, **options: object) -> str:
+    """A message whose answer stands still after so many words, while HOLD is there: it is put there now."""
+    HOLD.touch()
+    return paced(text, at=after, hold=os.path.relpath(HOLD, ROOT), **options)  # a chat's title is short
 
 
 def watched(browser: Browser, origin: str, **options: object) -> tuple[Page, list[str]]:
@@ -99,9 +109,8 @@ class Between:
 
     def __init__(self, server: Server, prefix: str = "/") -> None:
         self._server, self._prefix, self._pairs = server, prefix.encode(), list[tuple[socket.socket, socket.socket]]()
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}{prefix.rstrip('/')}"
-        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}{prefix.rstrip('/')}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -125,6 +134,8 @@ class Between:
             except OSError:
                 return
             self._pairs.append((near, far))
+            for each in (near, far):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for source, target, up in ((near, far, True), (far, near, False)):
                 threading.Thread(target=self._pump, args=(source, target, up), daemon=True).start()
 

@@ -196,12 +196,12 @@ def pictures(browser: Browser, server: Server, folder: Path) -> None:
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with Server(Path(tempfile.mkdtemp()), MODELS) as server, sync_playwright() as playwright:
-        until(lambda: server.state("qwen3-8b") == "ready", 20)
+        until(lambda: server.state("qwen3-8b") == "ready")
         for name in ("phi-4-mini", "mistral-small-24b", "gemma-3-4b"):
             server.http.post("/models/load", json={"model": name})
-        until(lambda: server.state("gemma-3-4b") == "ready", 20)
+        until(lambda: server.state("gemma-3-4b") == "ready")
         server.chat("gemma-3-4b", paced("x", fault="SIGSEGV", at=0))
-        until(lambda: server.state("gemma-3-4b") == "ready", 20)
+        until(lambda: server.state("gemma-3-4b") == "ready")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         pictures(browser, server, folder)
         browser.close()

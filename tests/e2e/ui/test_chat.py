@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.server import ROOT, Server, until
-from tests.e2e.ui.pages import WORDS, answers, between, finished, paced, send, watched
-
-
-def test_types_and_units_of_the_pages(built: None) -> None:
-    result = subprocess.run([ROOT / ".ci" / "ui", "check"], capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stdout + result.stderr
+from tests.e2e.ui.pages import GATE, HOLD, WORDS, answers, between, finished, held, paced, send, watched
 
 
 def test_the_lock_file_names_no_registry() -> None:
@@ -26,10 +20,11 @@ def test_the_lock_file_names_no_registry() -> None:
 
 
 def test_an_answer_streams_in_and_stays_after_a_reload(page: Page) -> None:
-    send(page, paced(WORDS, rate=40))
+    send(page, held(WORDS, after=10))
     content = page.get_by_test_id("assistant").get_by_test_id("content")
-    expect(content).to_contain_text("word3")
-    assert "word39" not in content.inner_text()  # it comes in pieces
+    expect(content).to_contain_text("word9")
+    assert "word10" not in content.inner_text()  # it comes in pieces
+    HOLD.unlink()
     expect(content).to_have_text(WORDS)
     finished(page)
     assert re.search(r"40 tokens.*tokens/s.*prompt \d+", page.get_by_test_id("statistics").inner_text(), re.S)
@@ -54,13 +49,13 @@ def test_text_is_markdown_and_hostile_text_is_only_text(page: Page) -> None:
 
 @pytest.mark.parametrize("way", ["button", "escape"])
 def test_stop_keeps_what_there_is_and_frees_the_model(page: Page, pages_server: Server, way: str) -> None:
-    send(page, paced(f"{WORDS} " * 10, rate=50))
+    send(page, held(f"{WORDS} " * 10, after=10))
     expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_contain_text("word2")
     page.get_by_test_id("stop").click() if way == "button" else page.keyboard.press("Escape")
     expect(page.get_by_test_id("assistant")).to_contain_text("stopped")
     before = answers(page)
     assert before[0].startswith("word0 word1")
-    until(lambda: pages_server.http.get("/v1/models/a").json()["runtime"]["in_flight"] == 0, 3)
+    until(lambda: pages_server.http.get("/v1/models/a").json()["runtime"]["in_flight"] == 0)
     assert answers(page) == before
     send(page, "and on")
     expect(page.get_by_test_id("assistant").last).to_contain_text("and on")
@@ -96,6 +91,8 @@ def test_an_edited_question_is_a_branch(page: Page) -> None:
 
 
 def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, pages_server: Server) -> None:
+    pages_server.http.post("/models/unload", json={"model": "b", "wait": True})
+    GATE.touch()
     page.keyboard.press("Control+/")
     row = page.locator("[data-testid=model-row][data-model=b]")
     expect(row).to_contain_text("Not loaded")
@@ -107,6 +104,7 @@ def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, pages_server
     expect(page.get_by_test_id("model-button")).to_contain_text(re.compile(r"b\s*\d+ %"))
     send(page, "hello b")
     expect(page.get_by_test_id("waiting")).to_contain_text("Loading b")
+    GATE.unlink()
     finished(page)
     expect(page.get_by_test_id("badge")).to_have_text("b")
     page.get_by_test_id("badge").click()  # again, with another one
@@ -124,7 +122,7 @@ def test_a_model_that_cannot_load_is_told_with_its_cause(page: Page, pages_serve
     expect(failure).to_contain_text("told to fail: permanent")
     generation = pages_server.status("broken")["since"]
     page.get_by_test_id("retry").click()
-    until(lambda: pages_server.status("broken")["since"] != generation, 5, "a second try")
+    until(lambda: pages_server.status("broken")["since"] != generation, what="a second try")
     expect(failure).to_contain_text("told to fail: permanent")
     expect(page.get_by_test_id("assistant")).to_have_count(1)  # the one without a word was replaced
     page.get_by_test_id("models-link").click()
@@ -148,8 +146,10 @@ def test_the_models_page_loads_and_unloads(page: Page, pages_server: Server) -> 
     page.get_by_test_id("models-link").click()
     b = page.locator("[data-testid=model][data-model=b]")
     expect(b.get_by_test_id("status")).to_have_text("Not loaded")
+    GATE.touch()
     b.get_by_test_id("load").click()
     expect(b.get_by_test_id("status")).to_contain_text("Loading ·")
+    GATE.unlink()
     expect(b.get_by_test_id("status")).to_have_text("Loaded")
     b.get_by_test_id("unload").click()
     expect(b.get_by_test_id("status")).to_have_text("Not loaded")

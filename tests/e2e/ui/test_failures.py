@@ -9,13 +9,28 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.server import Server, until
-from tests.e2e.ui.pages import KEY, MODELS, WORDS, answer, answers, between, choose, finished, paced, send, watched
+from tests.e2e.ui.pages import (
+    GATE,
+    HOLD,
+    KEY,
+    MODELS,
+    WORDS,
+    answer,
+    answers,
+    between,
+    choose,
+    finished,
+    held,
+    send,
+    watched,
+)
 
 
 def test_a_proxy_that_is_killed_is_missed_for_a_moment_only(page: Page, pages_server: Server) -> None:
-    send(page, paced(WORDS, rate=30))
+    send(page, held(WORDS, after=10))
     expect(answer(page)).to_contain_text("word5")
     pages_server.kill("proxy-0")
+    HOLD.unlink()
     expect(page.get_by_test_id("failure")).to_contain_text("The connection was lost before the answer was complete")
     assert answers(page)[0].startswith("word0 word1")
     expect(page.get_by_test_id("offline")).to_have_count(0)
@@ -42,10 +57,11 @@ def test_a_server_that_does_not_answer_is_told_and_found_again(browser: Browser,
         expect(page.get_by_test_id("offline")).to_be_visible()
         page.context.set_offline(False)
         expect(page.get_by_test_id("offline")).to_have_count(0)
-        send(page, paced(WORDS, rate=40))
+        send(page, held(WORDS, after=10))
         expect(answer(page)).to_contain_text("word5")
         line.cut()
         expect(page.get_by_test_id("failure")).to_contain_text("cut off")
+        HOLD.unlink()
         page.get_by_test_id("continue").click()
         expect(answer(page)).to_contain_text("word39")
         expect(page.get_by_test_id("failure")).to_have_count(0)
@@ -55,7 +71,7 @@ def test_a_server_that_does_not_answer_is_told_and_found_again(browser: Browser,
 
 def test_what_was_shown_outlives_a_reload(page: Page) -> None:
     page.route("**/v1/stream?*", no_stream)
-    send(page, paced(WORDS, rate=20))
+    send(page, held(WORDS, after=10))
     expect(answer(page)).to_contain_text("word3")
     page.reload()
     expect(answer(page)).to_contain_text("word3")
@@ -68,8 +84,10 @@ def test_what_others_do_is_told_by_the_feed(page: Page, pages_server: Server) ->
     page.get_by_test_id("model-button").click()
     row = page.locator("[data-testid=model-row][data-model=b]")
     expect(row).to_contain_text("Not loaded")
+    GATE.touch()
     pages_server.http.post("/models/load", json={"model": "b"})
     expect(row.get_by_test_id("status")).to_contain_text(re.compile(r"Loading · \d+ %"))
+    GATE.unlink()
     expect(row.get_by_test_id("status")).to_have_text("Loaded")
 
 
@@ -77,24 +95,27 @@ def test_without_the_feed_the_poll_tells(page: Page, pages_server: Server) -> No
     pages_server.http.post("/models/unload", json={"model": "b", "wait": True})
     page.route("**/models/sse", lambda route: route.abort())
     page.reload()
+    GATE.touch()
     choose(page, "b")
     expect(page.get_by_test_id("load-strip")).to_contain_text("Loading b")
+    GATE.unlink()
     expect(page.get_by_test_id("model-button")).to_contain_text("Loaded")
     expect(page.get_by_test_id("load-strip")).to_have_count(0)
 
 
 def test_a_load_is_called_off_and_one_that_fails_says_why(page: Page, pages_server: Server) -> None:
     pages_server.http.post("/models/unload", json={"model": "b", "wait": True})
+    GATE.touch()
     choose(page, "b")
     page.get_by_test_id("load-cancel").click()
-    until(lambda: pages_server.state("b") == "unloaded", 5)
+    until(lambda: pages_server.state("b") == "unloaded")
     expect(page.get_by_test_id("model-button")).to_contain_text("Not loaded")
     choose(page, "broken")
     strip = page.get_by_test_id("load-strip")
     expect(strip).to_contain_text("Could not be loaded: told to fail: permanent")
     since = pages_server.status("broken")["since"]
     page.get_by_test_id("load-retry").click()
-    until(lambda: pages_server.status("broken")["since"] != since, 5, "a second try")
+    until(lambda: pages_server.status("broken")["since"] != since, what="a second try")
     expect(strip).to_contain_text("told to fail")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.server import Server, until
-from tests.e2e.ui.pages import WORDS, answer, answers, choose, finished, paced, send, sent, watched
+from tests.e2e.ui.pages import HOLD, WORDS, answer, answers, choose, finished, held, paced, send, sent, watched
 
 TEXT = """Euler: $e^{i\\pi} = -1$, for $5 or $10, `$y$` is code.
 
@@ -112,10 +112,11 @@ def test_a_hostile_formula_is_text(page: Page) -> None:
 
 def test_an_answer_that_was_stopped_is_continued_in_place(page: Page) -> None:
     bodies = sent(page)
-    send(page, paced(WORDS, rate=40))
+    send(page, held(WORDS, after=10))
     expect(answer(page)).to_contain_text("word3")
     page.get_by_test_id("stop").click()
     expect(page.get_by_test_id("assistant")).to_contain_text("stopped")
+    HOLD.unlink()
     before = answers(page)[0]
     page.get_by_test_id("continue").click()
     expect(answer(page)).to_have_text(f"{before}{WORDS}")
@@ -171,7 +172,7 @@ def test_a_fork_goes_its_own_way_and_a_cut_can_be_undone(page: Page) -> None:
     expect(page.get_by_test_id("assistant")).to_have_count(1)
     page.get_by_test_id("toast").last.get_by_text("Undo").click()
     expect(page.get_by_test_id("assistant")).to_have_count(2)
-    until(lambda: messages_stored(page) == stored, 5, "what was had back is stored")
+    until(lambda: messages_stored(page) == stored, what="what was had back is stored")
     page.reload()
     expect(page.get_by_test_id("assistant")).to_have_count(2)
 
@@ -323,10 +324,11 @@ def test_several_conversations_answer_at_once_and_each_keeps_its_draft(page: Pag
     for name in ("first", "second", "third"):
         page.get_by_test_id("new-chat").click()
         expect(page.get_by_test_id("welcome")).to_be_visible()
-        send(page, paced(f"{name} {WORDS}", rate=25))
+        send(page, held(f"{name} {WORDS}", after=10))
         expect(answer(page)).to_contain_text(name)
         page.get_by_test_id("message").fill(f"draft of {name}")
     expect(page.get_by_test_id("conversation").locator(".live")).to_have_count(3)
+    HOLD.unlink()
     for name in ("first", "second", "third"):
         page.get_by_test_id("conversation").filter(has_text=name).get_by_role("link").click()
         expect(answer(page)).to_have_text(f"{name} {WORDS}")

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.server import ROOT, Server, until
-from tests.e2e.ui.pages import answer, choose, finished, paced, send
+from tests.e2e.ui.pages import answer, choose, finished, held, paced, send
 
 AXE = ROOT / "proxy/ui/node_modules/axe-core/axe.min.js"
 
@@ -33,7 +33,7 @@ def test_a_death_is_told_with_its_cause_and_its_last_words(page: Page, pages_ser
     expect(mortal.get_by_test_id("deaths")).to_contain_text("exit code -11")
     expect(mortal.get_by_test_id("deaths")).to_contain_text("1 requests lost")
     expect(mortal.get_by_test_id("deaths").locator("pre").first).to_contain_text("loaded")
-    until(lambda: pages_server.state("mortal") == "ready", 30, "it comes back")
+    until(lambda: pages_server.state("mortal") == "ready", what="it comes back")
     expect(mortal.get_by_test_id("status")).to_have_text("Loaded")
 
 
@@ -122,7 +122,7 @@ def test_models_are_fetched_and_deleted_where_the_server_can(page: Page, pages_s
     page.get_by_test_id("models-link").click()
     page.get_by_test_id("pull-name").fill("user/repo:Q4_K_M")
     page.get_by_test_id("pull-send").click()
-    until(lambda: {"model": "user/repo:Q4_K_M"} in pulled, 30)
+    until(lambda: {"model": "user/repo:Q4_K_M"} in pulled)
 
 
 def test_a_page_that_is_only_looked_at_loads_nothing(page: Page, pages_server: Server) -> None:
@@ -164,7 +164,7 @@ def operate(tab: str) -> Callable[[Page], None]:
 
 
 def waits(page: Page) -> None:
-    send(page, paced("one two three " * 100, rate=3))
+    send(page, held("one two three", after=2))
     expect(answer(page)).to_contain_text("two")
     page.get_by_test_id("message").fill("and then this")
     page.get_by_test_id("send-next").click()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from supervisor import replicas
 from supervisor.control import (
     Activity,
     Attach,
@@ -52,12 +53,11 @@ class Generation:
     drain: Drain | None = None
 
 
-class Gate:
-    """One model at one proxy."""
+class Replica:
+    """One worker of a model at one proxy."""
 
     def __init__(self, status: ModelStatus) -> None:
         self.status = status
-        self.queue: list[Request] = []
         self.generations: dict[int, Generation] = {}
         self.current: Generation | None = None
 
@@ -65,6 +65,31 @@ class Gate:
     def admits(self) -> bool:
         current = self.current
         return current is not None and current.up and not current.closed and not self.status.suspended
+
+    @property
+    def leases(self) -> int:
+        return len(self.current.leases) if self.current else 0
+
+
+class Gate:
+    """One model at one proxy."""
+
+    def __init__(self) -> None:
+        self.queue: list[Request] = []
+        self.replicas: dict[str, Replica] = {}
+
+    @property
+    def status(self) -> ModelStatus:
+        known = [each.status for _, each in sorted(self.replicas.items(), key=lambda item: replicas.number(item[0]))]
+        return replicas.front(known, {each.name for each in known if each.suspended})
+
+    @property
+    def best(self) -> Replica | None:
+        """The least busy one that admits."""
+        return min((each for each in self.replicas.values() if each.admits), key=lambda r: r.leases, default=None)
+
+    def all_generations(self) -> list[tuple[str, Generation]]:
+        return [(name, each) for name, replica in self.replicas.items() for each in replica.generations.values()]
 
     def hopeless(self, now: float) -> bool:
         """Failed, or in a back-off that is too long to wait for."""
@@ -81,6 +106,7 @@ class Proxy:
         self._agenda = agenda
         self._report = report
         self.shutting = False
+        self.stirred: Callable[[str], None] = lambda name: None  # a replica has more or less to do
 
     def report(self, message: Any) -> None:
         if self.alive:
@@ -92,7 +118,7 @@ class Proxy:
         gate = self._gate(request.model)
         if self.shutting or gate is None:
             request.ended = "refused"
-        elif gate.admits and not gate.queue:
+        elif gate.best and not gate.queue:
             self._admit(gate, request)
         elif gate.hopeless(self._agenda.now):
             request.ended = "refused"
@@ -111,21 +137,21 @@ class Proxy:
             gate.queue.remove(request)
             if not gate.queue and not self.shutting:
                 self.report(Unwant(request.model))
-        for generation in list(gate.generations.values()):
-            self._release(request.model, generation, request, "left")
+        for name, generation in gate.all_generations():
+            self._release(name, generation, request, "left")
 
     def waiting(self) -> list[Request]:
         return [request for gate in self.gates.values() for request in gate.queue]
 
     def in_flight(self, model: str, generation: int) -> int:
-        gate = self.gates.get(model)
-        found = gate.generations.get(generation) if gate else None
+        replica = self._replica(model)
+        found = replica.generations.get(generation) if replica else None
         return len(found.leases) if found else 0
 
     def die(self) -> None:
         self.alive = False
         for gate in self.gates.values():
-            for request in [*gate.queue, *(r for g in gate.generations.values() for r in g.leases)]:
+            for request in [*gate.queue, *(r for _, g in gate.all_generations() for r in g.leases)]:
                 request.ended = request.ended or "connection"
 
     # -- the root's messages -----------------------------------------------------------------------------------
@@ -136,21 +162,24 @@ class Proxy:
                 self._shut_down(deadline)
             case Listed(_, statuses):
                 for status in statuses:
-                    if status.name not in self.gates:
+                    if self._replica(status.name) is None:
                         self.know(status)
-            case Unlisted(model):
+            case Unlisted(model) if replicas.first(model):
                 self._dismiss(model, "refused")
                 self.gates.pop(model, None)
-            case ModelChanged(status) if status.name in self.gates:
+            case Unlisted(model):
+                if gate := self._gate(model):
+                    gate.replicas.pop(model, None)
+            case ModelChanged(status) if self._replica(status.name):
                 self._learn(status)
-            case Attach() | Drain() | Reopen() | Lost() if message.model in self.gates:
+            case Attach() | Drain() | Reopen() | Lost() if self._replica(message.model):
                 self._obey(message)
             case _:
                 pass
 
     def know(self, status: ModelStatus) -> None:
-        """A model there is."""
-        self.gates[status.name] = Gate(status)
+        """A model, or a replica, there is."""
+        self.gates.setdefault(replicas.base(status.name), Gate()).replicas[status.name] = Replica(status)
 
     def _obey(self, message: Attach | Drain | Reopen | Lost) -> None:
         match message:
@@ -159,18 +188,18 @@ class Proxy:
             case Drain():
                 self._drain(message)
             case Reopen(model, number):
-                if generation := self.gates[model].generations.get(number):
+                if generation := self._known(model).generations.get(number):
                     generation.closed, generation.drain = False, None
-                    self._serve(model)
+                    self._serve(replicas.base(model))
             case Lost():
                 self._lost(message)
 
     def _learn(self, status: ModelStatus) -> None:
-        gate = self.gates[status.name]
-        gate.status = status
-        if gate.queue and gate.hopeless(self._agenda.now):
-            self._dismiss(status.name, "refused")
-        self._serve(status.name)
+        self._known(status.name).status = status
+        model = replicas.base(status.name)
+        if self.gates[model].queue and self.gates[model].hopeless(self._agenda.now):
+            self._dismiss(model, "refused")
+        self._serve(model)
 
     def _shut_down(self, deadline: float) -> None:
         self.shutting = True
@@ -181,8 +210,8 @@ class Proxy:
 
     def link_ended(self, model: str, number: int, broken: bool) -> None:
         """The other end of a link is gone, or talks nonsense."""
-        gate = self.gates.get(model)
-        generation = gate.generations.get(number) if gate else None
+        replica = self._replica(model)
+        generation = replica.generations.get(number) if replica else None
         if generation is None or not self.alive:
             return
         generation.up = False
@@ -195,38 +224,50 @@ class Proxy:
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _gate(self, model: str) -> Gate | None:
-        return self.gates.get(model)
+    def _gate(self, name: str) -> Gate | None:
+        return self.gates.get(replicas.base(name))
+
+    def _replica(self, name: str) -> Replica | None:
+        gate = self._gate(name)
+        return gate.replicas.get(name) if gate else None
+
+    def _known(self, name: str) -> Replica:
+        replica = self._replica(name)
+        assert replica is not None
+        return replica
 
     def _attach(self, model: str, number: int) -> None:
-        gate = self.gates[model]
-        if old := gate.generations.get(number):
+        replica = self._known(model)
+        if old := replica.generations.get(number):
             self._forget(model, old, "lost")
-        generation = gate.generations[number] = gate.current = Generation(number)
+        generation = replica.generations[number] = replica.current = Generation(number)
         self._agenda.after(0.002, lambda: self._greeted(model, generation))
 
     def _greeted(self, model: str, generation: Generation) -> None:
         if self.alive and generation.up and self._holds(model, generation):
-            self._serve(model)
+            self._serve(replicas.base(model))
             if not generation.leases:
                 self.report(Activity(model, generation.number, 0))
 
     def _holds(self, model: str, generation: Generation) -> bool:
-        gate = self.gates.get(model)
-        return gate is not None and gate.generations.get(generation.number) is generation
+        replica = self._replica(model)
+        return replica is not None and replica.generations.get(generation.number) is generation
 
     def _serve(self, model: str) -> None:
         gate = self.gates[model]
-        while gate.queue and gate.admits:
+        while gate.queue and gate.best:
             self._admit(gate, gate.queue.pop(0))
 
     def _admit(self, gate: Gate, request: Request) -> None:
-        generation = gate.current
-        assert generation is not None
+        replica = gate.best
+        assert replica is not None
+        assert replica.current is not None
+        name, generation = replica.status.name, replica.current
         generation.leases.add(request)
         if len(generation.leases) == 1:
-            self.report(Activity(request.model, generation.number, 1))
-        self._agenda.after(request.service, lambda: self._release(request.model, generation, request, "served"))
+            self.report(Activity(name, generation.number, 1))
+        self.stirred(name)
+        self._agenda.after(request.service, lambda: self._release(name, generation, request, "served"))
 
     def _release(self, model: str, generation: Generation, request: Request, how: str) -> None:
         if request not in generation.leases or not self.alive:
@@ -235,6 +276,7 @@ class Proxy:
             raise Violation("a request ends once", f"{request.model} {request.number}: {request.ended}, then {how}")
         request.ended = how
         generation.leases.remove(request)
+        self.stirred(model)
         if generation.leases:
             return
         self.report(Activity(model, generation.number, 0))
@@ -244,7 +286,7 @@ class Proxy:
         self._look_empty()
 
     def _drain(self, order: Drain) -> None:
-        generation = self.gates[order.model].generations.get(order.generation)
+        generation = self._known(order.model).generations.get(order.generation)
         if generation is None:
             self.report(Drained(order.model, order.generation))
         elif order.if_idle and generation.leases:
@@ -262,13 +304,14 @@ class Proxy:
             self._end_all(model, generation, "unloaded")
 
     def _lost(self, order: Lost) -> None:
-        gate = self.gates[order.model]
-        if generation := gate.generations.get(order.generation):
+        replica, model = self._known(order.model), replicas.base(order.model)
+        if generation := replica.generations.get(order.generation):
             self._forget(order.model, generation, "lost")
-        if order.cause == "unloaded" and gate.status.state is not State.STOPPING:
-            self._dismiss(order.model, "unloaded")
-        elif gate.queue:
-            self.report(Want(order.model))
+        planned = order.cause == "unloaded" and replica.status.state is not State.STOPPING
+        if planned and replicas.first(order.model):
+            self._dismiss(model, "unloaded")
+        elif self.gates[model].queue:
+            self.report(Want(model))
 
     def _give_up(self, model: str, generation: Generation) -> None:
         if self.alive and self._holds(model, generation):
@@ -276,10 +319,10 @@ class Proxy:
             self._forget(model, generation, "lost")
 
     def _forget(self, model: str, generation: Generation, how: str) -> None:
-        gate = self.gates[model]
-        gate.generations.pop(generation.number, None)
-        if gate.current is generation:
-            gate.current = None
+        replica = self._known(model)
+        replica.generations.pop(generation.number, None)
+        if replica.current is generation:
+            replica.current = None
         generation.closed = True
         self._end_all(model, generation, how)
 
@@ -288,9 +331,9 @@ class Proxy:
             self._release(model, generation, request, how)
 
     def _cut(self) -> None:
-        for model, gate in self.gates.items():
-            for generation in list(gate.generations.values()):
-                self._end_all(model, generation, "unloaded")
+        for gate in self.gates.values():
+            for name, generation in gate.all_generations():
+                self._end_all(name, generation, "unloaded")
 
     def _dismiss(self, model: str, how: str) -> None:
         gate = self.gates.get(model)
@@ -302,5 +345,5 @@ class Proxy:
         self.report(Unwant(model))
 
     def _look_empty(self) -> None:
-        if self.shutting and not any(g.leases for gate in self.gates.values() for g in gate.generations.values()):
+        if self.shutting and not any(g.leases for gate in self.gates.values() for _, g in gate.all_generations()):
             self.report(ShutDown())

@@ -35,16 +35,13 @@ class Process:
 class _Shown:
     """Stands for a ward's child and its vitals, of which only these are asked."""
 
-    pid, progress = 1, 0.0
+    pid, progress, queued = 1, 0.0, 0
 
     def __init__(self) -> None:
         self.last = self
 
     def log_tail(self) -> tuple[str, ...]:
         return ()
-
-
-_SHOWN = _Shown()
 
 
 class Rules(Protocol):
@@ -86,7 +83,7 @@ class Workers:
         if draw.random() < self.odds.start_fails:
             self._rules.died(name)
             raise StartFailed(f"cannot start {name}: no descriptors")
-        process = self.of[name] = Process(name, model, generation, _SHOWN, _SHOWN)
+        process = self.of[name] = Process(name, model, generation, _Shown(), _Shown())
         self._agenda.note("{} starts, generation {}", name, generation)
         self._load_ends(process)
 
@@ -130,6 +127,12 @@ class Workers:
             return False
         self._end(process, code)
         return True
+
+    def pong(self, model: str, in_flight: int) -> None:
+        """What it says of itself each second; it has one sequence."""
+        if (process := self.of.get(model)) is not None and process.alive:
+            process.vitals.queued = max(0, in_flight - 1)
+            self.turn(lambda: self.fleet.worker_progressed(model))
 
     def judge(self, model: str, verdict: Verdict) -> bool:
         process = self.of.get(model)
@@ -186,7 +189,8 @@ class Workers:
         model = process.model
         del self.of[model]
         life = self.fleet.model(model)
-        if life.state in _WORKING or (life.state is State.STOPPING and life.doomed):
+        spared = life.refused and life.cause == "out_of_memory" and not life.retried  # tried once more, at once
+        if (life.state in _WORKING and not spared) or (life.state is State.STOPPING and life.doomed):
             self._rules.died(model)
         self._agenda.note("{} ended with {}", model, code)
         for told in process.gone:

@@ -10,7 +10,7 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from supervisor import config, fleet, oom, process
+from supervisor import config, machine, machines, oom, process, replicas
 from supervisor.control import Entry, ShutDown, Shutdown, State
 from supervisor.fleet import Fleet
 from supervisor.lifecycle import IllegalTransition
@@ -28,16 +28,28 @@ _CALM = 900.0  # seconds in which everything must have come to rest, once nothin
 
 
 class World:
-    """One schedule's run. `max_models`, `memory`, `proxies`: its limits; `bad`: how often what goes wrong."""
+    """One schedule's run. `max_models`, `memory`, `proxies`: its limits; `bad`: how often what goes wrong.
 
-    def __init__(self, agenda: Agenda, *, max_models: int, memory: int, proxies: int, bad: float) -> None:
+    `copies`: how many replicas a and c may have.
+    """
+
+    def __init__(
+        self, agenda: Agenda, *, max_models: int, memory: int, proxies: int, bad: float, copies: int = 1
+    ) -> None:
         self.agenda, self.timers = agenda, Timers()
         self.proxies = Proxies(agenda)
         self.rules = Rules(self)
         self.workers = Workers(agenda, Odds(bad), self.rules)
         self.requests: list[Request] = []
+        self._pongs: set[str] = set()
         self.models = {
-            name: config.Model(name=name, pin=name == "p", preload=name == "a", idle_timeout=5.0 * (name == "c"))
+            name: config.Model(
+                name=name,
+                pin=name == "p",
+                preload=name == "a",
+                idle_timeout=5.0 * (name == "c"),
+                replicas=copies if name in "ac" else 1,
+            )
             for name in NAMES
         }
         self.settings = config.Config(
@@ -63,7 +75,7 @@ class World:
             self.fleet.settle()
         except (IllegalTransition, KeyError) as error:
             raise Violation("the core knows what to do", repr(error)) from error
-        for name, model in self.fleet._models.items():
+        for name, model in self.fleet.stock.models.items():
             if model.state is State.LOADING and name not in self.workers.of:
                 continue  # room is being made for another try
             if (model.state in _HOLDS or model.stuck) != (name in self.workers.of):
@@ -82,6 +94,7 @@ class World:
 
     def start_proxy(self, index: int) -> None:
         proxy = self.proxies.running[index] = Proxy(index, self.agenda, self._reported)
+        proxy.stirred = self._stirred
         for status in self.fleet.statuses():
             proxy.know(status)
         self.turn(lambda: self.fleet.attach_all(proxy))  # type: ignore[arg-type]
@@ -95,8 +108,8 @@ class World:
     def _reap_proxy(self, index: int, proxy: Proxy) -> None:
         del self.proxies.running[index]
         self.turn(lambda: self.fleet.proxy_gone(proxy))  # type: ignore[arg-type]
-        if not self.fleet.closing:
-            self.agenda.after(0.3, lambda: self.fleet.closing or self.start_proxy(index))
+        if not self.fleet.stock.closing:
+            self.agenda.after(0.3, lambda: self.fleet.stock.closing or self.start_proxy(index))
 
     def _reported(self, proxy: Proxy, message: Any) -> None:
         self.proxies.deliver(("from", proxy), lambda: self._heard(proxy, message))
@@ -119,6 +132,19 @@ class World:
             self.agenda.after(self.agenda.draw.random() * 0.01, lambda: ward.link_ended(model, generation, False))
 
         worker.gone.append(gone)
+
+    def _stirred(self, name: str) -> None:
+        """The replica's next pong tells of it."""
+        if name not in self._pongs and self.models[replicas.base(name)].replicas > 1:
+            self._pongs.add(name)
+            self.agenda.after(1.0, lambda: self._pong(name))
+
+    def _pong(self, name: str) -> None:
+        self._pongs.discard(name)
+        if (worker := self.workers.of.get(name)) is not None:
+            proxies = self.proxies.running.values()
+            in_flight = sum(proxy.in_flight(name, worker.generation) for proxy in proxies if proxy.alive)
+            self.workers.pong(name, in_flight)
 
     def ask(self, model: str, index: int, service: float) -> None:
         request = Request(len(self.requests), model, service, self.agenda.now)
@@ -150,7 +176,7 @@ class World:
         """Nothing goes wrong any more, and nobody is pinned: everything must come to rest, and everyone be answered."""
         self.agenda.note("calm")
         self.workers.odds = Odds(0.0)
-        if not self.fleet.closing:
+        if not self.fleet.stock.closing:
             free = {name: replace(entry, model=replace(entry.model, pin=False)) for name, entry in self.entries.items()}
             self.models = {name: replace(model, pin=False) for name, model in self.models.items()}
             self.adopt(free)
@@ -159,16 +185,16 @@ class World:
             if not request.ended:
                 text = f"request {request.number} for {request.model}, since {request.since - 1000:.3f}"
                 raise Violation("every want is answered", f"{text}: {self.fleet.model(request.model)}")
-        for name, model in self.fleet._models.items():
-            resting = self.fleet.closing and model.state is State.BACKOFF  # no more loads
+        for name, model in self.fleet.stock.models.items():
+            resting = self.fleet.stock.closing and model.state is State.BACKOFF  # no more loads
             if (model.state in _PASSING and not resting) or model.stuck:
                 raise Violation("every state has a way out", f"{name} stays {model.state.name}")
-        if self.fleet._leaving:
-            raise Violation("what left the catalog goes", f"still there: {list(self.fleet._leaving)}")
+        if self.fleet.stock.leaving:
+            raise Violation("what left the catalog goes", f"still there: {list(self.fleet.stock.leaving)}")
         for name, worker in self.workers.of.items():
-            if worker.settings.n_ctx != self.entries[name].model.n_ctx:
+            if worker.settings.n_ctx != self.entries[replicas.base(name)].model.n_ctx:
                 raise Violation("a model has the settings of the catalog", f"{name}: {worker.settings.n_ctx}")
-        if self.fleet.closing and self.workers.of:
+        if self.fleet.stock.closing and self.workers.of:
             raise Violation("a stop ends", f"left: {list(self.workers.of)}")
 
 
@@ -182,9 +208,9 @@ def patched(agenda: Callable[[], Agenda]) -> Iterator[None]:
 
     clock = SimpleNamespace(time=lambda: agenda().now, monotonic=lambda: agenda().now)
     with (
-        mock.patch.object(fleet, "time", clock),
+        mock.patch.object(machines, "time", clock),
         mock.patch.object(process, "link", link),
         mock.patch.object(oom, "kills", return_value=0),
-        mock.patch.object(fleet.machine, "ram", return_value=0),
+        mock.patch.object(machine, "ram", return_value=0),
     ):
         yield

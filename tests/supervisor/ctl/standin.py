@@ -63,6 +63,8 @@ class StandIn:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
+            disable_nagle_algorithm = True
+
             def handle_all(self) -> None:
                 asked = Asked(self)
                 outer.asked.append(asked)

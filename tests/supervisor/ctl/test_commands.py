@@ -119,7 +119,7 @@ class Hub:
     def events(self, asked: Asked) -> None:
         self.ids.append(asked.headers.get("last-event-id", ""))
         send = asked.stream()
-        assert self.asked_for.wait(5)  # who asks first and listens then may miss the end
+        assert self.asked_for.wait(90)  # who asks first and listens then may miss the end
         for text in self.scripts.pop(0):
             send(text)
 
