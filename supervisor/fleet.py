@@ -210,8 +210,10 @@ class Fleet:
 
     def figures(self) -> list[Series]:
         """What all processes have counted, and how the models are now."""
-        now = self.stock.clock()
-        return [*self.ledger.total(), *census.present(self.stock.models.values(), self._workers.of, now)]
+        stock = self.stock
+        present = census.present(stock.models.values(), self._workers.of, stock.clock())
+        memory = census.memory(stock.models.values(), lambda name: stock.as_loaded(name).needs, stock.budgets)
+        return [*self.ledger.total(), *present, *memory]
 
     def attach_all(self, proxy: Ward) -> None:
         for model in self.stock.models.values():
