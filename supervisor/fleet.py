@@ -36,6 +36,7 @@ from supervisor.control import (
     Lost,
     ModelCommand,
     ModelStatus,
+    Pong,
     State,
     Unwant,
     Want,
@@ -354,10 +355,13 @@ class Fleet:
         if state is State.LOADING:
             self._machines.publish(model)
         elif state is State.READY and self.stock.entry(model).model.replicas > 1:
-            self._crowds(model, self._workers.of[model].vitals.last.queued > 0)
+            self._crowds(model, self._workers.of[model].vitals.last)
 
-    def _crowds(self, model: str, waits: bool) -> None:
-        """Whether requests wait in this replica for a sequence."""
+    def _crowds(self, model: str, last: Pong) -> None:
+        """Whether requests wait in this replica for a sequence, and have not just come, to begin at the next step."""
+        waited, full = model in self.stock.waited, last.active >= self.stock.entry(model).model.parallel
+        waits = last.queued > 0 and (waited or full)
+        (self.stock.waited.add if last.queued else self.stock.waited.discard)(model)
         if waits != (model in self.stock.crowded):
             (self.stock.crowded.add if waits else self.stock.crowded.discard)(model)
             self.stock.dirty = True
