@@ -35,7 +35,7 @@ class Process:
 class _Shown:
     """Stands for a ward's child and its vitals, of which only these are asked."""
 
-    pid, progress, queued = 1, 0.0, 0
+    pid, progress, active, queued = 1, 0.0, 0, 0
 
     def __init__(self) -> None:
         self.last = self
@@ -131,7 +131,7 @@ class Workers:
     def pong(self, model: str, in_flight: int) -> None:
         """What it says of itself each second; it has one sequence."""
         if (process := self.of.get(model)) is not None and process.alive:
-            process.vitals.queued = max(0, in_flight - 1)
+            process.vitals.active, process.vitals.queued = min(1, in_flight), max(0, in_flight - 1)
             self.turn(lambda: self.fleet.worker_progressed(model))
 
     def judge(self, model: str, verdict: Verdict) -> bool:
