@@ -43,7 +43,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Answer:
-    """What comes where all is well. `content`: its type, None for text; `record`: that of each record of a stream."""
+    """What comes where all is well. `content`: the type of the object, None for text; `record`: of one of a stream."""
 
     text: str
     content: Any = None

@@ -17,7 +17,7 @@ from tests.faults.rows import WORDS
 from tests.faults.scene import RECOVERY, SETTINGS, Scene, serve
 from tests.faults.tracer import Held
 
-_PLACES = SETTINGS.replace("max_models = 0", "max_models = 3").replace('step_timeout = "4s"', 'step_timeout = "1s"')
+_PLACES = SETTINGS.replace("max_models = 0", "max_models = 3")
 _PLACES += '[shutdown]\nkill_timeout = "1s"\n'
 _LAG = 10.0  # seconds in which the root has to answer; one that waits for a process would not do so at all
 
