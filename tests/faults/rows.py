@@ -241,7 +241,7 @@ ROWS = (
     Row("2", "worker killed while loading", kill_while_loading, 50),
     Row("2", "standby killed, idle or at hand-over", kill_standby, 50),
     Row("3", "SIGSEGV, SIGABRT in a worker", crash_worker, 20),
-    Row("4", "proxy killed", kill_proxy, 50, per_server=4),
+    Row("4", "proxy killed", kill_proxy, 50, per_server=1),
     Row("7", "worker stopped, continued", stop_worker, 20),
     Row("8", "worker hangs, in Python or in C", hang_worker, 20),
     Row("10", "root stopped, continued", pause_root, 5),
@@ -251,5 +251,5 @@ ROWS = (
     Row("27", "malformed JSON", bad_json, 5),
     Row("37", "garbage frames", garbage, 20),
     Row("38", "resource_tracker killed, stopped", kill_tracker, 20),
-    Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=4),
+    Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=1),
 )
