@@ -25,7 +25,7 @@ help:
 	@echo 'make install    as a systemd service, below $(PREFIX)   (make uninstall takes it away)'
 	@echo 'make test       the tests                      (some of them: make test ARGS="-k config")'
 	@echo 'make lint       ruff, mypy --strict, and an audit of what is required, where there is a network'
-	@echo 'make fuzz       the parsers, with odd frames and files     (some: make fuzz ARGS="headers -n 1000000")'
+	@echo 'make fuzz       odd requests, frames and files             (some: make fuzz ARGS="headers -n 1000000")'
 	@echo 'make booted     the service under a systemd that boots for it; as root'
 	@echo 'make faults     every fault of the matrix, many times     (some: make faults ARGS="--rows 1,4 -n 50")'
 	@echo 'make soak       random faults for HOURS=1'

@@ -18,7 +18,15 @@ from proxy.cors import header
 from proxy.errors import ApiError
 from supervisor.config import Config, Key
 
-PUBLIC = {"/health", "/v1/health", "/", "/index.html", "/sw.js"}  # need no key; nor do the interface's files
+PUBLIC = {
+    "/health",
+    "/v1/health",
+    "/",
+    "/index.html",
+    "/sw.js",
+    "/openapi.json",
+    "/docs",
+}  # need no key; nor do the interface's files
 
 
 class Auth:

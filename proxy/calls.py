@@ -87,6 +87,8 @@ class Call:
         self.wait.trail = trail(self._asks) if self.gate.several else ()
         last = False
         while True:
+            if self._permit is not None:
+                self._permit.anew()
             async with await self.gate.acquire(self.wait) as self._lease:
                 if self.kept is not None:
                     self._lease.generation.keep(self.kept)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from proxy.calls import Call
 from proxy.dialects import error_shapes
-from proxy.errors import STATUS, ApiError, Gone, internal
+from proxy.errors import STATUS, ApiError, ClientStalled, Gone, internal
 from proxy.limits import Permit
 from supervisor import recorder
 from supervisor.config import Key
@@ -55,6 +55,11 @@ class Context:
     sent: int = 0
     outcome: str = ""  # an error's code, or how the client left; "" is success
     began: float = field(default_factory=time.monotonic)
+
+    def stall(self) -> None:
+        """The client does not read: it pays. What ends its request looks like its leaving otherwise."""
+        self.outcome = ClientStalled.outcome
+        self.cut()
 
     @property
     def owner(self) -> str:
@@ -124,7 +129,7 @@ class Catch:
         try:
             return await self.app(scope, receive, send)
         except Gone as gone:
-            context.status, context.outcome = CLIENT_GONE, gone.outcome
+            context.status, context.outcome = CLIENT_GONE, context.outcome or gone.outcome
             return await asyncio.sleep(0)  # a connection that was cut just now ends before this call does
         except ApiError as error:
             found = error

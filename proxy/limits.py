@@ -114,6 +114,10 @@ class Permit:
             elif isinstance(event, Finished):
                 self._pay(self._prompt, event.timings.predicted_n)
 
+    def anew(self) -> None:
+        """It is sent to another worker; what the one before has said of it was not used."""
+        self._prompt = self._decoded = 0
+
     def close(self) -> None:
         """The request has ended, in whatever way."""
         if self._open:

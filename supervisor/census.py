@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from supervisor import replicas, resident
 from supervisor.control import State
@@ -11,6 +11,9 @@ from supervisor.figures import Series
 from supervisor.ledger import Ledger
 from supervisor.lifecycle import Model
 from supervisor.nursery import Ward
+
+Needs = Callable[[str], Mapping[str, int]]  # bytes by device that a model takes
+_IN_MEMORY = (State.LOADING, State.READY, State.DRAINING, State.STOPPING)
 
 
 def moved(ledger: Ledger, before: Model, after: Model, took: float) -> None:
@@ -47,6 +50,19 @@ def present(models: Iterable[Model], workers: dict[str, Ward], now: float) -> It
         yield _gauge("pong_age_seconds", age, name)
     for (name, kind), size in sizes.items():
         yield _gauge("memory_bytes", float(size), name, kind)
+
+
+def memory(models: Iterable[Model], needs: Needs, budgets: Mapping[str, int]) -> Iterator[Series]:
+    """What the models in memory count for on each device, and what there is for them."""
+    sizes: Counter[tuple[str, str]] = Counter()
+    for model in models:
+        if model.state in _IN_MEMORY or model.stuck:
+            for device, size in needs(model.name).items():
+                sizes[replicas.base(model.name), device] += size
+    for (name, device), size in sizes.items():
+        yield _gauge("memory_placed_bytes", float(size), name, device)
+    for device, size in budgets.items():
+        yield _gauge("memory_budget_bytes", float(size), device)
 
 
 def _gauge(name: str, value: float, *labels: str) -> Series:

@@ -106,6 +106,10 @@ FIGURES: dict[str, Figure] = {
     "llama_supervisor_restarts_total": Figure(_C, "Deaths after which a worker is restarted", ("model", "cause")),
     "llama_supervisor_deaths_total": Figure(_C, "Deaths by cause, of proxies under no name", ("model", "cause")),
     "llama_supervisor_memory_bytes": Figure(_G, "Memory of the model's process", ("model", "kind")),
+    "llama_supervisor_memory_placed_bytes": Figure(
+        _G, "What placement counts for a model in memory", ("model", "device")
+    ),
+    "llama_supervisor_memory_budget_bytes": Figure(_G, "What models may take", ("device",)),
     "llama_supervisor_pong_age_seconds": Figure(_G, "Time since the worker's last sign of life"),
     "llama_supervisor_proxy_restarts_total": Figure(_C, "Proxies that died and were started again", ()),
 }

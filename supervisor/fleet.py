@@ -36,6 +36,7 @@ from supervisor.control import (
     Lost,
     ModelCommand,
     ModelStatus,
+    Pong,
     State,
     Unwant,
     Want,
@@ -210,8 +211,10 @@ class Fleet:
 
     def figures(self) -> list[Series]:
         """What all processes have counted, and how the models are now."""
-        now = self.stock.clock()
-        return [*self.ledger.total(), *census.present(self.stock.models.values(), self._workers.of, now)]
+        stock = self.stock
+        present = census.present(stock.models.values(), self._workers.of, stock.clock())
+        memory = census.memory(stock.models.values(), lambda name: stock.as_loaded(name).needs, stock.budgets)
+        return [*self.ledger.total(), *present, *memory]
 
     def attach_all(self, proxy: Ward) -> None:
         for model in self.stock.models.values():
@@ -352,10 +355,13 @@ class Fleet:
         if state is State.LOADING:
             self._machines.publish(model)
         elif state is State.READY and self.stock.entry(model).model.replicas > 1:
-            self._crowds(model, self._workers.of[model].vitals.last.queued > 0)
+            self._crowds(model, self._workers.of[model].vitals.last)
 
-    def _crowds(self, model: str, waits: bool) -> None:
-        """Whether requests wait in this replica for a sequence."""
+    def _crowds(self, model: str, last: Pong) -> None:
+        """Whether requests wait in this replica for a sequence, and have not just come, to begin at the next step."""
+        waited, full = model in self.stock.waited, last.active >= self.stock.entry(model).model.parallel
+        waits = last.queued > 0 and (waited or full)
+        (self.stock.waited.add if last.queued else self.stock.waited.discard)(model)
         if waits != (model in self.stock.crowded):
             (self.stock.crowded.add if waits else self.stock.crowded.discard)(model)
             self.stock.dirty = True

@@ -92,6 +92,7 @@ class Machines:
             self._drains.end(name)
         if after.state is not State.READY:
             stock.crowded.discard(name)
+            stock.waited.discard(name)
         if after.state in AT_REST:
             stock.suspended.discard(name)
             stock.stale.discard(name)

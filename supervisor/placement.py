@@ -97,14 +97,14 @@ def plan(
     later = _Room(max_models, budgets, [model for model in held if model.state not in _LEAVING])
     idle, extras, busy = _victims(models.values(), {want.name for want in wants})
     result = Plan()
-    for want in queue(wants, max_wait, now):
+    for want in queue((want for want in wants if not want.extra), max_wait, now):
         model = models[want.name]
         if model.state is State.DRAINING and model.evicting:
             continue  # kept, if the one it goes for leaves; see below
         if not model.placeable and model.state not in _LEAVING:
             continue  # in back-off a model holds no reservation
         if why := too_large(model, budgets):
-            if model.placeable and not want.extra:  # one that is leaving cannot fail yet; its waiters would not hear
+            if model.placeable:  # one that is still leaving cannot fail yet; its waiters would never hear of it
                 result.refuse[want.name] = why
             continue
         if later.fits(model):
@@ -124,19 +124,23 @@ def plan(
             result.blocked[want.name] = sorted(later.names)
         later.take(model)
     result.reopen.extend(_withdrawn(models.values(), wants, later))
+    for want in wants:
+        if want.extra and (model := models[want.name]).placeable and today.fits(model) and later.fits(model):
+            result.load.append(want.name)
+            today.take(model)
+            later.take(model)
     return result
 
 
 def queue(wants: Iterable[Wanted], max_wait: float, now: float) -> list[Wanted]:
     """The order in which they are served: first come first, the more important before it.
 
-    What has waited for `max_wait` is before everything that has not, so that importance starves nobody. Further
-    replicas are the last.
+    What has waited for `max_wait` is before everything that has not, so that importance starves nobody.
     """
 
-    def key(want: Wanted) -> tuple[bool, bool, int, float]:
+    def key(want: Wanted) -> tuple[bool, int, float]:
         fresh = now - want.since < max_wait
-        return want.extra, fresh, -want.priority if fresh else 0, want.since
+        return fresh, -want.priority if fresh else 0, want.since
 
     return sorted(wants, key=key)
 

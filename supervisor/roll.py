@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from supervisor import replicas
 from supervisor.control import ModelStatus, Process
 from supervisor.liveness import Verdict
 from supervisor.nursery import Ward
@@ -46,7 +47,7 @@ def _row(ward: Ward, status: ModelStatus | None, restarts: int, now: float, wall
         _state(ward, status),
         vitals.last.phase,
         round(wall - (now - vitals.moved_at), 3),
-        model=status.name if status else None,
+        model=replicas.base(status.name) if status else None,
         step=vitals.last.steps,
         pong_age_ms=round((now - vitals.ponged_at) * 1000) if vitals.ponged else None,
         rss=rss(ward.child.pid),

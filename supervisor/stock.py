@@ -35,6 +35,7 @@ class Stock:
         self.idle = Idle(lambda name: self.entry(name).model, settings.admission.keep_alive_max)
         self.suspended: set[str] = set()
         self.crowded: set[str] = set()  # requests wait in them for a sequence
+        self.waited: set[str] = set()  # requests waited in them when they were last heard of: they may have just come
         self.stale: set[str] = set()  # drain, but have other settings by now than they were loaded with
         self.blocked: dict[str, tuple[str, ...]] = {}
         self.store: Fetcher = Nobody()

@@ -11,6 +11,8 @@ The model's `file` sets defaults, `"rate=200,load=0.5"`; a JSON object `{"echo":
 overrides them for one request and is not echoed:
 
     rate     tokens a second of each stream; 0 = as fast as the proxy takes them (default)
+    tick     seconds between two steps: what is due by then goes out in one frame, as an engine's step does; 0 = at
+             once, each token by itself     only in `file`
     prefill  seconds before the first token (0)
     fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
              "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows), "hog" (memory, all there is);
@@ -88,6 +90,7 @@ class Options(msgspec.Struct, frozen=True):
     """See the module's docstring."""
 
     rate: float = 0.0
+    tick: float = 0.0
     prefill: float = 0.0
     fault: str = ""
     at: int = 0
@@ -336,6 +339,8 @@ class EchoModel:
         timeout = None if not self._waiting else 0.0
         if self._streams:
             timeout = min(self._leave_at, *(stream.due for stream in self._streams)) - time.monotonic()
+            if self._options.tick:
+                timeout = self._options.tick - time.monotonic() % self._options.tick
             if timeout <= 0 and any(self._outbox.backlog(stream.job.key[0]) for stream in self._streams[:1]):
                 timeout = _PACE
         try:

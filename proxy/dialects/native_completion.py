@@ -28,10 +28,16 @@ class NativeFields(Fields, frozen=True, kw_only=True):
     )
 
 
+class Prompted(msgspec.Struct, frozen=True, kw_only=True):
+    """What this route alone takes."""
+
+    prompt: Any = None
+
+
 def parse(body: dict[str, Any], request_id: str) -> Plan:
     """The body of a completion request. Raises BadRequest, Unsupported."""
     fields = typed(body, NativeFields)
-    return plan(body, request_id, fields, [Text(pieces) for pieces in prompts(body.get("prompt"))])
+    return plan(body, request_id, fields, [Text(pieces) for pieces in prompts(typed(body, Prompted).prompt)])
 
 
 def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Sequence[Text | Infill]) -> Plan:

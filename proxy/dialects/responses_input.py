@@ -113,7 +113,7 @@ def _part(part: Any, path: Path) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": _string(part, "image_url", path)}}
     if kind == "input_audio":
         return {"type": "input_audio", "input_audio": part.get("input_audio")}
-    if kind not in _TEXTS:
+    if not isinstance(kind, str) or kind not in _TEXTS:
         raise bad((*path, "type"), '"input_text", "input_image" or "output_text"', kind)
     return {"type": "text", "text": _string(part, _TEXTS[kind], path)}
 

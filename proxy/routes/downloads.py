@@ -9,6 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy import context, services
+from proxy.dialects.fields import typed
+from proxy.dialects.management import Fetch
 from proxy.errors import ApiError, BadRequest
 from proxy.gate import Gate
 from proxy.routes import inbound
@@ -20,7 +22,7 @@ _LONGEST = 190  # characters; with the quantization it is a model's name
 async def pull(request: Request) -> Response:
     """Begins a download; answered once the hub has said what there is to fetch."""
     demand_admin(request, "downloading a model")
-    name = checked((await inbound.json_body(request)).get("model"), request)
+    name = checked(typed(await inbound.json_body(request), Fetch).model, request)
     answer = await services.of(request).models.command("pull", name, admin=True)
     return inbound.answer({"success": True, "model": answer.model})
 
@@ -46,12 +48,10 @@ def demand_admin(request: Request, what: str) -> None:
         raise ApiError("admin_required", f"{what} needs a key with admin = true")
 
 
-def checked(name: object, request: Request) -> str:
+def checked(name: str, request: Request) -> str:
     """What is to be fetched: "user/repo", "user/repo:QUANT", or a model of the configuration. Raises BadRequest."""
-    if name is None or name == "":
+    if not name:
         missing()
-    if not isinstance(name, str):
-        raise BadRequest(f"model: expected string, got {name!r:.60}", "model")
     if name in services.of(request).models.gates:
         return name
     parts = name.partition(":")[0].split("/")

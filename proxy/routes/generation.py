@@ -81,7 +81,7 @@ def new_call(
     who, server = context.of(request.scope), services.of(request).config.server
     limit = server.stream_backlog if stream else MAX_FRAME
     priority = who.key.priority if who.key is not None else 0
-    wait = Wait(limit, who.cut, inbound.autoload(request), who.admin, priority)
+    wait = Wait(limit, who.stall, inbound.autoload(request), who.admin, priority)
     if who.key is not None and who.permit is None:
         who.permit = services.of(request).limits.admit(who.key)
         asks = [_of_key(ask, who.key) for ask in asks]
@@ -153,7 +153,7 @@ class Stream(Response):
             hold=self.server.stream_hold,
             patience=self.server.stream_backlog_timeout,
             note=self.call.note,
-            stalled=context.of(scope).cut,
+            stalled=context.of(scope).stall,
             framing=answer.framing,
         )
         async with stream:

@@ -12,8 +12,10 @@ from starlette.routing import Route
 from proxy import context, services
 from proxy.connected import Connected
 from proxy.dialects import overrides
+from proxy.dialects.fields import typed
+from proxy.dialects.management import Load, Unload, Wait
 from proxy.dialects.model_object import model_object
-from proxy.errors import ApiError, BadRequest, Unsupported
+from proxy.errors import ApiError, Unsupported
 from proxy.gate import Gate
 from proxy.models import Models
 from proxy.refusals import queue_timeout
@@ -52,10 +54,10 @@ async def model(request: Request) -> Response:
 
 
 async def load(request: Request) -> Response:
-    body = await inbound.json_body(request)
-    if body.get("extra_args"):
+    order = typed(await inbound.json_body(request), Load)
+    if order.extra_args:
         raise Unsupported("extra_args", "extra_args")
-    return await _command(request, body, "load", {State.READY}, _overrides(request, body.get("overrides")))
+    return await _command(request, order, "load", {State.READY}, _overrides(request, order.overrides))
 
 
 def _overrides(request: Request, said: object) -> Settings:
@@ -72,19 +74,19 @@ def _overrides(request: Request, said: object) -> Settings:
 
 
 async def unload(request: Request) -> Response:
-    body = await inbound.json_body(request)
-    if body.get("force"):
+    order = typed(await inbound.json_body(request), Unload)
+    if order.force:
         raise Unsupported("force", "force")
-    return await _command(request, body, "unload", _UNLOADED)
+    return await _command(request, order, "unload", _UNLOADED)
 
 
 async def _command(
-    request: Request, body: dict[str, Any], verb: str, goal: set[State], settings: Settings = _CONFIGURED
+    request: Request, order: Load | Unload, verb: str, goal: set[State], settings: Settings = _CONFIGURED
 ) -> Response:
     """`{"success": true}` once the root has decided; with `wait`, once the model is there, or gone."""
-    gate = inbound.gate(request, body.get("model"), fallback=False)
+    gate = inbound.gate(request, order.model, fallback=False)
     found = services.of(request)
-    seconds = _wait(body.get("wait"), found.config.admission.queue_timeout)
+    seconds = _wait(order.wait, found.config.admission.queue_timeout)
     answer = await found.models.command(verb, gate.name, context.of(request.scope).admin, settings)
     result: dict[str, Any] = {"success": True} | ({"already": True} if answer.already else {})
     if gate.name != context.of(request.scope).model:
@@ -99,13 +101,11 @@ async def _command(
     return inbound.answer(result)
 
 
-def _wait(value: object, longest: float) -> float:
-    """Seconds to wait: `true` is as long as a request would. Raises BadRequest."""
-    if value is None or isinstance(value, bool):
+def _wait(value: Wait, longest: float) -> float:
+    """Seconds to wait: `true` is as long as a request would."""
+    if isinstance(value, bool):
         return longest if value else 0.0
-    if isinstance(value, int | float) and value >= 0:
-        return min(float(value), longest)
-    raise BadRequest(f"wait: expected true, false or seconds ≥ 0, got {value!r:.60}", "wait")
+    return min(value, longest)
 
 
 def _object(request: Request, gate: Gate) -> dict[str, Any]:

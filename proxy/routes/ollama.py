@@ -15,6 +15,7 @@ from proxy.connected import Connected
 from proxy.dialects import ollama, ollama_embed, ollama_models, ollama_names
 from proxy.dialects.fields import typed
 from proxy.dialects.keep_alive import Kept
+from proxy.dialects.management import OllamaNamed
 from proxy.dialects.ollama_models import About
 from proxy.dialects.ollama_reply import loaded
 from proxy.dialects.reply import encode
@@ -47,8 +48,7 @@ async def ps(request: Request) -> Response:
 
 
 async def show(request: Request) -> Response:
-    body = await inbound.json_body(request)
-    gate = gate_of(request, body.get("model") or body.get("name"))
+    gate = gate_of(request, typed(await inbound.json_body(request), OllamaNamed).said)
     return inbound.answer(ollama_models.show(_about(request, _id(request), gate)))
 
 

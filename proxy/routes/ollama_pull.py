@@ -14,8 +14,10 @@ from starlette.types import Receive, Scope, Send
 from proxy import context, services
 from proxy.connected import Connected
 from proxy.dialects import ollama_pull
+from proxy.dialects.fields import typed
+from proxy.dialects.management import OllamaNamed, OllamaPull
 from proxy.dialects.reply import encode
-from proxy.errors import ApiError, BadRequest
+from proxy.errors import ApiError
 from proxy.feed import Reader
 from proxy.routes import downloads, inbound
 from proxy.routes.ollama import gate_of
@@ -26,17 +28,15 @@ from supervisor.control import State
 
 async def pull(request: Request) -> Response:
     downloads.demand_admin(request, "downloading a model")
-    body = await inbound.json_body(request)
-    name, streams = _name(body), body.get("stream")
-    if streams is not None and not isinstance(streams, bool):
-        raise BadRequest(f"stream: expected bool, got {streams!r:.60}", "stream")
+    order = typed(await inbound.json_body(request), OllamaPull)
+    name = order.said or downloads.missing()
     found, repository = services.of(request), ollama_pull.repository(name)
     wanted = name if name in found.models.gates else repository
     if not wanted:
         raise ApiError("repo_not_found", ollama_pull.NO_MANIFEST, param="model")
     pulling = Pull(found, downloads.checked(wanted, request))
     await pulling.begin()
-    if streams is not False:
+    if order.stream:
         return _Lines(found, pulling)
     async with Connected(request.receive):
         async for line in pulling.lines():
@@ -47,19 +47,11 @@ async def pull(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     downloads.demand_admin(request, "deleting a model")
-    body = await inbound.json_body(request)
-    name = body.get("model") or body.get("name")
-    plain = ollama_pull.repository(name) if isinstance(name, str) and name.count("/") > 1 else name
+    name = typed(await inbound.json_body(request), OllamaNamed).said
+    plain = ollama_pull.repository(name) if name.count("/") > 1 else name
     gate = gate_of(request, plain or downloads.missing())
     await downloads.discard(request, gate)
     return Response(status_code=200)
-
-
-def _name(body: dict[str, Any]) -> str:
-    name = body.get("model") or body.get("name") or downloads.missing()
-    if not isinstance(name, str):
-        raise BadRequest(f"model: expected string, got {name!r:.60}", "model")
-    return name
 
 
 class Pull:

@@ -1,7 +1,7 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte'
 import { defineConfig } from 'vitest/config'
 
-const api = ['/v1', '/models', '/props', '/health', '/tokenize', '/metrics', '/requests', '/activity', '/logs', '/admin']
+const api = ['/v1', '/models', '/props', '/health', '/tokenize', '/metrics', '/requests', '/activity', '/logs', '/admin', '/api']
 
 /** Every browser that runs these pages reads woff2. */
 const onlyWoff2 = {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 # What the root gives its workers; OpenMP reads it when it loads, so it must stand before anything imports it.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from tests.bench import decode, engine, grammar, http, meters, proxy_deltas, system, vectors
+from tests.bench import decode, engine, front, grammar, http, meters, proxy_deltas, system, vectors
 from tests.bench.table import Row, machine, markdown
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "vectors": vectors.rows,
     "grammar": grammar.rows,
     "deltas": proxy_deltas.rows,
+    "front": front.rows,
     "system": system.rows,
 }
 

@@ -18,7 +18,7 @@ from tests.faults.scene import MODELS, RECOVERY, SETTINGS, Scene, serve
 
 _HOUR, _YEAR = 3600, 365 * 86400
 _JUMPS = (_HOUR, -_HOUR, 10 * _YEAR, -10 * _YEAR)
-_SETTINGS = SETTINGS.replace('file = "load=0.4"', 'file = "load=0.4"\nidle_timeout = "30m"').replace(
+_SETTINGS = SETTINGS.replace("[models.slow]\n", '[models.slow]\nidle_timeout = "30m"\n').replace(
     'backoff = "50ms"\nbackoff_max = "200ms"', 'backoff = "1s"\nbackoff_max = "1s"'
 )
 _SHIM = r"""

@@ -17,7 +17,7 @@ import psutil
 from tests.e2e.server import PATIENCE, text_of, until
 from tests.faults import malformed
 from tests.faults.history import ANY, Hit
-from tests.faults.scene import MODELS, RECOVERY, Scene
+from tests.faults.scene import GATE, MODELS, RECOVERY, Scene
 
 WORDS = "one two three four five"
 
@@ -95,13 +95,13 @@ def kill_tracker(scene: Scene) -> Hit:
 def _load_through(scene: Scene, fault: Callable[[], object]) -> Hit:
     """A load that a fault befalls, and whose request is answered all the same."""
     began = time.monotonic()
-    scene.gate.touch()
+    GATE.touch()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(scene.say, "slow", WORDS)
         try:
             fault()
         finally:
-            scene.gate.unlink()
+            GATE.unlink()
         assert text_of(answer.result(RECOVERY)) == WORDS
     hit = scene.undisturbed(began)
     assert scene.post("/models/unload", {"model": "slow", "wait": True}).status_code == 200

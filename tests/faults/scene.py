@@ -16,12 +16,13 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.e2e.server import PATIENCE, Server, until
+from tests.e2e.server import PATIENCE, ROOT, Server, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Hit
 
 MODELS = "abc"
-SETTINGS = """
+GATE = ROOT / ".cache" / f"gate-{os.getpid()}"  # while this file is there, a load of model slow does not end
+SETTINGS = f"""
 stream_backlog_timeout = "3s"
 [defaults]
 worker = "tests.echo_worker:main"
@@ -41,7 +42,7 @@ preload = true
 [models.b]
 preload = true
 [models.slow]
-file = "load=0.4,gate=GATE"
+file = "load=0.4,gate={GATE}"
 parallel = 128
 [models.c]
 preload = true
@@ -56,7 +57,6 @@ class Scene:
     def __init__(self, server: Server, draw: random.Random) -> None:
         self.server, self.draw = server, draw
         self.crowd: Crowd | None = None
-        self.gate = gate_of(server.file.parent)
         self.note = ""  # a figure of the row's own, for the table
         self.counts: Counter[str] = Counter()  # what happened how often
         self._proxy_deaths: list[float] = []
@@ -212,14 +212,11 @@ class Scene:
 
 def serve(folder: Path, settings: str = SETTINGS) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
-    server = Server(folder, settings.replace("GATE", str(gate_of(folder))))
+    GATE.parent.mkdir(exist_ok=True)
+    GATE.unlink(missing_ok=True)  # of one that was cut short
+    server = Server(folder, settings)
     server.environment["XDG_STATE_HOME"] = str(folder / "state")
     return server
-
-
-def gate_of(folder: Path) -> Path:
-    """While this file is there, a load of model slow does not end."""
-    return folder / "gate"
 
 
 def role(process: psutil.Process) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from supervisor import config, fleet, machines, placement, restart
+from supervisor import config, fleet, machines, placement, placer, restart
 from supervisor.control import State
 from tests.faults import simulator
 
@@ -49,14 +50,22 @@ def _all_idle(residents: object, wanted: set[str]) -> tuple[list[placement.Resid
     return [m for m in residents if m.state is State.READY and m.name not in wanted], [], []  # type: ignore[attr-defined]
 
 
+_MORE = placer.Placer._more
+
+
+def _greedy(self: placer.Placer) -> list[placement.Wanted]:
+    return [dataclasses.replace(want, evicts=True, extra=False) for want in _MORE(self)]
+
+
 BREAKS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "max_models": lambda patch: patch.setattr(placement, "_HOLDS", {State.LOADING, State.READY, State.DRAINING}),
     "back-off": lambda patch: patch.setattr(restart, "after_death", _at_once),
     "pinned models stay": lambda patch: patch.setattr(placement, "_victims", _all_idle),
     "every want is answered": lambda patch: patch.setattr(machines.Machines, "_retry", lambda self, name: None),
     "no busy model goes for another": lambda patch: patch.setattr(
-        machines.Machines, "drain_idle", lambda self, name, reason: (self.drain(name, reason), self.drained(name))
+        machines.Machines, "drain_idle", lambda self, name, reason, **_: (self.drain(name, reason), self.drained(name))
     ),
+    "no model goes for a further replica": lambda patch: patch.setattr(placer.Placer, "_more", _greedy),
     "every state has a way out": lambda patch: patch.setattr(fleet.Fleet, "worker_judged", lambda *_: None),
 }
 

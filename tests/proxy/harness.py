@@ -39,6 +39,7 @@ from supervisor.control import (
     Stop,
     ToRoot,
 )
+from tests.proxy.described import Client
 from worker import protocol
 from worker.protocol import (
     Accepted,
@@ -159,7 +160,8 @@ class Harness:
         await self.heard(Listening)
         logging.getLogger("proxy.access").setLevel(logging.INFO)
         # verify: else each client would read all the certificates of the system, which takes longer than most tests.
-        self.client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WITHIN, verify=False)
+        base = {"base_url": f"http://127.0.0.1:{self.port}", "timeout": WITHIN, "verify": False}
+        self.client = Client(self.config.server.root_path, **base)
         return self
 
     async def __aexit__(

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
+from proxy.activity import Viewer
 from proxy.errors import ApiError
 from proxy.limits import Limits
 from supervisor.config import Config, Key, Server
@@ -178,13 +179,31 @@ async def test_what_comes_late_in_a_stream_is_paid_as_well() -> None:
         begun = asyncio.ensure_future(begin(worker))
         async with server.client.stream("POST", "/v1/chat/completions", json=body, headers=as_("secret")) as response:
             await begun
-            await anext(response.aiter_bytes())
+            records = response.aiter_bytes()
+            await anext(records)
             (ask,) = worker.requests
             worker.send(Delta(ask.id, "b", 40), Finished(ask.id, "eos", "", Timings(0, 7, 1.0, 41, 1.0)))
-            await response.aread()
+            assert b"[DONE]" in b"".join([part async for part in records])
         (account, _) = server.proxy.services.result().limits.accounts.values()
         await until(lambda: account.running == 0)
         assert (account.prompt_tokens, account.completion_tokens) == (7, 41)
+
+
+async def test_a_request_that_goes_to_a_second_worker_is_paid_once() -> None:
+    async with Harness(config(tokens_per_minute=1000)) as server:
+        worker = await server.attach()
+        task = asyncio.ensure_future(chat(server))
+        ask = await worker.next()
+        worker.send(Accepted(ask.id, 7))  # but it does not begin
+        row = server.proxy.services.result().views.activity
+        await until(lambda: [each for each in row.running(Viewer(admin=True)) if each.queue_ms is not None])
+        server.lose("crashed")
+        second = await server.attach(generation=2)
+        second.reply(await second.next(), "a", "b")
+        assert (await task).status_code == 200
+        (account, _) = server.proxy.services.result().limits.accounts.values()
+        await until(lambda: account.running == 0)
+        assert (account.prompt_tokens, account.completion_tokens) == (7, 2)
 
 
 async def test_the_priority_of_a_key_reaches_the_worker() -> None:

@@ -61,7 +61,8 @@ async def test_models_are_told_as_they_are_and_when_they_change() -> None:
         assert (await watcher.next("modelStatus"))[0]["state"] == "ready"
 
 
-async def test_requests_are_told_when_they_come_and_go_and_can_be_cancelled() -> None:
+async def test_requests_are_told_when_they_come_and_go_and_can_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.routes.swap_events._LOOK", 0.05)
     async with Harness() as server:
         worker = await server.attach()
         async with watching(server) as watcher:

@@ -18,7 +18,6 @@ from supervisor.control import (
     Activity,
     AskFigures,
     AskRoll,
-    Facts,
     Figures,
     Finding,
     Inquired,
@@ -247,7 +246,7 @@ async def test_the_queue_tells_who_waits_and_what_for() -> None:
         task, _ = await begun(server, worker, model="a")
         waiting = server.post(model="b")
         await server.heard(Want)
-        blocked = loaded("b", state=State.UNLOADED, facts=Facts(load_ms=500.0), blocked_by=("a",))
+        blocked = loaded("b", state=State.UNLOADED, load_ms=500.0, blocked_by=("a",))
         server.tell(ModelChanged(blocked))
         await until(lambda: server.proxy.services.result().models.gates["b"].status.blocked_by)
         found = (await server.client.get("/queue")).json()

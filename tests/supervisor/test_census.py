@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from supervisor import census
 from supervisor.control import Drained, Facts, State, Unwant, Want
+from supervisor.lifecycle import Model
 from tests.supervisor.test_fleet import World
 
 
@@ -56,3 +58,13 @@ def test_each_model_has_exactly_one_state_and_a_load_its_time() -> None:
         assert sum(found["model_state", name, state] for state in State) == 1
     (load,) = [each for each in world.fleet.figures() if each.name.endswith("load_seconds")]
     assert load.values[-1] - 0.2 < 1e-6
+
+
+def test_memory_is_told_by_device_with_what_there_is() -> None:
+    models = [Model("a", State.READY), Model("a#2", State.LOADING), Model("b", State.UNLOADED)]
+    found = census.memory(models, lambda name: {"ram": 60, "gpu:0": 5}, {"ram": 200})
+    assert {(each.name.removeprefix("llama_supervisor_memory_"), *each.labels): each.values[0] for each in found} == {
+        ("budget_bytes", "ram"): 200,
+        ("placed_bytes", "a", "ram"): 120,
+        ("placed_bytes", "a", "gpu:0"): 10,
+    }

@@ -43,7 +43,7 @@ def test_without_a_record_there_is_a_report_all_the_same() -> None:
 @pytest.mark.parametrize("kept", [100, 0])
 def test_a_death_is_told_with_the_name_of_its_report_if_any_are_kept(kept: int) -> None:
     world = World()
-    settings = world.fleet._config
+    settings = world.fleet.stock.config
     world.fleet.reconfigure(replace(settings, state=replace(settings.state, crash_reports=kept)))
     reports: list[crash.CrashReport] = []
     world.fleet.reported = reports.append

@@ -314,6 +314,9 @@ def test_a_further_replica_takes_free_room_after_everybody_else_and_waits_for_no
     assert plan(models[:2], [more], 2, 10, 99) == Plan(load=["a#2"])
     assert plan(models[:3], [more, Wanted("b", 98)], 2, 10, 99) == Plan(load=["b"])
     assert plan([models[0], models[1], models[3]], [more], 2, 10, 99) == Plan()
+    leaving = Resident("c", D, evicting=True)
+    assert plan([*models[:2], leaving], [more], 2, 10, 99) == Plan(reopen=["c"])
+    assert plan([*models[:2], Resident("c", S)], [more], 2, 10, 99) == Plan()
 
 
 def test_a_busy_replica_that_can_be_spared_goes_at_once_but_after_idle_models() -> None:

@@ -46,10 +46,10 @@ def replicated(max_models: int = 0, count: int = 3, **more: Any) -> World:
     return world
 
 
-def queue(world: World, name: str, waiting: int) -> None:
-    """The worker says how many requests wait in it for a sequence."""
+def queue(world: World, name: str, waiting: int, active: int = 100) -> None:
+    """The worker says how many requests wait in it for a sequence, and how many have one."""
     world.workers.of[name] = SimpleNamespace(
-        vitals=SimpleNamespace(ponged_at=world.now, last=SimpleNamespace(queued=waiting, progress=0.0)),
+        vitals=SimpleNamespace(ponged_at=world.now, last=SimpleNamespace(queued=waiting, active=active, progress=0.0)),
         child=SimpleNamespace(pid=None, log_tail=lambda: ()),
     )
     world.fleet.worker_progressed(name)
@@ -65,6 +65,17 @@ def grown(world: World, *names: str) -> World:
         world.say(Activity(name, world.fleet.model(name).generation, 0))
         queue(world, before, 0)
     return world
+
+
+def test_requests_that_have_just_come_to_free_sequences_load_no_replica() -> None:
+    world = replicated()
+    world.load("a")
+    queue(world, "a", 1, active=0)
+    queue(world, "a", 0, active=1)
+    queue(world, "a", 1, active=1)
+    assert world.state("a#2") is U
+    queue(world, "a", 1, active=1)  # they do wait: the cells are taken
+    assert world.state("a#2") is L
 
 
 @pytest.mark.parametrize(

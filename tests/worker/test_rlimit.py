@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests import models
@@ -27,16 +28,19 @@ def test_only_a_lack_of_memory_within_a_limit_is_the_limits(cause: str, limit: i
 
 
 def test_a_model_that_needs_more_than_its_limit_fails_alone(tmp_path: Path) -> None:
-    path = models.tiny()
+    """What it needs is far beyond the limit, and what a process takes anyway far below it."""
     head = "[placement]\nmemory = {}\n"
-    text = f'{head}[models.large]\npath = "{path}"\nn_ctx = 60000\nparallel = 200\nmemory_limit = "150MiB"\n'
-    with Server(tmp_path, f'{text}[models.small]\npath = "{path}"\nn_ctx = 64\nmemory_limit = "1GiB"\n') as server:
-        small = server.http.post("/v1/completions", json={"model": "small", "prompt": "x", "max_tokens": 1}, timeout=60)
-        assert small.status_code == 200, small.text
-        large = server.http.post("/v1/completions", json={"model": "large", "prompt": "x", "max_tokens": 1}, timeout=60)
-        assert large.status_code == 503
-        until(lambda: server.state("large") == "failed")
+    large = f'[models.large]\npath = "{models.smollm()}"\nn_ctx = 8192\nparallel = 64\nmemory_limit = "1GiB"\n'
+    small = f'[models.small]\npath = "{models.tiny()}"\nn_ctx = 64\nmemory_limit = "4GiB"\n'
+    with Server(tmp_path, head + large + small) as server:
+        answers = {name: ask(server, name) for name in ("small", "large")}
+        assert {name: answer.status_code for name, answer in answers.items()} == {"small": 200, "large": 503}
+        until(lambda: server.state("large") == "failed", 30)
         status = server.status("large")
-        assert status["cause"] == "memory_limit"
-        assert "[models.large].memory_limit is 150 MiB" in status["message"]
+        assert status["cause"] == "memory_limit", server.log.read_text()
+        assert "[models.large].memory_limit is 1024 MiB" in status["message"]
         assert server.state("small") == "ready"
+
+
+def ask(server: Server, model: str) -> httpx.Response:
+    return server.http.post("/v1/completions", json={"model": model, "prompt": "x", "max_tokens": 1}, timeout=120)

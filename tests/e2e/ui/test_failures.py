@@ -40,9 +40,16 @@ def test_a_proxy_that_is_killed_is_missed_for_a_moment_only(page: Page, pages_se
     finished(page)
 
 
+def no_stream(route: Route) -> None:
+    """As a server answers that keeps none."""
+    error = {"message": "no stream of this conversation is kept", "code": "not_found", "status": 404}
+    route.fulfill(status=404, json={"error": error})
+
+
 def test_a_server_that_does_not_answer_is_told_and_found_again(browser: Browser, pages_server: Server) -> None:
     with between(pages_server) as line:
         page, faults = watched(browser, line.url)
+        page.route("**/v1/stream?*", no_stream)
         page.goto(line.url)
         expect(page.get_by_test_id("welcome")).to_contain_text("Loaded")
         page.context.set_offline(True)
@@ -63,6 +70,7 @@ def test_a_server_that_does_not_answer_is_told_and_found_again(browser: Browser,
 
 
 def test_what_was_shown_outlives_a_reload(page: Page) -> None:
+    page.route("**/v1/stream?*", no_stream)
     send(page, held(WORDS, after=10))
     expect(answer(page)).to_contain_text("word3")
     page.reload()

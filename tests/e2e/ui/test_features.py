@@ -8,7 +8,6 @@ import struct
 import zlib
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.server import Server, until
@@ -424,51 +423,3 @@ def test_older_settings_and_messages_are_understood(browser: Browser, pages_serv
     ]  # type: ignore[index,attr-defined]
     page.context.close()
     assert faults == []
-
-
-def busiest(trace: bytes) -> float:
-    """The CPU time of the longest task of a page's main thread, in milliseconds: what else runs here does not count."""
-    events = json.loads(trace)["traceEvents"]
-    names = [e for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"]
-    main = {(e["pid"], e["tid"]) for e in names}
-    tasks = [e for e in events if e["name"].endswith("RunTask") and (e["pid"], e["tid"]) in main and "tdur" in e]
-    assert len(tasks) > 1000
-    return max(task["tdur"] for task in tasks) / 1000
-
-
-@pytest.mark.parametrize("paragraphs", [True, False], ids=["text", "one endless line"])
-def test_a_fast_long_stream_leaves_the_page_responsive(page: Page, browser: Browser, paragraphs: bool) -> None:
-    sentence = "The quick brown fox jumps over the lazy dog and then some more of it. "
-    block = f"{sentence * 6}\n\n```python\nprint('x')\nfor i in range(10):\n    print(i)\n```\n\n- one\n- two\n\n"
-    page.evaluate(
-        """() => { window.shift = 0
-        new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.shift +=
-            entry.hadRecentInput ? 0 : entry.value)).observe({type: 'layout-shift'}) }"""
-    )
-    page.get_by_test_id("settings-button").click()
-    page.get_by_test_id("sampling-max_tokens").fill("20000" if paragraphs else "4000")
-    page.keyboard.press("Escape")
-    text = paced(block if paragraphs else sentence, keep=True, rate=4000)
-    longest = []
-    while not longest or (min(longest) >= 50 and len(longest) < 6):  # a busy machine adds to a task, and takes nothing
-        longest.append(traced(page, browser, text))
-    assert len(answers(page)[0]) > 15_000
-    assert min(longest) < 50
-    assert page.evaluate("window.shift") < 0.001
-
-
-def traced(page: Page, browser: Browser, text: str) -> float:
-    """Sends a message, and waits for the end of the answer: the longest task meanwhile."""
-    page.get_by_test_id("message").fill(text)
-    browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
-    try:
-        page.get_by_test_id("send").click()
-        expect(page.get_by_test_id("stop")).to_be_visible()
-        # In the page, and seldom: to be asked from outside costs it more than the text does.
-        page.evaluate(
-            """() => new Promise((done) => { const timer = setInterval(() => {
-            if (document.querySelector('[data-testid=send]')) done(clearInterval(timer)) }, 500) })"""
-        )
-    finally:
-        trace = browser.stop_tracing()
-    return busiest(trace)

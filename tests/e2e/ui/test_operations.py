@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.server import ROOT, Server, until
-from tests.e2e.ui.pages import answer, choose, finished, paced, send
+from tests.e2e.ui.pages import answer, choose, finished, held, paced, send
 
 AXE = ROOT / "proxy/ui/node_modules/axe-core/axe.min.js"
 
@@ -163,31 +163,147 @@ def operate(tab: str) -> Callable[[Page], None]:
     return opened
 
 
+def waits(page: Page) -> None:
+    send(page, held("one two three", after=2))
+    expect(answer(page)).to_contain_text("two")
+    page.get_by_test_id("message").fill("and then this")
+    page.get_by_test_id("send-next").click()
+    expect(page.get_by_test_id("queue")).to_be_visible()
+
+
+def fails(page: Page) -> None:
+    choose(page, "broken")
+    send(page, "hello")
+    expect(page.get_by_test_id("failure")).to_be_visible()
+    expect(page.get_by_test_id("load-strip")).to_be_visible()
+
+
+def compare(page: Page) -> None:
+    page.get_by_test_id("model-button").click()
+    page.locator("[data-testid=model-row][data-model=thinker]").get_by_test_id("model-beside").click()
+    send(page, "both of you")
+    expect(page.get_by_test_id("pair").get_by_test_id("content")).to_have_count(2)
+    finished(page)
+
+
+def learn(page: Page) -> None:
+    page.get_by_test_id("model-button").click()
+    page.get_by_test_id("model-about").first.click()
+    expect(page.get_by_test_id("model-info")).to_contain_text("Context of one request")
+
+
+def attach(page: Page) -> None:
+    files = [{"name": f"{n}.md", "mimeType": "text/markdown", "buffer": b"# Notes"} for n in range(5)]
+    page.get_by_test_id("files").set_input_files(files)  # type: ignore[arg-type]
+    page.get_by_test_id("attachments-all").click()
+    expect(page.get_by_test_id("preview-grid")).to_be_visible()
+
+
+def lock(page: Page) -> None:
+    page.route("**/v1/models", lambda route: route.fulfill(status=401, json={"error": {"message": "no"}}))
+    page.reload()
+    expect(page.get_by_test_id("key-screen")).to_be_visible()
+
+
 SCREENS: dict[str, Callable[[Page], None]] = {
     "welcome": lambda page: None,
     "chat": talk,
+    "failure": fails,
+    "queue": waits,
+    "side by side": compare,
     "picker": pick,
+    "information": learn,
+    "files": attach,
     "settings": adjust,
     "models": operate("models"),
     "requests": operate("activity"),
     "logs": operate("logs"),
+    "key": lock,
 }
+WIDTHS = {"desktop": (1280, 800), "phone": (360, 740)}
+# How a page is built does not depend on its colours: these are all that is looked at again.
+COLOURS = "{runOnly: ['color-contrast', 'link-in-text-block'], resultTypes: ['violations']}"
+
+
+def barriers(page: Page, options: str) -> list[tuple[str, list[str]]]:
+    found = page.evaluate(f"axe.run(document, {options}).then((result) => result.violations)")
+    return [
+        (each["id"], [node["html"][:160] + " | " + node["failureSummary"][:300] for node in each["nodes"][:3]])
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
 
 
 @pytest.mark.parametrize("screen", SCREENS)
 def test_no_barrier_on_any_screen(page: Page, screen: str) -> None:
+    page.emulate_media(reduced_motion="reduce")  # half of a fade has no contrast
     SCREENS[screen](page)
-    for theme in ("light", "dark"):
-        page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-        page.evaluate(AXE.read_text())
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then((result) => result.violations)")
-        serious = [
-            (each["id"], [node["html"][:160] + " | " + node["failureSummary"][:300] for node in each["nodes"][:3]])
-            for each in found
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert serious == [], theme
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.evaluate(AXE.read_text())
+    for name, (width, height) in WIDTHS.items():
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        for theme in ("light", "dark"):
+            page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+            options = "{resultTypes: ['violations']}" if theme == "light" else COLOURS
+            assert barriers(page, options) == [], f"{name}, {theme}"
+
+
+def test_memory_is_shown_against_what_there_is(page: Page) -> None:
+    page.get_by_test_id("models-link").click()
+    memory = page.get_by_test_id("memory")
+    expect(memory).to_contain_text("RAM")
+    expect(memory).to_contain_text(re.compile(r"of \d+(\.\d)? GiB for models"))
+    lines = ['budget_bytes{device="gpu:0"} 8589934592']
+    lines += [f'placed_bytes{{model="{name}",device="gpu:0"}} {2**30 * size}' for name, size in (("a", 2), ("b", 3))]
+    body = "".join(f"llama_supervisor_memory_{line}\n" for line in lines)
+    page.route("**/metrics", lambda route: route.fulfill(body=body, content_type="text/plain"))
+    expect(memory).to_contain_text(re.compile(r"GPU 0\s*5.0 GiB\s*of 8.0 GiB for models"))
+    expect(memory.locator("li")).to_have_text([re.compile(r"b\s*3.0 GiB"), re.compile(r"a\s*2.0 GiB.*would make room")])
+
+
+def test_a_download_is_paused_and_goes_on(page: Page) -> None:
+    """The hub's part is played here; tests/e2e/test_downloads.py has it for real."""
+    name, state, orders = "user/repo:Q4_K_M", {"up": False}, list[tuple[str, str]]()
+
+    def listed(route: Route) -> None:
+        found = route.fetch().json()
+        if state["up"]:
+            status = {"state": "downloading", "since": time.time(), "queued": 0, "restarts": 0}
+            status["progress"] = {"https://hub/x.gguf": {"done": 2**30, "total": 4 * 2**30}}
+            entry = {"id": name, "aliases": [], "path": "", "context_length": 0, "status": status, "meta": None}
+            found["data"].append(entry | {"runtime": None, "source": "cache", "can_remove": True})
+        route.fulfill(json=found)
+
+    def ordered(route: Route) -> None:
+        asked = route.request
+        orders.append((asked.method, asked.url.rpartition("/")[2].partition("?")[0]))
+        if not (asked.post_data_json or asked.method == "DELETE"):
+            route.fulfill(status=400, json={"error": {"message": "model: required", "code": "missing_model"}})
+            return
+        state["up"] = asked.method == "POST" and "unload" not in asked.url
+        route.fulfill(json={"success": True, "model": name})
+
+    page.route("**/v1/models", listed)
+    page.route(
+        re.compile(r"/models(/unload)?(\?.*)?$"), lambda r: r.fallback() if "/v1/" in r.request.url else ordered(r)
+    )
+    page.get_by_test_id("models-link").click()
+    page.get_by_test_id("pull-name").fill(name)
+    page.get_by_test_id("pull-send").click()
+    row = page.locator(f"[data-testid=model][data-model='{name}']")
+    expect(row).to_contain_text("1.0 GiB of 4.0 GiB")
+    row.get_by_test_id("pull-pause").click()
+    paused = page.get_by_test_id("paused")
+    expect(paused).to_contain_text("paused at 1.0 GiB of 4.0 GiB")
+    page.reload()
+    paused.get_by_test_id("pull-on").click()
+    expect(row).to_contain_text("1.0 GiB of 4.0 GiB")
+    expect(paused).to_have_count(0)
+    row.get_by_test_id("pull-discard").click()
+    expect(row).to_have_count(0)
+    expect(paused).to_have_count(0)
+    sent = [order for order in orders if order != ("POST", "models")]
+    assert sent == [("POST", "unload"), ("DELETE", "models")]
 
 
 def test_the_servers_own_log_comes_live(page: Page, pages_server: Server) -> None:

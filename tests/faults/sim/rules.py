@@ -7,6 +7,7 @@ from typing import Protocol
 
 from supervisor import config, replicas
 from supervisor.fleet import Fleet
+from supervisor.placement import crowded
 from tests.faults.sim.agenda import Agenda, Violation
 from tests.faults.sim.post import Proxies
 from tests.faults.sim.workers import Process
@@ -31,6 +32,8 @@ class Rules:
         self._world = world
         self._deaths: dict[str, deque[float]] = defaultdict(deque)
         self._forgiven: dict[str, float] = {}
+        self._awaited = False
+        self._given: set[str] = set()  # they go for a load without memory, whatever becomes of that
 
     def cleared(self, model: str) -> None:
         """Its deaths are forgotten: somebody asked for it, or it is another one."""
@@ -63,23 +66,37 @@ class Rules:
         if waits and now < deaths[-1] + policy.backoff * (1 - policy.jitter) - 1e-9:
             raise Violation("back-off", f"{name} starts {now - deaths[-1]:.3f} s after a death")
 
+    def turn(self) -> None:
+        """A turn of the root's loop begins. Who waits now may leave in it, together with what others wait for."""
+        self._awaited = self._somebody_waits()
+        self._given.update(self._world.fleet._placer._room.values())
+
+    def _somebody_waits(self) -> bool:
+        stock = self._world.fleet.stock
+        wanted = any(want.evicts for want in stock.wants.in_order())
+        return wanted or any(each.makes_room for each in stock.models.values())
+
     def stops(self, model: str, how: str) -> None:
         life = self._world.fleet.model(model)
         if how != "polite" or life.stop_reason not in ("evicted", "idle"):
             return
         if replicas.first(model) and self._world.models[model].pin:
             raise Violation("pinned models stay", f"{model}: {life.stop_reason}")
+        if self._world.fleet.stock.closing:
+            return  # what still runs at the end of the drain ends with it
         self._for_another(model, life.stop_reason)
         busy = [p.in_flight(model, life.generation) for p in self._world.proxies.running.values() if p.alive]
         if any(busy):
             raise Violation("no busy model goes for another", f"{model} is stopped with {sum(busy)} in flight")
 
     def _for_another(self, model: str, reason: str) -> None:
-        """A further replica takes free room only: whoever goes, goes for a request that waits, or an order."""
+        """A further replica takes free room only: whoever goes, goes for a request that waits, or an order.
+
+        Or because there is no room for it any more: the limits are narrower, or a process cannot be killed.
+        """
         fleet = self._world.fleet
-        if fleet.stock.dirty:
-            return  # placement has not looked since whoever waited left, as with the proxy that has just died
-        wants = [want for want in fleet.stock.wants.in_order() if want.evicts]
-        retried = [each for each in fleet.stock.models.values() if each.makes_room]
-        if reason == "evicted" and not wants and not retried:
+        others = fleet._placer._residents({model})
+        if model in self._given or crowded(others, model, fleet.stock.config.placement.max_models, fleet.stock.budgets):
+            return
+        if reason == "evicted" and not (self._awaited or self._somebody_waits()):
             raise Violation("no model goes for a further replica", f"{model} goes, and nobody waits")

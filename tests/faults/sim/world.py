@@ -70,6 +70,7 @@ class World:
 
     def turn(self, what: Callable[[], object]) -> None:
         """Something happens to the root; then it settles, and everything must be in order."""
+        self.rules.turn()
         try:
             what()
             self.fleet.settle()

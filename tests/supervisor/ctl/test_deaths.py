@@ -33,9 +33,7 @@ def run(capsys: Capture, routes: dict[str, Route], *words: str) -> tuple[Ran, St
 
 
 def test_deaths_are_a_table_with_the_names_of_their_reports(capsys: Capture) -> None:
-    ran, server = run(
-        capsys, {"GET /admin/deaths": lambda asked: asked.answer({"deaths": [DEATH]})}, "deaths", "qwen3"
-    )
+    ran, server = run(capsys, {"GET /admin/deaths": lambda asked: asked.answer({"deaths": [DEATH]})}, "deaths", "qwen3")
     assert (ran.code, server.asked[0].query) == (0, "model=qwen3")
     assert all(word in ran.out for word in (ID, "w:qwen3", "decode", "crashed: the worker crashed"))
     ran, _ = run(capsys, {"GET /admin/deaths": lambda asked: asked.answer({"deaths": [DEATH]})}, "deaths", "--json")

@@ -82,6 +82,7 @@ export const props = (model = ''): Promise<Props> =>
 
 export const load = (model: string): Promise<unknown> => request('models/load', { body: { model } })
 export const unload = (model: string): Promise<unknown> => request('models/unload', { body: { model } })
+export const unloadAll = (): Promise<unknown> => request('api/models/unload', { method: 'POST' })
 
 // -- for who runs the box ---------------------------------------------------------------------------------------
 
@@ -137,9 +138,29 @@ export async function watch(lastId: string, opened: () => void, take: (event: Fe
   }
 }
 
+/** How far a stream has been read: its name, and the bytes up to the end of the last record. */
+export interface Place {
+  id: string
+  bytes: number
+}
+
 /** The events of one answer, as they come. Throws ApiFailure when it cannot begin, or ends without its end. */
-export async function* chat(body: object, signal: AbortSignal): AsyncGenerator<ChatEvent[]> {
-  const response = await request('v1/chat/completions', { body: { ...body, stream: true }, signal })
+export async function* chat(body: object, place: Place, signal: AbortSignal): AsyncGenerator<ChatEvent[]> {
+  const headers = { 'X-Conversation-Id': place.id }
+  yield* read(await request('v1/chat/completions', { body: { ...body, stream: true }, headers, signal }), place, signal)
+}
+
+/** The rest of an answer that went on without a reader. Throws ApiFailure, `missing` if the server has not kept it. */
+export async function* resume(place: Place, signal: AbortSignal): AsyncGenerator<ChatEvent[]> {
+  yield* read(await request(`v1/stream?conv_id=${encodeURIComponent(place.id)}&from=${place.bytes}`, { signal }), place, signal)
+}
+
+/** Ends an answer that would go on without a reader. */
+export const drop = (id: string): Promise<unknown> =>
+  request(`v1/stream?conv_id=${encodeURIComponent(id)}`, { method: 'DELETE' }).catch(() => undefined)
+
+async function* read(response: Response, place: Place, signal: AbortSignal): AsyncGenerator<ChatEvent[]> {
+  const from = place.bytes
   const bytes = response.body!.getReader()
   const reader = new SseReader()
   for (;;) {
@@ -153,6 +174,7 @@ export async function* chat(body: object, signal: AbortSignal): AsyncGenerator<C
     if (piece.done) throw new ApiFailure('The connection was lost before the answer was complete.', 'interrupted', 0)
     const found = reader.feed(piece.value).flatMap(events)
     if (found.length) yield found
+    place.bytes = from + reader.whole
     if (found.some((event) => event.type === 'done' || event.type === 'failure')) return
   }
 }

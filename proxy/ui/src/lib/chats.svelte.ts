@@ -2,6 +2,8 @@
 
 import { answers } from './answers.svelte'
 import { title } from './format'
+import { forget, orphans } from './pending'
+import { queue, type Queued } from './queue.svelte'
 import * as storage from './storage'
 import { toast } from './toasts.svelte'
 import { exported, imported, type Thread } from './transfer'
@@ -21,6 +23,7 @@ class Chats {
 
   async start(): Promise<void> {
     answers.keep = (message) => this.get(message.convId) && this.#save([], [message])
+    answers.ended = (message) => !message.failure && !message.stopped && message.finish && this.next(message.convId)
     try {
       this.list = await storage.conversations()
       storage.elsewhere((ids) => void this.#reread(ids))
@@ -29,6 +32,7 @@ class Chats {
       toast('This browser keeps no data for this page: chats are gone when it closes.')
     }
     this.ready = true
+    void this.#resume()
   }
 
   get(id: string): Conversation | undefined {
@@ -36,6 +40,7 @@ class Chats {
   }
 
   async open(id: string): Promise<void> {
+    queue.open(id)
     if (!this.threads[id] && this.get(id)) {
       const found = await this.#messages(id)
       this.threads[id] ??= found
@@ -50,38 +55,54 @@ class Chats {
   // -- writing --------------------------------------------------------------------------------------------------
 
   /** A new conversation with its first message; returns its id. */
-  begin(text: string, extra: Attachment[], model: string): string {
+  begin(text: string, extra: Attachment[], model: string, beside = ''): string {
     const name = title(text || (extra[0]?.name ?? ''))
     const conv: Conversation = { id: newId(), name, lastModified: Date.now(), currNode: null, pinned: false }
     this.list.push(conv)
     this.threads[conv.id] = []
-    this.say(conv.id, text, extra, model)
+    this.say(conv.id, { text, extra, model, beside })
     return conv.id
   }
 
-  /** Adds the reader's words below what is shown, and has them answered. */
-  say(id: string, text: string, extra: Attachment[], model: string, parent = this.get(id)?.currNode ?? null): void {
-    if (answers.running[id]) return
+  /** Adds the reader's words below what is shown, and has them answered, also by a second model `beside`; in their turn. */
+  say(id: string, said: Queued, parent = this.get(id)?.currNode ?? null): void {
+    if (answers.busy(id)) {
+      queue.add(id, said)
+      return
+    }
+    const { text, extra, model, beside } = said
     const message = this.#add(id, 'user', text, parent, '', extra)
-    this.#answer(id, message.id, model)
+    const mark = beside && newId()
+    const first = this.#answer(id, message.id, model, mark)
+    if (!beside) return
+    this.#answer(id, message.id, beside, mark)
+    this.show(first)
+  }
+
+  /** Says what waits, one at a time. */
+  next(id: string): void {
+    if (answers.busy(id) || !this.get(id)) return
+    const said = queue.take(id)
+    if (said) this.say(id, said)
   }
 
   /** The same words again, changed: a sibling of the old ones. */
   edit(message: Message, text: string, model: string): void {
-    this.say(message.convId, text, plain(message.extra), model, message.parent)
+    if (answers.busy(message.convId)) return
+    this.say(message.convId, { text, extra: plain(message.extra), model, beside: '' }, message.parent)
   }
 
   /** Another answer beside this one; one that failed before it began is replaced. */
   regenerate(message: Message, model: string): void {
     const { convId, parent } = message
-    if (answers.running[convId]) return
+    if (answers.busy(convId)) return
     if (!message.content && !message.reasoningContent) this.#drop([message])
     this.#answer(convId, parent, model)
   }
 
   /** Has an answer that ended too early go on where it ended. */
   goOn(message: Message): void {
-    if (answers.running[message.convId]) return
+    if (answers.busy(message.convId)) return
     void answers.stream(message, path(this.threads[message.convId]!, message.id), true)
   }
 
@@ -89,11 +110,21 @@ class Chats {
   turn(message: Message, step: number): void {
     const nodes = this.threads[message.convId] ?? []
     const { index, siblings } = place(nodes, message)
+    if (siblings[index + step]) this.show(siblings[index + step]!)
+  }
+
+  /** Goes on from this message, or from what is newest below it. */
+  show(message: Message): void {
     const conv = this.get(message.convId)
-    if (siblings[index + step] && conv) {
-      conv.currNode = newestLeaf(nodes, siblings[index + step]!.id)
-      this.#save([conv], [])
-    }
+    if (!conv) return
+    conv.currNode = newestLeaf(this.threads[message.convId] ?? [], message.id)
+    this.#save([conv], [])
+  }
+
+  /** The answers that are shown side by side; only this one, if no other model was asked with it. */
+  pair(message: Message): Message[] {
+    const { siblings } = place(this.threads[message.convId] ?? [], message)
+    return message.beside ? siblings.filter((each) => each.beside === message.beside) : [message]
   }
 
   siblings(message: Message): { index: number; count: number } {
@@ -105,7 +136,7 @@ class Chats {
   cut(message: Message): void {
     const { convId, parent } = message
     const conv = this.get(convId)
-    if (!conv || answers.running[convId]) return
+    if (!conv || answers.busy(convId)) return
     const { index, siblings } = place(this.threads[convId]!, message)
     const gone = plain(below(this.threads[convId]!, message.id))
     const shown = conv.currNode
@@ -213,16 +244,29 @@ class Chats {
     void this.#erase('', gone)
   }
 
-  #answer(convId: string, parent: string | null, model: string): void {
+  #answer(convId: string, parent: string | null, model: string, beside = ''): Message {
     const prompt = path(this.threads[convId]!, parent)
-    void answers.stream(this.#add(convId, 'assistant', '', parent, model), prompt, false)
+    const message = this.#add(convId, 'assistant', '', parent, model)
+    if (beside) message.beside = beside
+    void answers.stream(message, prompt, false)
+    return message
+  }
+
+  /** Goes on with answers that were coming when the page went. */
+  async #resume(): Promise<void> {
+    for (const pending of this.#unsaved ? [] : orphans(Date.now())) {
+      await this.open(pending.convId)
+      const message = this.threads[pending.convId]?.find((each) => each.id === pending.id)
+      if (!message || answers.running[pending.id]) forget(pending.id)
+      else void answers.resume(message, pending)
+    }
   }
 
   /** Another tab has written these; what is being answered here is ours. */
   async #reread(ids: string[]): Promise<void> {
     this.list = await storage.conversations()
     for (const id of ids) {
-      if (this.threads[id] && !answers.running[id]) this.threads[id] = await storage.messages(id)
+      if (this.threads[id] && !answers.busy(id)) this.threads[id] = await storage.messages(id)
     }
   }
 

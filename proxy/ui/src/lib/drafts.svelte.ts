@@ -42,6 +42,10 @@ class Drafts {
     this.extra[id] = this.files(id).filter((_, each) => each !== index)
   }
 
+  giveBack(id: string, extra: Attachment[]): void {
+    if (extra.length) this.extra[id] = [...extra, ...this.files(id)]
+  }
+
   /** What goes along; the draft is empty then. */
   take(id: string): Attachment[] {
     const found = $state.snapshot(this.files(id)) as Attachment[]

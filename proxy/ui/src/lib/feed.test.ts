@@ -20,6 +20,10 @@ test('the files of a download are added up', () => {
   expect(of('m', 'download_progress', { progress })).toEqual({ type: 'download', model: 'm', done: 3, total: 10 })
 })
 
+test('why a download failed is passed on', () => {
+  expect(of('m', 'download_failed', { message: 'no room' })).toEqual({ type: 'failed', model: 'm', message: 'no room' })
+})
+
 test('comments and nonsense mean nothing', () => {
   expect(feedEvent({ kind: 'comment', text: '' })).toBeUndefined()
   expect(feedEvent({ kind: 'data', data: '{' })).toBeUndefined()

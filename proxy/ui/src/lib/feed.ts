@@ -5,6 +5,7 @@ import type { Item } from './sse'
 export type FeedEvent =
   | { type: 'progress'; model: string; value: number; current?: string }
   | { type: 'download'; model: string; done: number; total: number }
+  | { type: 'failed'; model: string; message: string } // a download has
   | { type: 'changed'; model: string } // how it is now is asked for
   | { type: 'death'; model: string }
 
@@ -25,6 +26,7 @@ export function feedEvent(item: Item): FeedEvent | undefined {
     const sum = (name: 'done' | 'total') => files.reduce((all, file) => all + (Number(file?.[name]) || 0), 0)
     return { type: 'download', model, done: sum('done'), total: sum('total') }
   }
+  if (event === 'download_failed') return { type: 'failed', model, message: String(data?.message ?? 'the download failed') }
   const value = data?.progress?.value
   if (event === 'status_change' && data?.status === 'loading' && typeof value === 'number' && !data.snapshot) {
     return { type: 'progress', model, value, current: data.progress.current }

@@ -138,6 +138,7 @@ class Models {
 
   load = (id: string): Promise<void> => this.#command(id, () => api.load(id))
   unload = (id: string): Promise<void> => this.#command(id, () => api.unload(id))
+  unloadAll = (): Promise<void> => this.#command('', api.unloadAll)
   pull = (id: string): Promise<void> => this.#command(id, () => api.pull(id))
   remove = (id: string): Promise<void> => this.#command(id, () => api.remove(id))
 
@@ -195,10 +196,9 @@ class Models {
       }
     }
     if (event.type === 'download') this.downloads[event.model] = event
-    else {
-      if (event.type === 'death') this.deaths++
-      this.#refreshSoon()
-    }
+    else if (event.type === 'failed' && !/cancelled/.test(event.message)) toast(`${event.model}: ${event.message}`)
+    if (event.type === 'death') this.deaths++
+    if (event.type !== 'download') this.#refreshSoon()
   }
 
   #refreshSoon(): void {

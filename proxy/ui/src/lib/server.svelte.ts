@@ -1,7 +1,7 @@
 // What only those who run the box want to know; asked for while they look.
 
 import * as api from './api'
-import { growth, samples } from './metrics'
+import { byModel, devices, growth, type Device } from './metrics'
 import { models } from './models.svelte'
 import type { Death } from './types'
 
@@ -12,6 +12,7 @@ class Server {
   deaths = $state<Death[]>([])
   admin = $state(true) // until the server says otherwise
   speeds = $state<number[]>([]) // tokens a second, newest last
+  devices = $state.raw<Device[]>([]) // with the memory that models take there
   measures = $state(true) // the server has metrics
   pulls = $state(false) // models can be downloaded
   #before: { at: number; counters: Record<string, number> } | undefined
@@ -36,7 +37,9 @@ class Server {
     const at = performance.now()
     if (this.measures) {
       try {
-        const counters = samples(await api.metrics(), COUNTER)
+        const text = await api.metrics()
+        const counters = byModel(text, COUNTER)
+        this.devices = devices(text)
         if (this.#before) speed = growth(this.#before.counters, counters) / ((at - this.#before.at) / 1000)
         this.#before = { at, counters }
       } catch (error) {

@@ -57,3 +57,14 @@ test('an error record and an unreadable one are failures, [DONE] is the end', ()
   expect(events({ kind: 'comment', text: 'queued 2' })).toEqual([{ type: 'waiting', note: 'queued 2' }])
   expect(events({ kind: 'comment', text: '' })).toEqual([])
 })
+
+test('reading may go on elsewhere after the last whole record', () => {
+  const bytes = new TextEncoder().encode(': queued 1\n\ndata: {"a":"ž🦙"}\n\ndata: one\ndata: two\r\n\r\ndata: end\n\n')
+  const records = (items: Item[]): Item[] => items.filter((item) => item.kind === 'data')
+  const all = records(new SseReader().feed(bytes))
+  for (let cut = 0; cut <= bytes.length; cut++) {
+    const first = new SseReader()
+    const before = records([...first.feed(bytes.slice(0, cut >> 1)), ...first.feed(bytes.slice(cut >> 1, cut))])
+    expect([...before, ...records(new SseReader().feed(bytes.slice(first.whole)))]).toEqual(all)
+  }
+})

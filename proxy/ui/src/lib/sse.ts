@@ -9,9 +9,13 @@ export class SseReader {
   #decoder = new TextDecoder()
   #rest = ''
   #data: string[] = []
+  #fresh = true // a line begins
+  #read = 0
+  whole = 0 // bytes up to the end of the last whole record
   #id: string | undefined
 
   feed(bytes: Uint8Array): Item[] {
+    this.#count(bytes)
     this.#rest += this.#decoder.decode(bytes, { stream: true })
     const found: Item[] = []
     for (;;) {
@@ -20,6 +24,14 @@ export class SseReader {
       const line = this.#rest.slice(0, end)
       this.#rest = this.#rest.slice(end + (this.#rest.startsWith('\r\n', end) ? 2 : 1))
       this.#line(line, found)
+    }
+  }
+
+  #count(bytes: Uint8Array): void {
+    for (const byte of bytes) {
+      this.#read++
+      if (byte === 10 && this.#fresh) this.whole = this.#read
+      if (byte !== 13) this.#fresh = byte === 10
     }
   }
 

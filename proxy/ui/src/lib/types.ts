@@ -140,6 +140,7 @@ export interface Message {
   timings: Timings | null
   failure: Failure | null
   stopped: boolean
+  beside?: string // answers to one question with the same mark are shown side by side
   finish: string // why the model ended: stop, length, …; "" if it did not say
 }
 

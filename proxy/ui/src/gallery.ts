@@ -1,0 +1,6 @@
+// Development only: npm run dev, then /gallery.html. No part of what is built.
+import './app.css'
+import { mount } from 'svelte'
+import Gallery from './Gallery.svelte'
+
+mount(Gallery, { target: document.getElementById('app')! })
