@@ -36,6 +36,11 @@ class Row:
     per_server: int = 0
 
 
+def _new(scene: Scene) -> str:
+    """Words that no request had before: one that was there at two deaths is refused."""
+    return f"{WORDS} {scene.draw.random()}"
+
+
 def kill_worker(scene: Scene) -> Hit:
     model = scene.draw.choice(MODELS)
     scene.busy(model)
@@ -151,7 +156,7 @@ def hang_worker(scene: Scene) -> Hit:
     model, fault = scene.draw.choice(MODELS), scene.draw.choice(["hang", "hang_c"])
     before = len(scene.server.log.read_text())
     old, began = scene.pid(f"w:{model}"), time.monotonic()
-    error = scene.say(model, WORDS, fault=fault, at=2).json()["error"]
+    error = scene.say(model, _new(scene), fault=fault, at=2).json()["error"]
     assert error["code"] in ("worker_hung", "worker_died"), error
     assert old != scene.pid(f"w:{model}", but=old)
     hit = scene.recovered(model, began)
@@ -164,7 +169,7 @@ def garbage(scene: Scene) -> Hit:
     old, began = scene.pid(f"w:{model}"), time.monotonic()
     for _ in range(3):
         until(lambda: scene.state(model) == "ready", RECOVERY)
-        assert scene.say(model, WORDS, fault="garbage", at=1).status_code >= 500
+        assert scene.say(model, _new(scene), fault="garbage", at=1).status_code >= 500
     last = time.monotonic()
     scene.pid(f"w:{model}", but=old)
     return scene.recovered(model, began, since=last)
