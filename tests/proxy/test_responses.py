@@ -121,6 +121,7 @@ def user(part: Any) -> dict[str, Any]:
         ({"input": [{"type": "reasoning", "summary": "x"}]}, "invalid_value", "input[0].summary"),
         (user({"type": "input_file", "file_id": "x"}), "unsupported_feature", "input[0].content[0].type"),
         (user({"type": "input_image", "image_url": "data:"}), "unsupported_feature", "input[0]"),
+        (user({"type": {"type": "input_text"}, "text": "x"}), "invalid_value", "input[0].content[0].type"),
         (user({"type": "input_text"}), "invalid_value", "input[0].content[0].text"),
         ({"previous_response_id": "resp_1"}, "unsupported_feature", "previous_response_id"),
         ({"conversation": {"id": "x"}}, "unsupported_feature", "conversation"),
