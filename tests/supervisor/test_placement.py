@@ -330,3 +330,14 @@ def test_a_busy_replica_that_can_be_spared_goes_at_once_but_after_idle_models() 
 def test_an_idle_replica_that_can_be_spared_goes_before_any_model() -> None:
     models = [ready("a", 2, model="a"), ready("a#2", 9, model="a", extra=True), ready("c", 1), unloaded("b")]
     assert plan(models, [Wanted("b", 0)], 3, 10, 0) == Plan(evict=["a#2"])
+
+
+def test_a_further_replica_leaves_the_memory_alone_that_another_waits_for() -> None:
+    more, budget = Wanted("a#2", 0, evicts=False, extra=True), {"ram": 100}
+    models = [
+        ready("a", needs={"ram": 30}, model="a"),
+        Resident("a#2", U, placeable=True, model="a", needs={"ram": 30}),
+        Resident("c", D, evicting=True, needs={"ram": 40}),
+        replace(unloaded("b"), needs={"ram": 60}),
+    ]
+    assert plan(models, [more, Wanted("b", 0)], 0, 10, 0, budget) == Plan()
