@@ -27,7 +27,7 @@ help:
 	@echo 'make lint       ruff, mypy --strict, and an audit of what is required, where there is a network'
 	@echo 'make fuzz       odd requests, frames and files             (some: make fuzz ARGS="headers -n 1000000")'
 	@echo 'make booted     the service under a systemd that boots for it; as root'
-	@echo 'make faults     every fault of the matrix, many times     (some: make faults ARGS="--rows 1,4 -n 50")'
+	@echo 'make faults     every fault of the matrix, many times     (fewer: make faults ARGS="--rows 1,4 --part 0.2")'
 	@echo 'make soak       random faults for HOURS=1'
 	@echo 'make bench      the benchmarks'
 	@echo 'make clean      remove what was built, but keep .venv/'

@@ -97,5 +97,5 @@ def _calm(process: psutil.Process) -> None:
 ROWS = (
     Row("20", "the root has no descriptors left", root_without_descriptors, 5),
     Row("20", "the proxy has no descriptors left", proxy_without_descriptors, 5),
-    Row("20", "a worker has no descriptors left", worker_without_descriptors, 5, per_server=4),
+    Row("20", "a worker has no descriptors left", worker_without_descriptors, 5, per_server=2),
 )

@@ -55,6 +55,16 @@ def roots(a: float, b: float, c: float) -> tuple[complex, complex]:
 """
 TIMINGS = {"cache_n": 0, "prompt_n": 34, "prompt_ms": 95.0, "prompt_per_second": 358.0, "predicted_n": 187,
            "predicted_ms": 3900.0, "predicted_per_second": 47.7}  # fmt: skip
+MEMORY = "".join(
+    f"llama_supervisor_memory_{line}\n"
+    for line in (
+        f'budget_bytes{{device="gpu:0"}} {24 * 2**30}',
+        f'budget_bytes{{device="ram"}} {28 * 2**30}',
+        f'placed_bytes{{model="qwen3-8b",device="gpu:0"}} {6 * 2**30}',
+        f'placed_bytes{{model="gemma-3-4b",device="gpu:0"}} {4 * 2**30}',
+        f'placed_bytes{{model="mistral-small-24b",device="ram"}} {15 * 2**30}',
+    )
+)
 SIZES: dict[str, dict[str, object]] = {
     "desktop": {"viewport": {"width": 1280, "height": 800}},
     "tablet": {"viewport": {"width": 768, "height": 1024}},
@@ -117,7 +127,7 @@ class Counter:
     def __call__(self, route: Route) -> None:
         self.asked += 1
         counted = 40 * (time.monotonic() - self.began) + 9 * (self.asked % 3)
-        route.fulfill(body=f'llamacpp:tokens_predicted_total{{model="qwen3-8b"}} {counted}\n')
+        route.fulfill(body=f'llamacpp:tokens_predicted_total{{model="qwen3-8b"}} {counted}\n{MEMORY}')
 
 
 def log(route: Route) -> None:
@@ -153,6 +163,13 @@ def tour(page: Page, shot: Callable[[str], None]) -> None:
     page.get_by_test_id("preset-button").click()
     shot("settings")
     page.keyboard.press("Escape")
+    page.get_by_test_id("model-button").click()
+    page.locator("[data-testid=model-row][data-model=gemma-3-4b]").get_by_test_id("model-beside").click()
+    send(page, "And with numpy?")
+    expect(page.get_by_test_id("pair").locator(".katex-display")).to_have_count(2)
+    page.get_by_test_id("message").fill("Which of them is faster?")
+    shot("side-by-side")
+    page.get_by_test_id("message").fill("")
     if not page.get_by_test_id("models-link").is_visible() or page.viewport_size["width"] < 800:  # type: ignore[index]
         page.get_by_test_id("sidebar-button").click()
         shot("sidebar")

@@ -99,7 +99,8 @@ async function read(events: Events, message: Message, running: Running, text: Pe
       }
       return
     } catch (error) {
-      if (signal.aborted || !mayGoOn(error, running.lost)) throw error
+      if (signal.aborted || !mayGoOn(error, running.lost || text.gone)) throw error // a page that goes loses all its lines
+      if ((error as api.ApiFailure).code === 'starting') until = 0 // its model loads, however long that takes
     }
     running.lost = true
     until ||= Date.now() + PATIENCE

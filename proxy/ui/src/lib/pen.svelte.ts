@@ -17,7 +17,7 @@ export class Pen {
   #saved = 0
   #due = 0
   #busy = false
-  #gone = false // the page is
+  gone = false // the page is
 
   constructor(
     private readonly message: Message,
@@ -49,11 +49,11 @@ export class Pen {
     this.#flush()
     rescue($state.snapshot(this.message) as Message)
     this.#note(0)
-    this.#gone = true
+    this.gone = true
   }
 
   #back = (): void => {
-    this.#gone = false
+    this.gone = false
   }
 
   #show = async (now: number): Promise<void> => {
@@ -87,6 +87,6 @@ export class Pen {
   }
 
   #note(at: number): void {
-    if (!this.#gone) note(Object.assign(this.pending, lengthOf(this.message), { at }))
+    if (!this.gone) note(Object.assign(this.pending, lengthOf(this.message), { at }))
   }
 }
