@@ -62,7 +62,7 @@ class Lag:
     def _watch(self) -> None:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=_WITHIN) as client:
-                while not self._stop.wait(0.02):
+                while not (self.asked and self._stop.wait(0.02)):
                     began = time.monotonic()
                     assert client.get("/health").status_code == 200
                     self.worst, self.asked = max(self.worst, time.monotonic() - began), self.asked + 1
