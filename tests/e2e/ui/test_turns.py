@@ -119,6 +119,7 @@ def test_two_models_answer_side_by_side(page: Page) -> None:
     assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]  # beside, not below
     page.get_by_test_id("take").nth(1).click()
     expect(page.get_by_test_id("take").nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_test_id("model-button")).to_contain_text("thinker")
     page.get_by_test_id("beside").click()  # alone from now on
     send(page, "and on")
     expect(page.get_by_test_id("assistant")).to_have_count(2)

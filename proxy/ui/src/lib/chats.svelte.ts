@@ -81,7 +81,7 @@ class Chats {
 
   /** Says what waits, one at a time. */
   next(id: string): void {
-    if (answers.busy(id) || !this.get(id)) return
+    if (answers.busy(id) || !this.get(id) || !queue.of(id).length) return
     const said = queue.take(id)
     if (said) this.say(id, said)
   }
