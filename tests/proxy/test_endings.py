@@ -278,7 +278,9 @@ async def test_a_link_that_this_process_cannot_take_is_asked_for_again_and_no_fa
         assert (await task).status_code == 200
 
 
-async def test_what_has_been_answered_is_not_failed_any_more_by_what_befalls_the_link() -> None:
+async def test_what_has_been_answered_is_not_failed_any_more_by_what_befalls_the_link(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with Harness() as server:
         worker = await server.attach()
         task, ask = await begun(server, worker, stream=True)
@@ -288,3 +290,5 @@ async def test_what_has_been_answered_is_not_failed_any_more_by_what_befalls_the
         found = (await task).text
         assert found.endswith("data: [DONE]\n\n")
         assert "error" not in found
+        await until(lambda: server.proxy.services.result().models.in_flight == 0)
+    assert "a bug" not in caplog.text
