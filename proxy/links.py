@@ -241,7 +241,7 @@ class Stream:
             return
         if isinstance(event, Failed):
             self._finish(event.id)
-            self.fail(_refusal(event))
+            self._fail(_refusal(event))
             return
         self._events.append(event)
         self._backlog += _EVENT_BYTES
@@ -259,10 +259,9 @@ class Stream:
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """Ends the stream with an error, once its reader has taken what came before."""
-        if self._error is None:
-            self._error = error
-            self._wake()
+        """Ends the stream with an error, once its reader has taken what came before; one that has ended stays so."""
+        if self._open or not self.numbers:
+            self._fail(error)
 
     def close(self) -> None:
         """Forgets the stream; the worker is told to drop what has not ended."""
@@ -276,13 +275,18 @@ class Stream:
         for number in self._open:
             self.link.send(EndReasoning(number))
 
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+            self._wake()
+
     def _finish(self, number: int) -> None:
         self._open.discard(number)
         self.link.forget(number)
 
     def _overflow(self) -> None:
         self._events.clear()
-        self.fail(ClientStalled("the client does not read"))
+        self._fail(ClientStalled("the client does not read"))
         self.close()
         self._stalled()
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from proxy import models
+from proxy.errors import WorkerLost
 from supervisor.control import (
     Attach,
     Busy,
@@ -27,7 +28,7 @@ from supervisor.control import (
 )
 from tests.proxy.harness import WITHIN, FakeWorker, Harness, settings, until
 from tests.proxy.test_generation import records
-from worker.protocol import Accepted, Delta, Generate, Hello, Started
+from worker.protocol import Accepted, Delta, Finished, Generate, Hello, Started, Timings
 
 
 async def begun(server: Harness, worker: FakeWorker, number: int = 1, **body: Any) -> tuple[Any, Generate]:
@@ -275,3 +276,19 @@ async def test_a_link_that_this_process_cannot_take_is_asked_for_again_and_no_fa
         task = server.post()
         worker.reply(await worker.next(), "ok")
         assert (await task).status_code == 200
+
+
+async def test_what_has_been_answered_is_not_failed_any_more_by_what_befalls_the_link(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Harness() as server:
+        worker = await server.attach()
+        task, ask = await begun(server, worker, stream=True)
+        (lease,) = server.proxy.services.result().models.gates["m"].current.leases
+        lease.stream.push(Finished(ask.id, "eos", "", Timings()))
+        server.proxy.services.result().models.gates["m"].current.end(lambda: WorkerLost("m", "hung"))
+        found = (await task).text
+        assert found.endswith("data: [DONE]\n\n")
+        assert "error" not in found
+        await until(lambda: server.proxy.services.result().models.in_flight == 0)
+    assert "a bug" not in caplog.text
