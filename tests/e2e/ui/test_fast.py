@@ -17,7 +17,7 @@ SENTENCE = "The quick brown fox jumps over the lazy dog and then some more of it
 BLOCK = f"{SENTENCE * 6}\n\n```python\nprint('x')\nfor i in range(10):\n    print(i)\n```\n\n- one\n- two\n\n"
 PARTS = {"text": (BLOCK, 20_000), "one endless line": (SENTENCE, 4000)}
 # Characters of the block that is written, and of what a slow machine gets at once; an answer has 60,000.
-LARGEST = 20_000
+LARGEST = 12_000  # characters: a block has 8,000 at most, the answers 90,000 and 18,000
 LONGEST = 50.0  # milliseconds of a task, on a machine that does the loop in
 LOOP = 1.5  # milliseconds
 
@@ -66,7 +66,6 @@ def test_a_fast_long_stream_leaves_the_page_responsive(page: Page, browser: Brow
     finally:
         trace = browser.stop_tracing()
     length, slower = len(answers(page)[0]), max(1.0, page.evaluate(CALIBRATE) / LOOP)
-    print(f"{length=} {slower=:.2f} longest={longest(trace)} most={page.evaluate('window.most')}")
     assert length > 15_000
     assert page.evaluate("window.shift") < 0.001
     assert 0 < page.evaluate("window.most") < LARGEST
