@@ -16,7 +16,6 @@ from tests.e2e.ui.pages import answers, paced
 SENTENCE = "The quick brown fox jumps over the lazy dog and then some more of it. "
 BLOCK = f"{SENTENCE * 6}\n\n```python\nprint('x')\nfor i in range(10):\n    print(i)\n```\n\n- one\n- two\n\n"
 PARTS = {"text": (BLOCK, 20_000), "one endless line": (SENTENCE, 4000)}
-# Characters of the block that is written, and of what a slow machine gets at once; an answer has 60,000.
 LARGEST = 12_000  # characters: a block has 8,000 at most, the answers 90,000 and 18,000
 LONGEST = 50.0  # milliseconds of a task, on a machine that does the loop in
 LOOP = 1.5  # milliseconds
