@@ -29,8 +29,8 @@ class NativeLog:
         self.sizes: list[str] = []
         self._level = 0
         self._line = ""
-        self._callback = binding.LogCallback(self._receive)  # kept: the library holds only the address
-        binding.log_set(self._callback, None)
+        _listeners[:] = [self]
+        binding.log_set(_callback, None)
 
     def clear(self) -> None:
         self.errors.clear()
@@ -40,7 +40,7 @@ class NativeLog:
         """The most telling error: the first one, as later ones only say which function gave up. "" if none."""
         return _FUNCTION.sub("", self.errors[0]) if self.errors else ""
 
-    def _receive(self, level: int, text: bytes, _: Any) -> None:
+    def receive(self, level: int, text: bytes) -> None:
         if level != binding.LOG_CONT:
             self._level, self._line = level, ""
         if self._level not in _LEVELS:
@@ -57,3 +57,14 @@ class NativeLog:
             quiet = self._level == binding.LOG_INFO or any(text in line for text in _EXPECTED)
             level = logging.INFO if quiet else _LEVELS[self._level]
             _log.log(level, "%s", line, extra={"ring_only": quiet})
+
+
+_listeners: list[NativeLog] = []  # the last one made
+
+
+def _hear(level: int, text: bytes, _: Any) -> None:
+    for each in _listeners:
+        each.receive(level, text)
+
+
+_callback = binding.LogCallback(_hear)  # kept for good: the library has no more than its address
