@@ -170,7 +170,7 @@ def test_a_fork_goes_its_own_way_and_a_cut_can_be_undone(page: Page) -> None:
     page.get_by_test_id("user").last.get_by_test_id("cut").click()
     expect(page.get_by_test_id("toast").last).to_contain_text("2 messages deleted")
     expect(page.get_by_test_id("assistant")).to_have_count(1)
-    until(lambda: messages_stored(page) == stored - 2, what="the cut is stored")  # else the next count would be of before
+    until(lambda: messages_stored(page) == stored - 2, what="the cut is stored")  # first
     page.get_by_test_id("toast").last.get_by_text("Undo").click()
     expect(page.get_by_test_id("assistant")).to_have_count(2)
     until(lambda: messages_stored(page) == stored, what="what was had back is stored")
