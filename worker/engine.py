@@ -290,7 +290,7 @@ class EngineCore:
         self.vitals.places.leave(reply)
         self.vitals.meters.left(reply.sequence.held)
         if reply.sequence.id >= 0:
-            self.pool.close(reply.sequence, keep=keep)
+            self.pool.close(reply.sequence, keep=keep and reply.job.request.cache_prompt)
 
     def _fail(self, reply: Reply, error: RequestError) -> None:
         for sibling in reply.siblings:

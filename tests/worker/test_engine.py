@@ -175,6 +175,16 @@ def test_cache_prompt_off_computes_everything(tiny: Bench) -> None:
     assert tiny.cached(id) == 0
 
 
+def test_cache_prompt_off_leaves_nothing_behind(tiny: Bench) -> None:
+    held = tiny.engine.pool.tree.cells
+    tiny.start("what nobody is to go on from", cache_prompt=False)
+    tiny.run()
+    assert tiny.engine.pool.tree.cells == held
+    tiny.start("what somebody may go on from")
+    tiny.run()
+    assert tiny.engine.pool.tree.cells > held
+
+
 # -- ends ---------------------------------------------------------------------------------------------------------
 
 
