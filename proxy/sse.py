@@ -13,6 +13,8 @@ from typing import Any
 
 from starlette.types import Send
 
+from supervisor.config import Server
+
 DONE = b"data: [DONE]\n\n"
 _LINE_ENDS = [(char.encode(), rb"\u%04x" % ord(char)) for char in "\x85\u2028\u2029"]
 _HEAD = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
@@ -84,6 +86,19 @@ class EventStream:
         self._writing = False
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._comment: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of_events(cls, send: Send, server: Server, cut: Callable[[], None], framing: Framing = SSE) -> EventStream:
+        """A stream of what happens: its head goes out at once; `cut` ends a connection whose client does not read."""
+        return cls(
+            send,
+            ping=server.events_ping_interval,
+            hold=0.0,
+            patience=server.stream_backlog_timeout,
+            note=lambda: "",
+            stalled=cut,
+            framing=framing,
+        )
 
     async def __aenter__(self) -> EventStream:
         self._arm(self._watch, self._patience)

@@ -42,14 +42,7 @@ class Watch(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         feed, server = self.services.feed, self.services.config.server
-        stream = EventStream(
-            send,
-            ping=server.events_ping_interval,
-            hold=0.0,
-            patience=server.stream_backlog_timeout,
-            note=lambda: "",
-            stalled=context.of(scope).cut,
-        )
+        stream = EventStream.of_events(send, server, context.of(scope).cut)
         async with Connected(receive), stream:
             reader = feed.subscribe(self.sees)
             try:

@@ -122,15 +122,7 @@ class _Lines(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         server = self._found.config.server
-        stream = EventStream(
-            send,
-            ping=server.events_ping_interval,
-            hold=0.0,
-            patience=server.stream_backlog_timeout,
-            note=lambda: "",
-            stalled=context.of(scope).cut,
-            framing=NDJSON,
-        )
+        stream = EventStream.of_events(send, server, context.of(scope).cut, NDJSON)
         async with Connected(receive), stream, aclosing(self._pulling.lines()) as lines:
             await stream.open()
             async for line in lines:

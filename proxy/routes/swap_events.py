@@ -53,14 +53,7 @@ class Events(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         server = self.services.config.server
-        stream = EventStream(
-            send,
-            ping=server.events_ping_interval,
-            hold=0.0,
-            patience=server.stream_backlog_timeout,
-            note=lambda: "",
-            stalled=self.who.cut,
-        )
+        stream = EventStream.of_events(send, server, self.who.cut)
         async with Connected(receive), stream:
             await stream.open()
             try:
