@@ -43,6 +43,7 @@ from proxy.routes import (
     props,
     reference,
     requests,
+    slot_files,
     slots,
     streams,
     swap_events,
@@ -55,9 +56,8 @@ from proxy.upstream import PREFIX, Upstream
 from proxy.watch import Watch
 
 _API = (  # events before models: "sse" is no model's name
-    health, events, models, props, slots, metrics, requests, openai, control, llama, vectors, anthropic, ollama,
-    downloads, ollama_pull,
-    streams, llama_swap, swap_events, unserved, keys, admin, reference, ui,
+    health, events, models, props, slots, slot_files, metrics, requests, openai, control, llama, vectors, anthropic,
+    ollama, downloads, ollama_pull, streams, llama_swap, swap_events, unserved, keys, admin, reference, ui,
 )  # fmt: skip
 ROUTES = [route for part in _API for route in part.ROUTES]
 

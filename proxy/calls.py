@@ -85,6 +85,7 @@ class Call:
         """
         self.gate.quarantine.check(self._asks)
         self.wait.trail = trail(self._asks) if self.gate.several else ()
+        self.wait.slot = next((ask.slot for ask in self._asks if isinstance(ask, Generate)), -1)
         last = False
         while True:
             if self._permit is not None:

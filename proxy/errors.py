@@ -44,6 +44,7 @@ STATUS: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, _INVALID),
     "body_timeout": (408, _INVALID),
     "model_exists": (409, "conflict_error"),
+    "sequence_busy": (409, "conflict_error"),
     "body_too_large": (413, _INVALID),
     "request_quarantined": (422, _INVALID),
     "headers_too_large": (431, _INVALID),
@@ -63,9 +64,12 @@ STATUS: dict[str, tuple[int, str]] = {
     "no_slot_available": (503, _UNAVAILABLE),
     "insufficient_memory": (503, _UNAVAILABLE),
     "download_failed": (503, _UNAVAILABLE),
+    "storage_failed": (507, "server_error"),
 }
 _NEVER_RETRY = {
     "model_exists",
+    "sequence_busy",
+    "storage_failed",
     "worker_died",
     "worker_hung",
     "unsupported_feature",

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 
 from proxy.affinity import Affinity, Trail
-from proxy.errors import ApiError
+from proxy.errors import ApiError, BadRequest
 from proxy.generation import Generation, Lease, Moved, Report
 from proxy.hall import Hall
 from proxy.quarantine import Quarantine
@@ -39,6 +39,7 @@ class Wait:
     admin: bool = False
     priority: int = 0
     trail: Trail = ()
+    slot: int = -1  # of the model's, as GET /slots counts them: where it would like to run
     began: float = 0.0
     load_ms: float = 0.0
 
@@ -134,6 +135,22 @@ class Gate:
                 future.set_exception(error)
                 return True
         return False
+
+    def slot(self, number: int) -> tuple[Generation, int]:
+        """Where a slot is, as GET /slots counts them over the replicas that are loaded, and its number there.
+
+        Raises ApiError: model_not_loaded, invalid_value.
+        """
+        if self._refusal:
+            raise self._refusal()
+        count = 0
+        for replica, generation, first in self._rows():
+            if first <= number < first + replica.slots and generation.admits:
+                return generation, number - first
+            count = first + replica.slots
+        if number < count or not count:
+            raise ApiError("model_not_loaded", f"{self.name} is not loaded: it has no slots now", param="model")
+        raise BadRequest(f"id: expected integer from 0 to {count - 1}, got {number}", "id")
 
     async def settled(self, states: set[State]) -> None:
         """Waits until the root reports one of these states. Raises LoadFailed if the load fails meanwhile."""
@@ -280,13 +297,34 @@ class Gate:
 
     def _admit(self, wait: Wait) -> Lease:
         ready = [replica for replica in self.replicas.values() if replica.admits]
-        chosen = self._affinity.choose(ready, wait.trail) if self.several else ready[0]
+        if self.several:
+            ready = [self._affinity.choose(self._named(ready, wait.slot) or ready, wait.trail)]
+        chosen = ready[0]
         assert chosen.current is not None
         if chosen.current.link.full:
             raise queue_full(self.name, self._beyond, self._config.admission.max_queue)
         if not chosen.free:
             self._bound(self._beyond)
-        return chosen.current.admit(wait.limit, wait.stalled)
+        lease = chosen.current.admit(wait.limit, wait.stalled)
+        lease.stream.first_slot = next((first for each, _, first in self._rows() if each is chosen), 0)
+        return lease
+
+    def _rows(self) -> Iterator[tuple[Replica, Generation, int]]:
+        """Each replica that GET /slots has rows of, and the number of its first one."""
+        count = 0
+        for replica in self.replicas.values():
+            if replica.current is not None and replica.current.link.admits:
+                yield replica, replica.current, count
+                count += replica.slots
+
+    def _named(self, ready: list[Replica], slot: int) -> list[Replica]:
+        """The one that has this slot, if it can serve; a request that would have to wait there goes elsewhere."""
+        try:
+            generation, _ = self.slot(slot) if slot >= 0 else (None, 0)
+        except ApiError:
+            return []
+        anybody = any(each.free for each in ready)
+        return [each for each in ready if each.current is generation and (each.free or not anybody)]
 
     @property
     def _front(self) -> Replica:

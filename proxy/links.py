@@ -42,14 +42,16 @@ from worker.protocol import (
     Request,
     Rerank,
     Seen,
+    SlotAction,
+    SlotDone,
     Started,
     Tokenize,
     Tokens,
 )
 
-Ask = Generate | Tokenize | Detokenize | Render | Count | Embed | Rerank | Look
+Ask = Generate | Tokenize | Detokenize | Render | Count | Embed | Rerank | Look | SlotAction
 _TEXT = (Delta, Reasoning, CallDelta)
-_LAST = (Finished, Tokens, Rendered, Counted, Seen)  # what ends a request, Failed aside
+_LAST = (Finished, Tokens, Rendered, Counted, Seen, SlotDone)  # what ends a request, Failed aside
 _EVENT_BYTES = 64  # what an event weighs in a backlog, its text aside
 _PROBABILITY_BYTES = 12  # the same of a token's probability
 _ID_BYTES = 5  # the same of a token's id
@@ -188,6 +190,7 @@ class Stream:
     def __init__(self, link: Link, limit: int, stalled: Callable[[], None]) -> None:
         self.link = link
         self.begun = False
+        self.first_slot = 0  # the number, as clients count them, of the first of the worker's slots
         self.numbers: tuple[int, ...] = ()
         self._limit, self._stalled = limit, stalled
         self._open: set[int] = set()
@@ -243,6 +246,8 @@ class Stream:
             self._finish(event.id)
             self._fail(_refusal(event))
             return
+        if isinstance(event, Started) and event.slot >= 0:
+            event = replace(event, slot=event.slot + self.first_slot)
         self._events.append(event)
         self._backlog += _EVENT_BYTES
         if isinstance(event, _TEXT):

@@ -145,6 +145,7 @@ class Server(Table):
     stream_backlog_timeout: PositiveDuration = 30.0
     ollama_version: Annotated[str, Meta(min_length=1)] = "0.13.0"
     slots: bool = True
+    slot_save_path: str = ""
     metrics_public: bool = False
     proxy: Entry = "proxy.main:main"
 

@@ -151,8 +151,20 @@ def _server(server: Server, base: Path) -> Server:
         addresses.append(address)
     for index, text in enumerate(server.forwarded_allow_ips):
         _network(text, ("server", "forwarded_allow_ips", index))
-    files = _tls(server, base)
+    files = _tls(server, base) | _slot_folder(server, base)
     return msgspec.structs.replace(server, listen=tuple(addresses), root_path=server.root_path.rstrip("/"), **files)
+
+
+def _slot_folder(server: Server, base: Path) -> dict[str, str]:
+    """The absolute path of the folder for states of slots, where there is one, which must be there."""
+    if not server.slot_save_path:
+        return {}
+    where, path = ("server", "slot_save_path"), below(base, server.slot_save_path)
+    if not os.path.isdir(path):
+        raise Invalid(where, "an existing folder", server.slot_save_path, f"there is none at {path}; make it first")
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise Invalid(where, "a folder that this user may write to", server.slot_save_path, f"see the rights of {path}")
+    return {"slot_save_path": path}
 
 
 def _tls(server: Server, base: Path) -> dict[str, str]:

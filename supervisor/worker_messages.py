@@ -38,7 +38,8 @@ class ConfigureWorker(Message, frozen=True):
     Descriptors: the file whose lock is the CPU turn; an empty one for the states that the worker will leave to the
     next one; and what the last one left. The second and third may be missing. `template`: the text of a chat template,
     in place of the configured one. `costs`: what an earlier worker of the model has measured, so that this need not.
-    `memory_limit`: bytes that it is to allow itself; 0: no bound, or the root sees to it.
+    `memory_limit`: bytes that it is to allow itself; 0: no bound, or the root sees to it. `slot_folder`: where states
+    of slots are; "": nowhere.
     """
 
     model: Model
@@ -48,6 +49,7 @@ class ConfigureWorker(Message, frozen=True):
     template: str = ""
     costs: dict[int, float] = msgspec.field(default_factory=dict)
     memory_limit: int = 0
+    slot_folder: str = ""
 
 
 class Warm(Message, frozen=True):

@@ -129,7 +129,7 @@ class Admission:
         if hits and hits[0].start == 0 and self._parking.exact:
             place = self._pool.find(tokens, spare, reuse=False) or place  # a whole state goes into an empty sequence
             hits = hits if not place.length else []
-        sequence = self._pool.open(place, tokens)
+        sequence = self._pool.open(place, tokens, work.job.request.slot)
         self._parking.restore(sequence, hits)
         return Begun(work, sequence, sequence.held, self._stops(sequence, place.match))
 

@@ -32,14 +32,15 @@ from worker.protocol import (
     Request,
     Rerank,
     Seen,
+    SlotAction,
     Tokenize,
 )
-from worker.seams import Conclude, Drop, Inbox, Job, Passages, TextSide
+from worker.seams import Conclude, Drop, Filing, Inbox, Job, Passages, TextSide
 from worker.trail import Trail
 
 _log = logging.getLogger(__name__)
 _LARGE = 2**20  # characters; tokenizing them takes about 0.3 s
-Work = Generate | Tokenize | Detokenize | Render | Embed | Rerank | Count
+Work = Generate | Tokenize | Detokenize | Render | Embed | Rerank | Count | SlotAction
 MAX_JOBS = 4096  # the proxies admit far fewer; more than that is refused with queue_full
 
 
@@ -117,6 +118,9 @@ class Desk:
                 self._answer(link, [Counted(request.id, len(self._text.tokens(request.chat)))])
             case Embed() | Rerank():
                 self._embed(link, request)
+            case SlotAction():
+                self._admit()
+                self._inbox.put(Filing((link.number, request.id), request))
 
     def _admit(self) -> None:
         if self.leaving:

@@ -12,6 +12,7 @@ from supervisor.config import Sampling
 from supervisor.control import Phase
 from worker import cores, decoding
 from worker.admission import Admission, Arrival, Begun, keys
+from worker.clerk import Clerk
 from worker.context import Context, Logits
 from worker.cost import Beside, CostCurve
 from worker.crew import Crew
@@ -22,7 +23,22 @@ from worker.protocol import Event, Failed
 from worker.replies import Replies, bequeath
 from worker.reply import Reply
 from worker.scheduler import Limits, plan
-from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
+from worker.seams import (
+    Conclude,
+    Crowd,
+    Drop,
+    Errand,
+    Filing,
+    Inbox,
+    Job,
+    Key,
+    Leave,
+    Load,
+    Order,
+    Outbox,
+    Passages,
+    Vitals,
+)  # fmt: skip
 from worker.sequences import Pool
 from worker.turns import Turn
 
@@ -45,7 +61,7 @@ class EngineCore:
     ) -> None:
         """`defaults` are the model's effective sampling parameters; `budget` is Model.prefill_time in seconds."""
         self.context, self.vitals = context, vitals
-        self.pool = Pool(context.memory, context.ids, context.cells, context.n_ctx)
+        self.pool = Pool(context.memory, context.ids, context.cells, context.n_ctx, context.parallel)
         parked = Parked(0, exact=context.memory.exact) if parked is None else parked
         self.parking = Parking(self.pool, context.memory, parked)
         self.waiting = Admission(self.pool, self.parking, context.parallel)
@@ -56,6 +72,7 @@ class EngineCore:
         self._crew = Crew(context.model.vocabulary.size, cores.physical())
         self._decoder = decoding.Decoder(context, self.pool)
         self._events: dict[int, list[Event]] = {}
+        self.clerk: Clerk | None = None  # keeps states of slots in files
         self.leave_at = float("inf")  # monotonic seconds: what runs then is cut off
         vitals.places.open(context.parallel, context.n_ctx)
 
@@ -72,6 +89,12 @@ class EngineCore:
         return bool(self.running or self.waiting)
 
     @property
+    def _idle(self) -> bool:
+        """Whether nothing can be done until an order comes: who waits may do so for a slot that comes back."""
+        returning = self.clerk is not None and self.clerk.returning
+        return not self.running and (returning or not self.waiting)
+
+    @property
     def _done(self) -> bool:
         return self.leave_at < float("inf") and not self.busy
 
@@ -84,9 +107,11 @@ class EngineCore:
     def receive(self, inbox: Inbox) -> None:
         """Takes all orders; waits for one if nothing runs."""
         try:
-            order = inbox.get(block=not self.busy)
+            order = inbox.get(block=self._idle)
             while True:
                 self.obey(order)
+                if isinstance(order, Errand):
+                    return  # the next part has to wait for a step of those that run
                 order = inbox.get_nowait()
         except queue.Empty:
             pass
@@ -95,6 +120,10 @@ class EngineCore:
         match order:
             case Job():
                 self.waiting.add(order)
+            case Filing():
+                self._file(order)
+            case Errand():
+                order.run()
             case Drop(key):
                 self._drop(key)
             case Conclude(key):
@@ -108,6 +137,12 @@ class EngineCore:
                 self.leave_at = at
             case Load() | Passages():
                 raise AssertionError(f"no order for a worker that generates: {type(order).__name__}")
+
+    def _file(self, order: Filing) -> None:
+        if self.clerk is not None:
+            self.clerk.take(order)
+        else:
+            self._events.setdefault(order.key[0], []).append(order.refused())
 
     def step(self) -> None:
         """One decode, if there is anything to compute."""
@@ -268,9 +303,12 @@ class EngineCore:
                 return
 
     def _interrupt_one(self) -> bool:
-        """The least important of several replies, the latest of these, gives up its cells and goes on later."""
+        """The least important of several replies, the latest of these, gives up its cells and goes on later.
+
+        One alone goes before a slot that comes back.
+        """
         if len(self.running) < 2:
-            return False
+            return self.clerk is not None and self.clerk.give_way()
         victim = min(
             reversed(self.running),
             key=lambda reply: (reply.interrupted >= _PROTECTED, reply.job.request.priority),
@@ -303,6 +341,8 @@ class EngineCore:
 
     def _drop(self, key: Key) -> None:
         self.waiting.drop(key)
+        if self.clerk is not None:
+            self.clerk.drop(key)
         for leader in [*self.running, *self.waiting.replies]:
             for sibling in [each for each in leader.siblings if each.job.key == key]:
                 leader.siblings.remove(sibling)
@@ -326,7 +366,7 @@ class EngineCore:
         if time.monotonic() >= self.leave_at:
             gone += self.running
             self.running.clear()
-        ends = [key for work in gone for key in keys(work)]
+        ends = [key for work in gone for key in keys(work)] + (self.clerk.close() if self.clerk else [])
         for leader in [work for work in gone if isinstance(work, Reply)]:
             for reply in (leader, *leader.siblings):
                 self._release(reply)

@@ -24,19 +24,19 @@ class Estate:
     """Of one model and one worker. `empty` and `left` are descriptors, or -1."""
 
     def __init__(self, settings: config.Parking, fingerprint: bytes, empty: int = -1, left: int = -1) -> None:
-        self._settings, self._fingerprint = settings, fingerprint
+        self._settings, self.fingerprint = settings, fingerprint
         self._empty, self._left = empty, left
 
     @property
     def file(self) -> str:
         """Where it lies on disk, or ""."""
         folder = self._settings.dir
-        return os.path.join(folder, f"{self._fingerprint.hex()}.park") if folder else ""
+        return os.path.join(folder, f"{self.fingerprint.hex()}.park") if folder else ""
 
     def inherit(self, parked: Parked) -> None:
         """Takes what the last worker left; the root's is newer than the file."""
         if self._left >= 0:
-            _guarded("memory", lambda: park_image.read(self._left, self._fingerprint, parked))
+            _guarded("memory", lambda: park_image.read(self._left, self.fingerprint, parked))
             os.close(self._left)
         elif self.file and os.path.exists(self.file):
             _guarded(self.file, lambda: self._inherit_file(parked))
@@ -45,14 +45,14 @@ class Estate:
         """Writes what is worth keeping, until `until` (monotonic seconds)."""
         if self._empty >= 0:
             limit = self._settings.budget
-            _guarded("memory", lambda: park_image.write(self._empty, self._fingerprint, parked, limit, until))
+            _guarded("memory", lambda: park_image.write(self._empty, self.fingerprint, parked, limit, until))
         if self.file:
             _guarded(self.file, lambda: self._leave_file(parked, until))
 
     def _inherit_file(self, parked: Parked) -> int:
         with open(self.file, "rb") as file:
             try:
-                return park_image.read(file.fileno(), self._fingerprint, parked)
+                return park_image.read(file.fileno(), self.fingerprint, parked)
             except park_image.ImageError:
                 os.unlink(self.file)  # it would be as bad the next time
                 raise
@@ -62,7 +62,7 @@ class Estate:
         part = f"{self.file}.{os.getpid()}"
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
-            written = park_image.write(fd, self._fingerprint, parked, self._settings.disk, until)
+            written = park_image.write(fd, self.fingerprint, parked, self._settings.disk, until)
             os.rename(part, self.file)
         except OSError:
             with contextlib.suppress(OSError):

@@ -29,6 +29,7 @@ from worker.protocol import (
     Rendered,
     Request,
     Seen,
+    SlotDone,
     Tokens,
     encode,
 )
@@ -36,7 +37,7 @@ from worker.protocol import (
 _READ = 256 * 1024
 _BUFFER = 4 * 2**20  # asked for; the kernel gives what net.core.wmem_max allows
 _TEXT = (Delta, Reasoning, CallDelta)  # those that follow each other in one stream are merged
-_LAST = Finished | Failed | Tokens | Rendered | Counted | Seen  # no event follows these
+_LAST = Finished | Failed | Tokens | Rendered | Counted | Seen | SlotDone  # no event follows these
 
 
 class Gone(Exception):

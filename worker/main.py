@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from supervisor import replicas
 from supervisor.boot import Child
 from supervisor.control import Facts
 from worker import process
@@ -19,9 +20,11 @@ from worker.seams import Inbox, Load, Loaded, Outbox, Progress, TextSide, Vitals
 
 if TYPE_CHECKING:
     from worker.chat.render import ChatTemplate
+    from worker.clerk import Clerk
     from worker.context import Context
     from worker.cost import CostCurve
     from worker.embed.task import Task
+    from worker.engine import EngineCore
     from worker.estate import Estate
     from worker.model import NativeModel
     from worker.native_log import NativeLog
@@ -178,7 +181,7 @@ class LlamaModel:
 
         settings, vocabulary = order.model, model.vocabulary
         self._settings, self._context, self._costs, self._turn = settings, context, costs, turn
-        self._estate, self._parked = estate, parked
+        self._estate, self._parked, self._slot_folder = estate, parked, order.slot_folder
         self._sampling = effective(settings.sampling, from_gguf(model.meta))
         self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel, settings.n_batch)
         self._facts = replace(
@@ -205,7 +208,17 @@ class LlamaModel:
         engine = EngineCore(
             self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked
         )
+        if self._slot_folder:
+            engine.clerk = self._clerk(engine, inbox, outbox)
         engine.run(inbox)
         if self._parked.budget:
             engine.parking.save_all(engine.leave_at)
             self._estate.leave(self._parked, engine.leave_at)
+
+    def _clerk(self, engine: EngineCore, inbox: Inbox, outbox: Outbox) -> Clerk:
+        from worker.clerk import Clerk
+        from worker.slot_files import SlotFiles
+        from worker.slots import Slots
+
+        files = SlotFiles(self._slot_folder, self._estate.fingerprint, replicas.base(self._settings.name))
+        return Clerk(Slots(engine.pool, engine.parking, self._context.memory), files, inbox, outbox)

@@ -1,8 +1,9 @@
-"""Parked segments as one file: written by a worker that stops, read by the next one of the same model. ENGINE.md, 5.
+"""Segments in one file: what a worker leaves to the next one of its model, or a slot's state. ENGINE.md, 5.
 
-The file may be a memfd that the root keeps from one worker to the next, or lie in a folder. Layout: magic, length of
-the index, the index (msgpack), the states. A file of another model, context or build, or one that is cut or damaged,
-is never used: the fingerprint must be the same, each state's length and CRC-32 must fit.
+The file may be a memfd that the root keeps from one worker to the next, or lie in a folder. Layout: head (magic, place,
+length and CRC-32 of the index), the states as they came, the index (msgpack). The head is written last, so that what
+was not finished is no image. A file of another model, context or build, or one that is cut or damaged, is never used:
+the fingerprint must be the same, and each state's length and CRC-32 must fit.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -19,8 +21,8 @@ import numpy as np
 from worker.parked import ROOT, Parked, Segment
 from worker.prefix_tree import State
 
-_MAGIC = b"LSVPARK1"
-_HEAD = struct.Struct("!8sQ")
+_MAGIC = b"LSVPARK2"
+_HEAD = struct.Struct("!8sQQI")
 _PACE = 500e6  # bytes a second that a file surely takes
 
 
@@ -28,8 +30,16 @@ class ImageError(Exception):
     """No image of this model, or a damaged one."""
 
 
+class Foreign(ImageError):
+    """Of another model, context or build. `note` is what its writer noted in it."""
+
+    def __init__(self, note: str) -> None:
+        super().__init__("of another model, context or build")
+        self.note = note
+
+
 class _Record(msgspec.Struct, frozen=True, array_like=True):
-    """A segment, and where its state lies: bytes behind the index."""
+    """A segment, and where its state lies: bytes behind the head."""
 
     parent: bytes
     start: int
@@ -42,6 +52,7 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
 class _Index(msgspec.Struct, frozen=True, array_like=True):
     fingerprint: bytes
     records: list[_Record]
+    note: str = ""
 
 
 class _File:
@@ -55,7 +66,7 @@ class _File:
 
 
 @dataclass(frozen=True, slots=True)
-class _Filed:
+class Filed:
     """A state in an image."""
 
     file: _File
@@ -64,6 +75,7 @@ class _Filed:
     crc: int
 
     def read(self) -> bytes | None:
+        """None if it is damaged, or cannot be read."""
         try:
             data = os.pread(self.file.fd, self.size, self.offset)
         except OSError:
@@ -71,29 +83,52 @@ class _Filed:
         return data if len(data) == self.size and zlib.crc32(data) == self.crc else None
 
 
+class Writer:
+    """Writes an image into an empty file. Every method raises OSError."""
+
+    def __init__(self, fd: int, fingerprint: bytes, note: str = "") -> None:
+        self.size = 0  # bytes of states
+        self._fd, self._fingerprint, self._note = fd, fingerprint, note
+        self._records: list[_Record] = []
+        _write(fd, bytes(_HEAD.size))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, segment: Segment, data: State) -> None:
+        """What it follows must have been added before."""
+        _write(self._fd, data)
+        tokens = segment.tokens.astype("<i4").tobytes()
+        record = _Record(segment.parent, segment.start, tokens, self.size, len(data), zlib.crc32(data))
+        self._records.append(record)
+        self.size += len(data)
+
+    def finish(self) -> int:
+        """Now it is an image; the bytes of the whole file."""
+        index = msgspec.msgpack.encode(_Index(self._fingerprint, self._records, self._note))
+        _write(self._fd, index)
+        place = _HEAD.size + self.size
+        os.pwrite(self._fd, _HEAD.pack(_MAGIC, place, len(index), zlib.crc32(index)), 0)
+        return place + len(index)
+
+
 def write(fd: int, fingerprint: bytes, parked: Parked, limit: int, until: float) -> int:
     """Writes the most valuable segments, at most `limit` bytes and what `until` (monotonic) leaves time for.
 
     Returns how many segments. Raises OSError.
     """
-    chosen, records, offset = [], [], 0
+    writer = Writer(fd, fingerprint)
     written = {ROOT}
     for segment, state in parked:
-        if segment.parent not in written or offset + state.size > limit:
+        if segment.parent not in written or writer.size + state.size > limit:
             continue  # without what it follows it is of no use
-        if time.monotonic() + offset / _PACE > until:
+        if time.monotonic() + state.size / _PACE > until:
             break
-        if (data := state.read()) is None:
-            continue
-        written.add(segment.name)
-        tokens = segment.tokens.astype("<i4").tobytes()
-        records.append(_Record(segment.parent, segment.start, tokens, offset, len(data), zlib.crc32(data)))
-        chosen.append(data)
-        offset += len(data)
-    index = msgspec.msgpack.encode(_Index(fingerprint, records))
-    for part in (_HEAD.pack(_MAGIC, len(index)), index, *chosen):
-        _write(fd, part)
-    return len(records)
+        if (data := state.read()) is not None:
+            written.add(segment.name)
+            writer.add(segment, data)
+    writer.finish()
+    return len(writer)
 
 
 def read(fd: int, fingerprint: bytes, parked: Parked) -> int:
@@ -101,24 +136,45 @@ def read(fd: int, fingerprint: bytes, parked: Parked) -> int:
 
     Raises ImageError and OSError.
     """
-    size = os.fstat(fd).st_size
-    magic, length = _HEAD.unpack(_read(fd, _HEAD.size, 0))
-    if magic != _MAGIC or _HEAD.size + length > size:
-        raise ImageError("no image")
-    try:
-        index = msgspec.msgpack.decode(_read(fd, length, _HEAD.size), type=_Index)
-    except msgspec.DecodeError as error:
-        raise ImageError(f"index not readable: {error}") from None
+    found = list(segments(fd, fingerprint))
+    for segment, state in found[::-1]:  # the most valuable is put last: it goes last
+        parked.put(segment, state)
+    return len(found)
+
+
+def segments(fd: int, fingerprint: bytes) -> Iterator[tuple[Segment, Filed]]:
+    """What is in an image, in the order of its writing; the states are not read yet. Raises ImageError and OSError."""
+    index = _index(fd)
     if index.fingerprint != fingerprint:
-        raise ImageError("of another model, context or build")
-    file, base = _File(fd), _HEAD.size + length
-    for record in index.records[::-1]:  # the most valuable is put last: it goes last
-        if base + record.offset + record.size > size:
+        raise Foreign(index.note)
+    file, size = _File(fd), os.fstat(fd).st_size
+    for record in index.records:
+        place = _HEAD.size + record.offset
+        if min(record.offset, record.size) < 0 or place + record.size > size or len(record.tokens) % 4:
             raise ImageError("cut off")
         tokens = np.frombuffer(record.tokens, "<i4").astype(np.int32)
-        state = _Filed(file, base + record.offset, record.size, record.crc)
-        parked.put(Segment(record.parent, record.start, tokens), state)
-    return len(index.records)
+        yield Segment(record.parent, record.start, tokens), Filed(file, place, record.size, record.crc)
+
+
+def note(fd: int) -> str:
+    """What the writer of an image noted in it. Raises ImageError and OSError."""
+    return _index(fd).note
+
+
+def _index(fd: int) -> _Index:
+    size = os.fstat(fd).st_size
+    magic, place, length, crc = _HEAD.unpack(_read(fd, _HEAD.size, 0))
+    if magic != _MAGIC:
+        raise ImageError("no image")
+    if place + length > size:
+        raise ImageError("cut off")
+    data = _read(fd, length, place)
+    if zlib.crc32(data) != crc:
+        raise ImageError("index damaged")
+    try:
+        return msgspec.msgpack.decode(data, type=_Index)
+    except msgspec.DecodeError as error:
+        raise ImageError(f"index not readable: {error}") from None
 
 
 def _write(fd: int, data: State) -> None:

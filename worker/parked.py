@@ -7,7 +7,7 @@ stored once. Where a state cannot be cut (`exact`), one segment is a whole seque
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,13 +84,16 @@ class Parked:
     def __len__(self) -> int:
         return len(self._segments)
 
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._segments
+
     def __iter__(self) -> Iterator[tuple[Segment, State]]:
         """The most recently used first, parents before their children."""
         return iter(list(self._segments.values())[::-1])
 
     def absent(self, tokens: Ids) -> list[Segment]:
         """What must be stored so that all these tokens are; those that are stored count as used."""
-        segments = list(self._chain(tokens))
+        segments = list(self.chain(tokens))
         for segment in segments[::-1]:
             self._touch(segment.name)
         return [segment for segment in segments if segment.name not in self._segments]
@@ -134,15 +137,32 @@ class Parked:
             self._touch(parent)
         return data
 
-    # -- parts ----------------------------------------------------------------------------------------------------
+    def forget(self, tokens: Ids, others: Iterable[Ids] = ()) -> None:
+        """Drops what holds a beginning of these tokens, as far as the others' have no use for it."""
+        needed = {segment.name for text in others for segment in self.chain(text)}
+        found: list[bytes] = []
+        open_ = [(ROOT, 0)]
+        while open_:
+            parent, at = open_.pop()
+            for name in self._children.get(parent, ()):
+                size = len(self._segments[name][0].tokens)
+                if common(self._segments[name][0].tokens, tokens[at:]) == size:
+                    found.append(name)
+                    open_.append((name, at + size))
+        for name in found[::-1]:
+            if name not in needed and name not in self._children:
+                self._drop(name)
 
-    def _chain(self, tokens: Ids) -> Iterator[Segment]:
+    def chain(self, tokens: Ids) -> Iterator[Segment]:
+        """The segments in which these tokens are stored, whether they are or not."""
         parent = ROOT
         step = max(len(tokens), 1) if self.exact else SEGMENT
         for start in range(0, len(tokens), step):
             segment = Segment(parent, start, tokens[start : start + step].copy())
             yield segment
             parent = segment.name
+
+    # -- parts ----------------------------------------------------------------------------------------------------
 
     def _best(self, parent: bytes, tokens: Ids) -> Hit | None:
         best = None

@@ -241,3 +241,8 @@ def common(ours: Ids, theirs: Ids) -> int:
         return 0
     differs = np.flatnonzero(ours[:size] != theirs[:size])
     return int(differs[0]) if len(differs) else size
+
+
+def begins(text: Ids, beginning: Ids) -> bool:
+    """Whether the text begins like this."""
+    return common(text, beginning) == len(beginning)

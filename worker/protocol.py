@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -85,6 +85,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     t_max_predict_ms: ends at the first line break so long after the first token; n_indent: at the first line that is
     indented less, the first one aside; -1 and 0 are off.
     details: Accepted has the prompt's text, Finished the Details.
+    slot: the sequence place that it should have, if that is free; -1 for any.
     """
 
     id: int
@@ -115,6 +116,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     reasoning_control: bool = False
     grammar_triggers: tuple[str | int, ...] = ()
     preserved_tokens: tuple[str, ...] = ()
+    slot: int = -1
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -188,6 +190,19 @@ class Look(msgspec.Struct, frozen=True, array_like=True, tag=40):
     """What runs at the sequence places? Answered at once, by Seen."""
 
     id: int
+
+
+class SlotAction(msgspec.Struct, frozen=True, array_like=True, tag=50):
+    """Put the state of what was said last at a sequence place into a file, back from one, or forget it.
+
+    `filename` is one component, in the configured folder; "" to forget. Answered by SlotDone.
+    """
+
+    id: int
+    request_id: str
+    slot: int
+    action: Literal["save", "restore", "erase"]
+    filename: str = ""
 
 
 class EndReasoning(msgspec.Struct, frozen=True, array_like=True, tag=8):
@@ -372,6 +387,15 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, tag=41):
     places: list[Place]
 
 
+class SlotDone(msgspec.Struct, frozen=True, array_like=True, tag=51):
+    """The answer to SlotAction: tokens that were saved, restored or forgotten, the file's bytes, milliseconds."""
+
+    id: int
+    tokens: int
+    size: int = 0
+    time_ms: float = 0.0
+
+
 class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
     """Numbers of one input, counted from 0: little-endian float32, in rows of `width`.
 
@@ -384,10 +408,13 @@ class Vector(msgspec.Struct, frozen=True, array_like=True, tag=21):
     data: bytes
 
 
-Request = Hello | Generate | Cancel | EndReasoning | Tokenize | Detokenize | Render | Embed | Rerank | Count | Look
+Request = (
+    Hello | Generate | Cancel | EndReasoning | Tokenize | Detokenize | Render | Embed | Rerank | Count | Look
+    | SlotAction
+)  # fmt: skip
 Event = (
     Hello | Accepted | Started | Progress | Delta | Finished | Failed | Tokens | Rendered
-    | Reasoning | CallStart | CallDelta | Vector | Counted | Seen
+    | Reasoning | CallStart | CallDelta | Vector | Counted | Seen | SlotDone
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

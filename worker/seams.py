@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec.structs import replace
 
 from supervisor import recorder
 from supervisor.config import Model, Parking
 from supervisor.control import Facts, Phase
+from worker.failure import RequestError
 from worker.meters import Meters
 from worker.places import Places
-from worker.protocol import Chat, Embed, Event, Generate, Infill, Rerank, Text, Tokenize, Tokens
+from worker.protocol import Chat, Embed, Event, Failed, Generate, Infill, Rerank, SlotAction, Text, Tokenize, Tokens
 
 if TYPE_CHECKING:
     from worker.chat.machine import Machine  # a standby has no use for it yet
@@ -74,6 +76,33 @@ class Passages:
 
 
 @dataclass(frozen=True, slots=True)
+class Filing:
+    """The state of a slot is to be saved, restored or forgotten."""
+
+    key: Key
+    request: SlotAction
+
+    def refused(self) -> Failed:
+        """What a worker answers that keeps none."""
+        return Failed(self.key[1], "unsupported_feature", "this model has no states to save", {"feature": "slot_save"})
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A helper thread's work that only the engine may do, between two steps; no more than a step's worth."""
+
+    work: Callable[[], Any]
+    done: Future[Any]
+
+    def run(self) -> None:
+        """The outcome, or a RequestError, is the future's."""
+        try:
+            self.done.set_result(self.work())
+        except RequestError as error:
+            self.done.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """Forget this request: its client or its proxy is gone."""
 
@@ -105,6 +134,7 @@ class Load:
     template: str = ""
     costs: Mapping[int, float] = field(default_factory=dict)
     memory_limit: int = 0  # bytes; 0: none, or the root sees to it
+    slot_folder: str = ""  # for states of slots; "": none
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +151,7 @@ class Leave:
     at: float
 
 
-Order = Job | Passages | Drop | Conclude | Load | Crowd | Leave
+Order = Job | Passages | Filing | Errand | Drop | Conclude | Load | Crowd | Leave
 Inbox = queue.SimpleQueue[Order]  # bounded by the proxies' admission; switchboard.MAX_JOBS is the last resort
 
 

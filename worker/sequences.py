@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Protocol
 
 import numpy as np
 
+from worker.lanes import Lanes
 from worker.prefix_tree import Ids, Match, PrefixTree, State
 
 _TAIL = 32  # a kept sequence that goes on for less than this behind the match is cut rather than copied
@@ -87,15 +87,16 @@ NOWHERE = Place(-1, 0, takes=False)
 class Pool:
     """All ids and cells. The last id of the context is left to parking and is not given out."""
 
-    def __init__(self, memory: Memory, ids: int, cells: int, n_ctx: int) -> None:
+    def __init__(self, memory: Memory, ids: int, cells: int, n_ctx: int, lanes: int = 0) -> None:
+        """`lanes`: so many sequences run at most; 0: as many as there are ids."""
         self.tree = PrefixTree()
         self.cells, self.n_ctx = cells, n_ctx
+        self.lanes = Lanes(lanes or ids)
         self.live: set[int] = set()
         self.evicted: Callable[[int], None] = lambda id: None  # told before a kept sequence goes
         self._memory = memory
         self._free = list(range(ids))[::-1]
         self._kept: dict[int, None] = {}  # the least recently used first
-        self._lanes: set[int] = set()
 
     @property
     def room(self) -> int:
@@ -127,12 +128,13 @@ class Pool:
                 return replace(place, evict=evict, match=longest)
         return None
 
-    def open(self, place: Place, tokens: Several[int] | Ids) -> Sequence:
-        """Takes the place; the sequence holds its first `length` tokens."""
+    def open(self, place: Place, tokens: Several[int] | Ids, lane: int = -1) -> Sequence:
+        """Takes the place; the sequence holds its first `length` tokens. `lane`: the wanted one, -1 for any."""
         for id in place.evict:
             self.evict(id)
         id = place.source if place.takes else self._free.pop()
-        sequence = Sequence(tokens, self.n_ctx, id, self._lane())
+        sequence = Sequence(tokens, self.n_ctx, id)
+        sequence.lane = self.lanes.take(sequence.text, lane)
         sequence.held = place.length
         self.live.add(id)
         if place.takes:
@@ -149,7 +151,7 @@ class Pool:
 
     def reserve(self) -> Sequence | None:
         """A sequence that holds nothing yet; None if no id is left."""
-        place = self.find(np.zeros(1, np.int32), 0, reuse=False)
+        place = None if self.lanes.full else self.find(np.zeros(1, np.int32), 0, reuse=False)
         return self.open(place, ()) if place else None
 
     def share(self, source: Sequence, target: Sequence) -> None:
@@ -189,16 +191,21 @@ class Pool:
     def close(self, sequence: Sequence, *, keep: bool = True) -> None:
         """The sequence runs no more; what the cache holds of it stays for reuse, unless `keep` is False."""
         self.live.remove(sequence.id)
-        self._lanes.remove(sequence.lane)
         if keep and sequence.held:
             self._kept[sequence.id] = None
+            self.lanes.leave(sequence.lane, sequence.tokens[: sequence.held])
         else:
             self._drop(sequence.id)
+            self.lanes.leave(sequence.lane, None)
         sequence.id = -1
 
     def evict(self, id: int) -> None:
         """A kept sequence goes."""
         self.evicted(id)
+        self.forget(id)
+
+    def forget(self, id: int) -> None:
+        """The same, but nobody is told."""
         del self._kept[id]
         self._drop(id)
 
@@ -210,12 +217,6 @@ class Pool:
         return bool(kept)
 
     # -- parts ----------------------------------------------------------------------------------------------------
-
-    def _lane(self) -> int:
-        """The first free one."""
-        lane = next(lane for lane in count() if lane not in self._lanes)
-        self._lanes.add(lane)
-        return lane
 
     def _drop(self, id: int) -> None:
         self._memory.cut(id, 0)

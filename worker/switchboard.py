@@ -183,11 +183,11 @@ class Switchboard:
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking, template, costs, limit):
+            case ConfigureWorker(model, generation, lease, parking, template, costs, limit, folder):
                 self._lease = lease
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
-                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs, limit))
+                self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs, limit, folder))
             case Warm(path):
                 warming.begin(path, lambda: self._vitals.phase not in _IDLE)
             case Peer():

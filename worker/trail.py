@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 
 from supervisor.log import facts
-from worker.protocol import Accepted, Embed, Event, Failed, Finished, Generate, Request, Rerank
+from worker.protocol import Accepted, Embed, Event, Failed, Finished, Generate, Request, Rerank, SlotAction, SlotDone
 
 _log = logging.getLogger(__name__)
 _QUIET = {"ring_only": True}
@@ -22,13 +22,13 @@ class Trail:
         self._names: dict[tuple[int, int], str] = {}  # link, id → request_id
 
     def begin(self, link: int, request: Request) -> None:
-        if isinstance(request, Generate | Embed | Rerank) and request.request_id:
+        if isinstance(request, Generate | Embed | Rerank | SlotAction) and request.request_id:
             self._names[link, request.id] = request.request_id
 
     def said(self, link: int, events: Sequence[Event]) -> None:
         """These events are on their way to the client."""
         for event in events:
-            if isinstance(event, Accepted | Finished | Failed):
+            if isinstance(event, Accepted | Finished | SlotDone | Failed):
                 self._tell(link, event)
 
     def dropped(self, link: int, id: int) -> None:
@@ -40,7 +40,7 @@ class Trail:
         """The request's id as its client knows it; "" if that is not known."""
         return self._names.get((link, id), "")
 
-    def _tell(self, link: int, event: Accepted | Finished | Failed) -> None:
+    def _tell(self, link: int, event: Accepted | Finished | SlotDone | Failed) -> None:
         keep = isinstance(event, Accepted)
         name = self._names.get((link, event.id)) if keep else self._names.pop((link, event.id), None)
         if name is None:
@@ -51,5 +51,7 @@ class Trail:
             case Finished(reason=reason, timings=timings):
                 counts = facts(request=name, reason=reason, cached=timings.cache_n, generated=timings.predicted_n)
                 _log.info("finished %s", counts, extra=_QUIET)
+            case SlotDone(tokens=tokens, size=size):
+                _log.info("slot done %s", facts(request=name, tokens=tokens, bytes=size), extra=_QUIET)
             case Failed(code=code):
                 _log.info("failed %s", facts(request=name, code=code), extra=_QUIET)

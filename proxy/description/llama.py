@@ -8,7 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from proxy.description.openai import CHAT, PROMPT, PromptProgress, Timings, TokenProbability
 from proxy.description.operation import AUTOLOAD, MODEL, NAMED, READS, RUNS, Access, Answer, Body, Operation, Parameter
-from proxy.dialects import embeddings, infill, llama, native_completion, rerank
+from proxy.dialects import embeddings, infill, llama, native_completion, rerank, slot_files
 from proxy.dialects.constraint import Formatted
 from proxy.dialects.keep_alive import Kept
 from proxy.dialects.lazy_grammar import LazyFields
@@ -228,7 +228,18 @@ OPERATIONS = {
         refuses=(*NAMED, 501, 503),
     ),
     "POST /slots/{id}": Operation(
-        "Server", "States of slots in files: not built", Answer("Never."), refuses=(*READS, 501), access=Access.ADMIN
+        "Server",
+        "A slot's state into a file, back from one, or forgotten",
+        Answer("What was done: tokens, bytes of the file, milliseconds.", slot_files.Done),
+        Body("SlotFileRequest", (slot_files.SlotFile,), {"filename": "story.bin"}),
+        (Parameter("action", "save, restore or erase", required=True), MODEL, AUTOLOAD),
+        (*RUNS, 409, 507),
+        Access.ADMIN,
+        "The state is that of what was said last at the slot: a request with `id_slot` runs there if it is free, and a "
+        "conversation stays at its own. Where the model has several workers, slots are counted over those that are "
+        "loaded, as `GET /slots` shows them. Files are in the folder that `[server] slot_save_path` names, and serve "
+        "only the model, its settings and the version of llama.cpp that they were saved with. Restoring loads a model "
+        "that is not loaded; saving and erasing do not. 409: the slot is in use.",
     ),
     "GET /lora-adapters": Operation(
         "Server",

@@ -105,7 +105,8 @@ WORDS = {
     "n_keep": "Accepted; a full context ends the answer.",
     "n_discard": "Accepted; a full context ends the answer.",
     "n_cache_reuse": "Accepted.",
-    "id_slot": "Accepted; the server chooses.",
+    "id_slot": "The slot where it should run, if that is free; -1: any.",
+    "filename": "The file's name in the folder for slots; not for erase.",
     # vectors
     "input": "Text, token ids, or a list of them.",
     "content": "Text, token ids, or both mixed.",

@@ -66,6 +66,7 @@ def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Seq
             n_indent=fields.n_indent,
             return_tokens=fields.return_tokens or fields.stream,
             details=True,
+            slot=fields.id_slot,
         )
         for prompt in found
     ]

@@ -60,6 +60,7 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         reasoning_control=thinking.reasoning_control,
         grammar_triggers=lazy.triggers,
         preserved_tokens=lazy.preserved,
+        slot=fields.id_slot,
     )
     opening = conversation.opening if chat.continue_final else ""
     return Plan(fields, [ask], [opening] * (1 + len(ask.siblings)), ChatReply)

@@ -59,6 +59,7 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
             json_schema=schema,
             grammar_triggers=lazy.triggers,
             preserved_tokens=lazy.preserved,
+            slot=fields.id_slot,
         )
         for pieces in found
     ]

@@ -31,10 +31,6 @@ async def set_props(request: Request) -> Response:
     raise Unsupported("props", message="properties cannot be changed over HTTP; the configuration has them")
 
 
-async def slot(request: Request) -> Response:
-    raise Unsupported("slot_save", message="saving, restoring and erasing of slots is not supported")
-
-
 async def transcribe(request: Request) -> Response:
     raise Unsupported("audio", message="no model here can hear")
 
@@ -48,7 +44,6 @@ ROUTES = [
     Route("/lora-adapters", adapters),
     Route("/lora-adapters", scale_adapters, methods=["POST"]),
     Route("/props", set_props, methods=["POST"]),
-    Route("/slots/{id}", slot, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcribe, methods=["POST"]),
     Route("/audio/transcriptions", transcribe, methods=["POST"]),
     Route("/tools", disabled, methods=["GET", "POST"]),

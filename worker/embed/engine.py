@@ -20,7 +20,21 @@ from worker.embed.context import MAX_IDS, EmbedContext
 from worker.embed.work import Work
 from worker.failure import EngineError
 from worker.protocol import Event, Failed
-from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
+from worker.seams import (
+    Crowd,
+    Drop,
+    Errand,
+    Filing,
+    Inbox,
+    Job,
+    Key,
+    Leave,
+    Load,
+    Order,
+    Outbox,
+    Passages,
+    Vitals,
+)  # fmt: skip
 from worker.turns import Turn
 
 _log = logging.getLogger(__name__)
@@ -72,6 +86,8 @@ class EmbedCore:
             case Passages():
                 normalize = -1 if self.context.pooling == "none" else self._normalize
                 self.works.append(Work(order, normalize))
+            case Filing(key):
+                self._events.setdefault(key[0], []).append(order.refused())
             case Drop(key):
                 self._drop(key)
             case Crowd(count):
@@ -79,7 +95,7 @@ class EmbedCore:
                     self._turn.crowd = count
             case Leave(at):
                 self._leave_at = at
-            case Job() | Load():
+            case Job() | Errand() | Load():
                 raise AssertionError(f"no order for a worker that embeds: {type(order).__name__}")
 
     def step(self) -> None:
