@@ -130,7 +130,7 @@ def test_greedy_text_is_the_same_when_others_join_and_leave(smollm: Bench) -> No
 
 def test_greedy_text_is_that_of_a_bare_decode_loop(smollm: Bench) -> None:
     prompt = smollm.model.text.prompt(Text((PROMPTS[1],)))
-    _, (tokens,) = bare(smollm.model._context, prompt, 1, 23)
+    _, (tokens,) = bare(smollm.model._context, prompt, [0], 23)
     smollm.new()
     assert smollm.reply(PROMPTS[1]) == smollm.model.text.detokenize(tokens)
 
