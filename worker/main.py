@@ -204,9 +204,9 @@ class LlamaModel:
         """Raises EngineError."""
         from worker.engine import EngineCore
 
-        budget = self._settings.prefill_time
+        budget, patience = self._settings.prefill_time, self._settings.stream_delay
         engine = EngineCore(
-            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked
+            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked, patience
         )
         if self._slot_folder:
             engine.clerk = self._clerk(engine, inbox, outbox)

@@ -359,7 +359,12 @@ def test_only_a_file_of_the_folder_is_opened_and_only_a_saved_slot_replaced(desk
     os.mkfifo(folder / "pipe.bin")
     (folder / "folder.bin").mkdir()
     (folder / "notes.bin").write_text("mine")
-    for name, reason in [("link.bin", "link"), ("pipe.bin", "no file"), ("folder.bin", ""), ("notes.bin", "no saved slot")]:
+    for name, reason in [
+        ("link.bin", "link"),
+        ("pipe.bin", "no file"),
+        ("folder.bin", ""),
+        ("notes.bin", "no saved slot"),
+    ]:
         for action in ("restore", "save"):
             failed = inside.refused(action, 0, name)
             assert failed.code in ("invalid_value", "storage_failed")
