@@ -97,6 +97,7 @@ class Clerk:
 
     def _do(self, key: Key, request: SlotAction) -> tuple[int, int]:
         """Tokens, and bytes of the file. Raises RequestError."""
+        self._check(key)
         match request.action:
             case "save":
                 return self._save(key, request)
