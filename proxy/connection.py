@@ -15,13 +15,12 @@ import asyncio
 import resource
 import socket
 import sys
-from collections.abc import Sized
 from http import HTTPStatus
 
 import httptools
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import ASGI3Application, HttpToolsProtocol, RequestResponseCycle
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from proxy import upgrades
@@ -34,6 +33,7 @@ from supervisor.config import Server as Settings
 # would know that it does not (measured).
 _UNSENT = 128 * 2**10
 _SPARE = 256  # descriptors that clients cannot take
+_IGNORED = 16 * 2**20  # bytes that a client may send on after what was refused, while it waits for answers
 _LINGER = 2.0  # seconds for a client to take a refusal: closed at once, it would be lost with what was not read
 
 
@@ -58,7 +58,6 @@ class Connection(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
-        self.flow = _Flow(transport, self.pipeline)
         self._clock, self._taking = Deadline(self._late), Deadline(self._stall)
         self._answered: RequestResponseCycle | None = None  # the request that is being answered
         self._open = 0  # requests that have come and are not answered in full
@@ -70,15 +69,20 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._clock.clear()
         self._taking.clear()
+        for cycle in filter(None, (self._answered, *(waiting for waiting, _ in self.pipeline))):
+            cycle.disconnected = True  # uvicorn tells the last one only
+            cycle.message_event.set()
+        self.pipeline.clear()
         super().connection_lost(exc)
         if not self.connections:
             self.server_state.emptied.set()
 
     def data_received(self, data: bytes) -> None:
+        self._nothing += len(data)
         if self._refusal is not None or self.transport.is_closing():
+            self._ignore()
             return
         self._unset_keepalive_if_required()
-        self._nothing += len(data)
         try:
             self._feed(data)
             self._bound(self._nothing)
@@ -117,6 +121,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._clock.clear()
+        if (version := self.parser.get_http_version()) not in ("1.0", "1.1"):
+            raise BadRequest(f"the request is HTTP/{version}, not HTTP/1.1")
         if self.parser.get_method() == b"CONNECT":
             raise BadRequest("CONNECT is not possible here")
         if sum(name == b"host" for name, _ in self.headers) > 1:
@@ -126,6 +132,7 @@ class Connection(HttpToolsProtocol):
             raise ApiError("queue_full", text, limit=limit)
         self.app = _crowded if len(self.connections) > self.settings.max_connections else self.config.loaded_app
         super().on_headers_complete()
+        self.flow.resume_reading()  # else the end of a client would not be seen while its requests wait
         self._open += 1
         self._head = False
 
@@ -148,12 +155,9 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._open -= 1
-        if self.cycle.response_complete and self.cycle.more_body:  # answered early, as with 413
-            self._clock.set(self.settings.header_timeout)  # it may send the rest, for a while
-        paused = self.flow.read_paused
+        if self._clock.runs or (self.cycle.response_complete and self.cycle.more_body):  # the latter: as with 413
+            self._clock.set(self.settings.header_timeout)  # from now on the rest may come, for a while
         super().on_response_complete()
-        if paused and self._clock.runs:
-            self._clock.set(self.settings.header_timeout)  # the rest of a request could not come before
         if self._refusal is not None and not self._open:
             self._say_no(self._refusal)
 
@@ -191,7 +195,7 @@ class Connection(HttpToolsProtocol):
             self._open -= 1
             if self.pipeline and self.pipeline[0][0] is self.cycle:
                 self.pipeline.popleft()
-            self.cycle.disconnected = True
+            self.cycle.disconnected, self.cycle.waiting_for_100_continue = True, False
             self.cycle.message_event.set()
         if not self._open:
             self._say_no(error)
@@ -211,27 +215,19 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def _late(self) -> None:
-        if self.flow.read_paused:  # by us: what is late may long be here
+        if self._open:  # its turn has not come
             self._clock.set(self.settings.header_timeout)
         else:
+            self.transport.abort()
+
+    def _ignore(self) -> None:
+        if self._nothing > _IGNORED:
             self.transport.abort()
 
     def _stall(self) -> None:
         """The client does not take its answer."""
         context = self._answered.scope["state"].get("context") if self._answered else None
         context.stall() if isinstance(context, Context) else self.transport.abort()
-
-
-class _Flow(FlowControl):
-    """Nothing more is read while requests wait for the answers to those before them."""
-
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-
-    def resume_reading(self) -> None:
-        if not self._waiting:
-            super().resume_reading()
 
 
 def room() -> int:
