@@ -15,6 +15,7 @@ LIMIT = 200_000
 TOML = f"""
 max_body = {LIMIT}
 body_timeout = "1s"
+header_timeout = "3s"
 stream_backlog = 65536
 [models.a]
 worker = "tests.echo_worker:main"
