@@ -85,6 +85,7 @@ def _generating(
     began: float,
     stages: Stages,
 ) -> Loaded:
+    from worker import adapter_set
     from worker.aside import Aside
     from worker.context import Context
     from worker.estate import Estate
@@ -95,7 +96,7 @@ def _generating(
         context = Context(model, order.model)
         stages.done("context")
         progress(1.0)
-        costs = calibrate(context, order.costs)
+        costs = calibrate(context, order.costs, adapter_set.configured(order.model.adapters))
         stages.done("warm_up")
         template, fingerprint = aside.result()
         stages.done("template")
@@ -114,6 +115,7 @@ def _embedding(
     began: float,
     stages: Stages,
 ) -> Loaded:
+    from worker import adapter_set
     from worker.chat.render import ChatTemplate
     from worker.embed import head
     from worker.embed.context import MAX_IDS, EmbedContext
@@ -126,7 +128,7 @@ def _embedding(
         head.check(Path(settings.path), model.n_cls_out)
     context = EmbedContext(model, settings, task.pooling)
     progress(1.0)
-    costs = calibrate(context, order.costs)
+    costs = calibrate(context, order.costs, adapter_set.configured(settings.adapters))
     template = ChatTemplate.of(model, settings.chat_template, order.template)
     plain = LlamaText(model.vocabulary, template, context.limit, settings.sampling, MAX_IDS)
     facts = replace(_facts(model, template, began), task=task.name, pooling=task.pooling, infill=False)
@@ -173,6 +175,7 @@ class LlamaModel:
         parked: Parked,
         began: float,
     ) -> None:
+        from worker import adapter_set
         from worker.sampling import effective, from_gguf
         from worker.textside import LlamaText
 
@@ -180,7 +183,10 @@ class LlamaModel:
         self._settings, self._context, self._costs, self._turn = settings, context, costs, turn
         self._estate, self._parked = estate, parked
         self._sampling = effective(settings.sampling, from_gguf(model.meta))
-        self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel, settings.n_batch)
+        self._adapters = adapter_set.configured(settings.adapters)
+        self._text = LlamaText(
+            vocabulary, template, context.n_ctx, self._sampling, context.parallel, settings.n_batch, len(model.adapters)
+        )
         self._facts = replace(
             _facts(model, template, began), n_ctx=context.n_ctx, slots=context.parallel, sampling=self._sampling
         )
@@ -203,7 +209,7 @@ class LlamaModel:
 
         budget = self._settings.prefill_time
         engine = EngineCore(
-            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked
+            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked, self._adapters
         )
         engine.run(inbox)
         if self._parked.budget:
