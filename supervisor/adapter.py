@@ -33,7 +33,7 @@ def facts(header: Header) -> Adapter:
 
 
 def added(card: Card, path: str, header: Header, model: Sequence[Header]) -> Card:
-    """The card of the model with one more adapter. If it cannot wear that, a load of it must fail, and the card says so."""
+    """The card of the model with one more adapter; if it cannot wear that, with why a load of it must fail."""
     found = msgspec.structs.replace(card, adapters=(*card.adapters, facts(header)))
     if card.cause or not (reason := problem(header, model)):
         return found

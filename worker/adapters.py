@@ -1,4 +1,4 @@
-"""The LoRA adapters of a loaded model: into memory with it, and onto its context before a batch. ENGINE.md, 14 and 17."""
+"""The LoRA adapters of a loaded model: loaded with it, and put on its context before a batch. ENGINE.md, 14 and 17."""
 
 from __future__ import annotations
 

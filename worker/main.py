@@ -207,10 +207,11 @@ class LlamaModel:
         """Raises EngineError."""
         from worker.engine import EngineCore
 
-        budget = self._settings.prefill_time
+        budget, patience = self._settings.prefill_time, self._settings.stream_delay
         engine = EngineCore(
-            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked, self._adapters
-        )
+            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked, patience,
+            self._adapters,
+        )  # fmt: skip
         engine.run(inbox)
         if self._parked.budget:
             engine.parking.save_all(engine.leave_at)

@@ -52,8 +52,8 @@ LORA = {"path": "a.gguf"}
         ("chat-template-file = t.jinja", {"chat_template": "t.jinja"}),
         ("lora = a.gguf, b.gguf", {"lora": [{"path": "a.gguf"}, {"path": "b.gguf"}]}),
         (
-            "lora-scaled = a.gguf:0.5,b:c.gguf:-1",
-            {"lora": [LORA | {"scale": 0.5}, {"path": "b:c.gguf", "scale": -1.0}]},
+            "lora-scaled = a.gguf:0.5,b:c:-1",
+            {"lora": [LORA | {"scale": 0.5}, {"path": "b:c", "scale": -1.0}]},
         ),
         ("lora = a.gguf\nlora-init-without-apply = true", {"lora": [LORA | {"scale": 0.0}]}),
     ],
