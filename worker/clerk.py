@@ -108,7 +108,7 @@ class Clerk:
 
     def _save(self, key: Key, request: SlotAction) -> tuple[int, int]:
         plan = self._asked(lambda: self._slots.plan(request.slot))
-        with self._files.new(request.filename) as writer:
+        with self._files.new(request.filename, plan.adapters) as writer:
             while len(writer) < len(plan.segments):
                 self._check(key)
                 for segment, data in self._asked(lambda: self._slots.copy(plan, len(writer))):
@@ -119,20 +119,20 @@ class Clerk:
 
     def _restore(self, key: Key, request: SlotAction) -> tuple[int, int]:
         """The whole file is checked before anything else happens."""
-        found, size = self._files.read(request.filename)
-        tokens = _text(found)
-        for _ in _read(found):
+        found = self._files.read(request.filename)
+        tokens = _text(found.parts)
+        for _ in _read(found.parts):
             self._check(key)
-        back = self._asked(lambda: self._slots.open(request.slot, tokens))
+        back = self._asked(lambda: self._slots.open(request.slot, tokens, found.adapters))
         try:
-            for pieces in _read(found):
+            for pieces in _read(found.parts):
                 self._check(key)
                 self._asked(partial(self._slots.fill, back, pieces))
             self._asked(lambda: self._slots.finish(back))
         except BaseException:
             self._asked(lambda: self._slots.abandon(back))
             raise
-        return len(tokens), size
+        return len(tokens), found.size
 
     def _check(self, key: Key) -> None:
         if key not in self._open:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from worker.parked import ROOT, Parked, Segment
+from worker.adapter_set import BARE, AdapterSet
+from worker.parked import Parked, Segment
 from worker.prefix_tree import State
 
 _MAGIC = b"LSVPARK2"
@@ -30,10 +31,17 @@ class ImageError(Exception):
     """No image of this model, or a damaged one."""
 
 
+class Note(msgspec.Struct, frozen=True, array_like=True):
+    """What a slot's state is of: the model's name, and the LoRA adapters with which it was computed."""
+
+    model: str = ""
+    adapters: AdapterSet = BARE
+
+
 class Foreign(ImageError):
     """Of another model, context or build. `note` is what its writer noted in it."""
 
-    def __init__(self, note: str) -> None:
+    def __init__(self, note: Note) -> None:
         super().__init__("of another model, context or build")
         self.note = note
 
@@ -52,7 +60,7 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
 class _Index(msgspec.Struct, frozen=True, array_like=True):
     fingerprint: bytes
     records: list[_Record]
-    note: str = ""
+    note: Note = Note()
 
 
 class _File:
@@ -83,10 +91,13 @@ class Filed:
         return data if len(data) == self.size and zlib.crc32(data) == self.crc else None
 
 
+_NOTHING = Note()
+
+
 class Writer:
     """Writes an image into an empty file. Every method raises OSError."""
 
-    def __init__(self, fd: int, fingerprint: bytes, note: str = "") -> None:
+    def __init__(self, fd: int, fingerprint: bytes, note: Note = _NOTHING) -> None:
         self.size = 0  # bytes of states
         self._fd, self._fingerprint, self._note = fd, fingerprint, note
         self._records: list[_Record] = []
@@ -118,9 +129,9 @@ def write(fd: int, fingerprint: bytes, parked: Parked, limit: int, until: float)
     Returns how many segments. Raises OSError.
     """
     writer = Writer(fd, fingerprint)
-    written = {ROOT}
+    written: set[bytes] = set()
     for segment, state in parked:
-        if segment.parent not in written or writer.size + state.size > limit:
+        if (segment.start and segment.parent not in written) or writer.size + state.size > limit:
             continue  # without what it follows it is of no use
         if time.monotonic() + state.size / _PACE > until:
             break
@@ -156,7 +167,7 @@ def segments(fd: int, fingerprint: bytes) -> Iterator[tuple[Segment, Filed]]:
         yield Segment(record.parent, record.start, tokens), Filed(file, place, record.size, record.crc)
 
 
-def note(fd: int) -> str:
+def note(fd: int) -> Note:
     """What the writer of an image noted in it. Raises ImageError and OSError."""
     return _index(fd).note
 

@@ -86,6 +86,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     indented less, the first one aside; -1 and 0 are off.
     details: Accepted has the prompt's text, Finished the Details.
     slot: the sequence place that it should have, if that is free; -1 for any.
+    lora: ids and scales of the LoRA adapters to compute it with, which are all that count then; None: as configured.
     """
 
     id: int
@@ -117,6 +118,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     grammar_triggers: tuple[str | int, ...] = ()
     preserved_tokens: tuple[str, ...] = ()
     slot: int = -1
+    lora: tuple[tuple[int, float], ...] | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -281,11 +283,15 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Details(msgspec.Struct, frozen=True, array_like=True):
-    """With which parameters a reply was made, every one and the seed that was drawn; tokens in the KV cache now."""
+    """With which parameters a reply was made, every one and the seed that was drawn; tokens in the KV cache now.
+
+    `lora`: ids and scales of the adapters that had an effect.
+    """
 
     sampling: Sampling
     cached: int
     new_line: bool
+    lora: tuple[tuple[int, float], ...] = ()
 
 
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
@@ -378,6 +384,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     remain: int = 0
     new_line: bool = False
     sampling: Sampling | None = None
+    lora: tuple[tuple[int, float], ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, tag=41):

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from worker.adapter_set import BARE, AdapterSet
 from worker.lanes import Lanes
 from worker.prefix_tree import Ids, Match, PrefixTree, State
 
@@ -39,13 +40,15 @@ class Memory(Protocol):
 class Sequence:
     """A sequence that runs. `tokens[:size]` is its text so far, `tokens[:held]` lies in the cache; id -1: not now.
 
-    `lane` is its place among those that run, from 0: what clients know as a slot.
+    `lane` is its place among those that run, from 0: what clients know as a slot. `adapters`: see worker.adapter_set.
     """
 
-    __slots__ = ("held", "id", "lane", "size", "tokens")
+    __slots__ = ("adapters", "held", "id", "lane", "size", "tokens")
 
-    def __init__(self, tokens: Several[int] | Ids, n_ctx: int, id: int = -1, lane: int = 0) -> None:
-        self.id, self.lane = id, lane
+    def __init__(
+        self, tokens: Several[int] | Ids, n_ctx: int, id: int = -1, lane: int = 0, adapters: AdapterSet = BARE
+    ) -> None:
+        self.id, self.lane, self.adapters = id, lane, adapters
         self.tokens: Ids = np.zeros(n_ctx, np.int32)
         self.size = len(tokens)
         self.tokens[: self.size] = tokens
@@ -115,12 +118,12 @@ class Pool:
 
     # -- beginning ------------------------------------------------------------------------------------------------
 
-    def find(self, tokens: Ids, cells: int, *, reuse: bool = True) -> Place | None:
+    def find(self, tokens: Ids, cells: int, adapters: AdapterSet = BARE, *, reuse: bool = True) -> Place | None:
         """Where these tokens can begin so that `cells` more than they need stay free; None if there is no room.
 
         At least one token is left to compute, since only a computed row has logits.
         """
-        matches = list(self.tree.matches(tokens[:-1]))
+        matches = list(self.tree.matches(tokens[:-1], adapters))
         longest = max((match.length for match in matches), default=0)
         for place in self._places(matches) if reuse else [NOWHERE]:
             evict = self._victims(place, len(tokens) - place.length + cells)
@@ -128,13 +131,18 @@ class Pool:
                 return replace(place, evict=evict, match=longest)
         return None
 
-    def open(self, place: Place, tokens: Several[int] | Ids, lane: int = -1) -> Sequence:
-        """Takes the place; the sequence holds its first `length` tokens. `lane`: the wanted one, -1 for any."""
+    def open(
+        self, place: Place, tokens: Several[int] | Ids, adapters: AdapterSet = BARE, *, lane: int = -1
+    ) -> Sequence:
+        """Takes the place, which was found for this set; the sequence holds its first `length` tokens.
+
+        `lane`: the wanted one, -1 for any.
+        """
         for id in place.evict:
             self.evict(id)
         id = place.source if place.takes else self._free.pop()
-        sequence = Sequence(tokens, self.n_ctx, id)
-        sequence.lane = self.lanes.take(sequence.text, lane)
+        sequence = Sequence(tokens, self.n_ctx, id, adapters=adapters)
+        sequence.lane = self.lanes.take(sequence.text, adapters, lane)
         sequence.held = place.length
         self.live.add(id)
         if place.takes:
@@ -157,7 +165,7 @@ class Pool:
     def share(self, source: Sequence, target: Sequence) -> None:
         """The target, which holds nothing, goes on from all that the source holds."""
         target.tokens[: source.size] = source.text
-        target.size, target.held = source.size, source.held
+        target.size, target.held, target.adapters = source.size, source.held, source.adapters
         self._memory.copy(source.id, target.id, source.held)
         self.tree.fork(source.id, target.id, source.held)
 
@@ -166,7 +174,7 @@ class Pool:
     def commit(self, sequence: Sequence, rows: int) -> None:
         """The next `rows` tokens of the sequence have been computed."""
         end = sequence.held + rows
-        self.tree.extend(sequence.id, sequence.tokens[sequence.held : end])
+        self.tree.extend(sequence.id, sequence.tokens[sequence.held : end], sequence.adapters)
         sequence.held = end
 
     def cut(self, sequence: Sequence, length: int) -> None:
@@ -193,7 +201,7 @@ class Pool:
         self.live.remove(sequence.id)
         if keep and sequence.held:
             self._kept[sequence.id] = None
-            self.lanes.leave(sequence.lane, sequence.tokens[: sequence.held])
+            self.lanes.leave(sequence.lane, sequence.tokens[: sequence.held], sequence.adapters)
         else:
             self._drop(sequence.id)
             self.lanes.leave(sequence.lane, None)

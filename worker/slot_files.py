@@ -14,15 +14,26 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from worker import park_image
+from worker.adapter_set import AdapterSet
 from worker.failure import RequestError
-from worker.park_image import Filed, Foreign, ImageError, Writer
+from worker.park_image import Filed, Foreign, ImageError, Note, Writer
 from worker.parked import Segment
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FRESH = 60.0  # seconds in which one that has just been made may not be locked yet
 _UNFINISHED = ".part"  # a name that clients give never begins with a dot
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFile:
+    """The parts of a slot's state, the adapters with which it was computed, and the file's bytes."""
+
+    parts: list[tuple[Segment, Filed]]
+    adapters: AdapterSet
+    size: int
 
 
 class SlotFiles:
@@ -32,7 +43,7 @@ class SlotFiles:
         self._folder, self._fingerprint, self._model = folder, fingerprint, model
 
     @contextlib.contextmanager
-    def new(self, name: str) -> Iterator[Writer]:
+    def new(self, name: str, adapters: AdapterSet) -> Iterator[Writer]:
         """A file that takes the name when the block ends well, and else is gone. Raises RequestError."""
         assert _component(name), name
         with _told(name), self._opened() as folder:
@@ -42,7 +53,7 @@ class SlotFiles:
             fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
-                yield Writer(fd, self._fingerprint, self._model)
+                yield Writer(fd, self._fingerprint, Note(self._model, adapters))
                 os.fsync(fd)
                 os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
@@ -53,14 +64,15 @@ class SlotFiles:
             finally:
                 os.close(fd)
 
-    def read(self, name: str) -> tuple[list[tuple[Segment, Filed]], int]:
-        """What is in a file of this model, and its bytes; the states are not read yet. Raises RequestError."""
+    def read(self, name: str) -> SlotFile:
+        """What is in a file of this model; the states are not read yet. Raises RequestError."""
         assert _component(name), name
         with _told(name), self._opened() as folder, _reading(name, folder) as fd:
             try:
-                return list(park_image.segments(fd, self._fingerprint)), os.fstat(fd).st_size
+                parts = list(park_image.segments(fd, self._fingerprint))
+                return SlotFile(parts, park_image.note(fd).adapters, os.fstat(fd).st_size)
             except Foreign as error:
-                raise _bad(name, self._foreign(error.note)) from None
+                raise _bad(name, self._foreign(error.note.model)) from None
             except ImageError as error:
                 raise _bad(name, f"is no saved slot, or a damaged one: {error}") from None
 
@@ -73,7 +85,7 @@ class SlotFiles:
         """Raises RequestError unless there is nothing of this name, or a slot of this model."""
         try:
             with _reading(name, folder) as fd:
-                model = park_image.note(fd)
+                model = park_image.note(fd).model
         except FileNotFoundError:
             return
         except ImageError:

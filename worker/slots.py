@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence as Several
 from dataclasses import dataclass
 
+from worker.adapter_set import AdapterSet, root
 from worker.failure import RequestError
 from worker.memory import NativeMemory
-from worker.parked import ROOT, Segment
+from worker.parked import Segment
 from worker.parking import Parking
 from worker.prefix_tree import Ids, State, begins
 from worker.sequences import Pool, Sequence
@@ -25,9 +26,10 @@ Piece = tuple[Segment, State]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be saved: the segments of a text."""
+    """What is to be saved: the segments of a text, and the adapters with which it was computed."""
 
     text: Ids
+    adapters: AdapterSet
     segments: tuple[Segment, ...]
 
 
@@ -50,19 +52,19 @@ class Slots:
 
     def plan(self, lane: int) -> Plan:
         """What of a slot's state is there. Raises RequestError."""
-        text = self._said(lane)
+        text, adapters = self._said(lane)
         if not len(text):
             raise RequestError("invalid_value", f"slot {lane} holds nothing: no request has left a state there")
-        segments = self._whole(text) if self._memory.exact else self._cut(text)
+        segments = self._whole(text, adapters) if self._memory.exact else self._cut(text, adapters)
         if not segments:
             raise RequestError("invalid_value", f"slot {lane} holds nothing any more: its state made room for others")
-        return Plan(text, tuple(segments))
+        return Plan(text, adapters, tuple(segments))
 
     def copy(self, plan: Plan, done: int) -> list[Piece]:
         """The next segments behind the first `done`: PART bytes or a bit more. Raises RequestError."""
         found: list[Piece] = []
         for segment in plan.segments[done:]:
-            data = self._cached(plan.text[: segment.end], segment.start)
+            data = self._cached(plan.text[: segment.end], plan.adapters, segment.start)
             data = self._parked.read(segment.name) if data is None else data
             if data is None:
                 raise RequestError("sequence_busy", "the slot's state made room for another request meanwhile")
@@ -73,17 +75,17 @@ class Slots:
 
     # -- restoring ------------------------------------------------------------------------------------------------
 
-    def open(self, lane: int, tokens: Ids) -> Return:
-        """Makes room for so many tokens at a lane that nobody has. Raises RequestError."""
+    def open(self, lane: int, tokens: Ids, adapters: AdapterSet) -> Return:
+        """Makes room for these tokens at a lane that nobody has. Raises RequestError."""
         self._check(lane)
         if len(tokens) > self._pool.n_ctx:
             message = f"the file holds {len(tokens)} tokens, but a slot has {self._pool.n_ctx}"
             raise RequestError("invalid_value", message, param="filename")
         spare = _SPARE * len(self._pool.live)
-        place = self._pool.find(tokens, spare, reuse=not self._memory.exact)
+        place = self._pool.find(tokens, spare, adapters, reuse=not self._memory.exact)
         if place is None:
             raise _no_room(len(tokens))
-        self._back = Return(self._pool.open(place, tokens, lane))
+        self._back = Return(self._pool.open(place, tokens, adapters, lane=lane))
         return self._back
 
     def fill(self, back: Return, pieces: Several[Piece]) -> None:
@@ -124,14 +126,15 @@ class Slots:
 
     def erase(self, lane: int) -> int:
         """Forgets what was said last at a lane, as far as no other slot has it; tokens. Raises RequestError."""
-        text = self._said(lane)
-        lanes = self._pool.lanes
-        others = [lanes.text(other) for other in range(len(lanes)) if other != lane]
-        for id in self._pool.kept:
-            tokens = self._pool.tree.tokens(id)
+        text, adapters = self._said(lane)
+        lanes, tree = self._pool.lanes, self._pool.tree
+        alike = [other for other in range(len(lanes)) if other != lane and lanes.adapters(other) == adapters]
+        others = [lanes.text(other) for other in alike]
+        for id in [id for id in self._pool.kept if tree.adapters(id) == adapters]:
+            tokens = tree.tokens(id)
             if begins(text, tokens) and not any(begins(other, tokens) for other in others):
                 self._pool.forget(id)
-        self._parked.forget(text, others)
+        self._parked.forget(text, others, root(adapters))
         lanes.forget(lane)
         return len(text)
 
@@ -141,38 +144,39 @@ class Slots:
         if self._pool.lanes.taken(lane):
             raise RequestError("sequence_busy", f"slot {lane} is in use", param="id")
 
-    def _said(self, lane: int) -> Ids:
+    def _said(self, lane: int) -> tuple[Ids, AdapterSet]:
         self._check(lane)
-        return self._pool.lanes.text(lane)
+        return self._pool.lanes.text(lane), self._pool.lanes.adapters(lane)
 
-    def _cut(self, text: Ids) -> list[Segment]:
+    def _cut(self, text: Ids, adapters: AdapterSet) -> list[Segment]:
         """As much as the tree or the park has, whichever has more."""
         parked = 0
-        for segment in self._parked.chain(text):
+        for segment in self._parked.chain(text, root(adapters)):
             if segment.name not in self._parked:
                 break
             parked = segment.end
-        return list(self._parked.chain(text[: max(self._pool.tree.match(text).length, parked)]))
+        length = max(self._pool.tree.match(text, adapters).length, parked)
+        return list(self._parked.chain(text[:length], root(adapters)))
 
-    def _whole(self, text: Ids) -> list[Segment]:
+    def _whole(self, text: Ids, adapters: AdapterSet) -> list[Segment]:
         """The longest state, after the longest one before it."""
-        end = self._reach(text)
-        before = self._reach(text[: end - 1]) if end else 0
-        return [Segment(ROOT, 0, text[:length]) for length in (before, end) if length]
+        end = self._reach(text, adapters)
+        before = self._reach(text[: end - 1], adapters) if end else 0
+        return [Segment(root(adapters), 0, text[:length]) for length in (before, end) if length]
 
-    def _reach(self, text: Ids) -> int:
+    def _reach(self, text: Ids, adapters: AdapterSet) -> int:
         """Tokens of the longest beginning of which a state is there that cannot be cut."""
-        best = max((hit.end for hit in self._parked.match(text)), default=0)
-        for match in self._pool.tree.matches(text):
+        best = max((hit.end for hit in self._parked.match(text, root(adapters))), default=0)
+        for match in self._pool.tree.matches(text, adapters):
             if match.length == match.run.end and self._pool.tree.ending(match.run):
                 best = max(best, match.length)
             if (found := match.checkpoint) is not None:
                 best = max(best, found[0])
         return best
 
-    def _cached(self, text: Ids, start: int) -> State | None:
+    def _cached(self, text: Ids, adapters: AdapterSet, start: int) -> State | None:
         """The state of a text from `start` on, if the tree has it."""
-        for match in self._pool.tree.matches(text):
+        for match in self._pool.tree.matches(text, adapters):
             if match.length < len(text):
                 continue
             if not self._memory.exact:

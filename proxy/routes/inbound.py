@@ -22,6 +22,13 @@ async def json_body(request: Request) -> dict[str, Any]:
         return await body.parse(await body.read(request.scope, request.receive, server, held), server)
 
 
+async def json_list(request: Request) -> list[Any]:
+    """The body as a JSON array. Raises ApiError, ClientGone."""
+    server = services.of(request).config.server
+    with services.of(request).bodies.hold() as held:
+        return await body.parse_list(await body.read(request.scope, request.receive, server, held), server)
+
+
 def gate(request: Request, name: object, *, fallback: bool = True) -> Gate:
     """The model a request names, as far as its key may see it; noted for the log. Raises ApiError.
 

@@ -16,7 +16,7 @@ def ids(length: int, start: int = 100) -> Any:
 
 def say(lanes: Lanes, prompt: Any, reply: int = 5, wanted: int = -1) -> int:
     """A request that has the lane for itself; where it ran."""
-    lane = lanes.take(prompt, wanted)
+    lane = lanes.take(prompt, wanted=wanted)
     lanes.leave(lane, np.concatenate([prompt, ids(reply, 9000)]))
     return lane
 
@@ -48,8 +48,8 @@ def test_the_wanted_lane_is_had_if_it_is_free() -> None:
     lanes = Lanes(3)
     assert say(lanes, ids(50), wanted=2) == 2
     assert say(lanes, ids(50), wanted=1) == 1
-    assert lanes.take(ids(9), 1) == 1
-    assert lanes.take(ids(9), 1) in (0, 2)
+    assert lanes.take(ids(9), wanted=1) == 1
+    assert lanes.take(ids(9), wanted=1) in (0, 2)
 
 
 def test_replicas_number_on_so_a_lane_counts_from_each_ones_first() -> None:
@@ -80,3 +80,12 @@ def test_a_choice_that_got_its_prompt_from_its_leader_is_found_again_by_all_of_i
     lanes.leave(lane, ids(60))
     assert say(lanes, ids(20)) != lane
     assert say(lanes, ids(70)) == lane
+
+
+def test_the_same_words_with_other_adapters_are_another_conversation() -> None:
+    lanes, prompt = Lanes(2), ids(50)
+    lane = lanes.take(prompt, ((0, 1.0),))
+    lanes.leave(lane, prompt, ((0, 1.0),))
+    assert lanes.adapters(lane) == ((0, 1.0),)
+    assert say(lanes, prompt) != lane
+    assert lanes.take(prompt, ((0, 1.0),)) == lane

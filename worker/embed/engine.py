@@ -34,6 +34,7 @@ from worker.seams import (
     Outbox,
     Passages,
     Vitals,
+    Wear,
 )  # fmt: skip
 from worker.turns import Turn
 
@@ -60,6 +61,7 @@ class EmbedCore:
         self.works: deque[Work] = deque()  # first come first; bounded like the inbox
         self._normalize, self._costs, self._turn, self._budget = normalize, costs, turn, budget
         self._outbox = outbox
+        self._adapters = context.worn.now  # as configured; another set from the next input on
         self._events: dict[int, list[Event]] = {}
         self._leave_at = float("inf")
 
@@ -90,6 +92,8 @@ class EmbedCore:
                 self._events.setdefault(key[0], []).append(order.refused())
             case Drop(key):
                 self._drop(key)
+            case Wear(adapters):
+                self._adapters = adapters
             case Crowd(count):
                 if self._turn:
                     self._turn.crowd = count
@@ -148,7 +152,7 @@ class EmbedCore:
             parts.append(work.passages.inputs[work.next + ahead[work]])
             ahead[work] += 1
             self._begin(work)
-        self.context.clear()
+        self._begin_anew()
         self.context.fill(parts)
         if (seconds := self._decode()) is None:
             return None
@@ -168,7 +172,7 @@ class EmbedCore:
         tokens = work.passages.inputs[work.next]
         if work.offset == 0:
             self._begin(work)
-            self.context.clear()
+            self._begin_anew()
         part = tokens[work.offset : work.offset + self._rows]
         self.context.fill([part], work.offset)
         if (seconds := self._decode()) is None:
@@ -183,6 +187,11 @@ class EmbedCore:
         self._post(work, work.take(self.context.pooled(0) if rows is None else rows))
         if work.done:
             self.works.popleft()
+
+    def _begin_anew(self) -> None:
+        """Nothing of what was computed counts any more."""
+        self.context.clear()
+        self.context.worn.change(self._adapters)
 
     def _decode(self) -> float | None:
         """Seconds the batch took, None if it failed."""
