@@ -21,12 +21,14 @@ _KEPT = 20
 class NativeLog:
     """Receives every line of llama.cpp; `errors` holds the first ones of level error since `clear`.
 
-    `sizes` holds all lines about the size of buffers, of which a process allocates those of one model.
+    `sizes` holds all lines about the size of buffers, of which a process allocates those of one model. Once it is
+    loaded, `settled`, they say no more than that another set of adapters has its turn: nobody needs to know.
     """
 
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.sizes: list[str] = []
+        self.settled = False
         self._level = 0
         self._line = ""
         _listeners[:] = [self]
@@ -52,6 +54,8 @@ class NativeLog:
         if self._level == binding.LOG_ERROR and len(self.errors) < _KEPT:
             self.errors.append(line)
         if " buffer size" in line:
+            if self.settled:
+                return
             self.sizes.append(line)
         if line:
             quiet = self._level == binding.LOG_INFO or any(text in line for text in _EXPECTED)
