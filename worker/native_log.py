@@ -15,6 +15,7 @@ _log = logging.getLogger("llama.cpp")
 _LEVELS = {binding.LOG_INFO: logging.INFO, binding.LOG_WARN: logging.WARNING, binding.LOG_ERROR: logging.ERROR}
 _FUNCTION = re.compile(r"^(?:\w+: )?(?:error loading model: )?")
 _EXPECTED = ("> n_ctx_train",)  # the pool is for several sequences, each of which stays below n_ctx_train
+_PLANNING = "sched_reserve:"
 _KEPT = 20
 
 
@@ -22,7 +23,7 @@ class NativeLog:
     """Receives every line of llama.cpp; `errors` holds the first ones of level error since `clear`.
 
     `sizes` holds all lines about the size of buffers, of which a process allocates those of one model. Once it is
-    loaded, `settled`, they say no more than that another set of adapters has its turn: nobody needs to know.
+    loaded, `settled`, llama.cpp plans anew whenever another set of adapters has its turn: nobody needs to know.
     """
 
     def __init__(self) -> None:
@@ -53,9 +54,9 @@ class NativeLog:
         line, self._line = self._line.strip(), ""
         if self._level == binding.LOG_ERROR and len(self.errors) < _KEPT:
             self.errors.append(line)
+        if self.settled and self._level == binding.LOG_INFO and line.startswith(_PLANNING):
+            return
         if " buffer size" in line:
-            if self.settled:
-                return
             self.sizes.append(line)
         if line:
             quiet = self._level == binding.LOG_INFO or any(text in line for text in _EXPECTED)
