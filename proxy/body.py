@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 from starlette.types import Receive, Scope
@@ -14,8 +15,9 @@ from proxy.errors import ApiError, BadRequest, ClientGone
 from supervisor.config import Server
 
 _CONVERSATIONS = ("messages", "input")  # the latter of Responses; other routes have tokens there, and many
-_OFF_LOOP = 2**20  # bytes; parsing more would hold up every stream for milliseconds
+_OFF_LOOP = 256 * 2**10  # bytes; to parse more, and to check it, would hold up every stream for milliseconds
 _PER_SECOND = 64 * 2**10  # bytes that earn one more second
+T = TypeVar("T")
 
 
 async def read(scope: Scope, receive: Receive, server: Server, held: Held) -> bytes:
@@ -48,22 +50,31 @@ async def read(scope: Scope, receive: Receive, server: Server, held: Held) -> by
         raise ApiError("body_timeout", text) from None
 
 
-async def parse(data: bytes, server: Server) -> dict[str, Any]:
-    """The JSON object, within the server's bounds; an empty body counts as `{}`. Raises BadRequest."""
+async def parse(data: bytes, server: Server, made: Callable[[dict[str, Any]], T]) -> T:
+    """What is `made` of the JSON object, which is within the server's bounds; an empty body counts as `{}`.
+
+    `made` is pure: it may be called in a thread. Raises ApiError.
+    """
     if len(data) > _OFF_LOOP:
-        return await off_loop.run(_parse, data, server)
-    return _parse(data, server)
+        return await off_loop.run(lambda: made(_object(data, server)))
+    return made(_object(data, server))
 
 
-async def parse_list(data: bytes, server: Server) -> list[Any]:
-    """The same of the few bodies that are a JSON array. Raises BadRequest."""
-    tree = await off_loop.run(_tree, data, server) if len(data) > _OFF_LOOP else _tree(data, server)
+async def parse_list(data: bytes, server: Server, made: Callable[[list[Any]], T]) -> T:
+    """The same of the few bodies that are a JSON array. Raises ApiError."""
+    if len(data) > _OFF_LOOP:
+        return await off_loop.run(lambda: made(_array(data, server)))
+    return made(_array(data, server))
+
+
+def _array(data: bytes, server: Server) -> list[Any]:
+    tree = _tree(data, server)
     if not isinstance(tree, list):
         raise BadRequest("the body must be a JSON array")
     return tree
 
 
-def _parse(data: bytes, server: Server) -> dict[str, Any]:
+def _object(data: bytes, server: Server) -> dict[str, Any]:
     tree = _tree(data, server) if data else {}
     if not isinstance(tree, dict):
         raise BadRequest("the body must be a JSON object")
