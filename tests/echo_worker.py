@@ -24,7 +24,7 @@ overrides them for one request and is not echoed:
     load     seconds a load takes (0)                       only in `file`
     fail     "permanent", "temporary" or "out_of_memory": the load fails     only in `file`
     hold     a path: while there is a file, the stream stands still after `at` tokens, before its fault
-    gate     a path: while there is a file, the load goes on     only in `file`
+    gate     a path, $VARIABLES in it: while there is a file, the load goes on     only in `file`
     hurdle   a path: while there is a file, the load removes it and fails for want of memory     only in `file`
     crash    a fault as above, while loading                only in `file`
 """
@@ -206,7 +206,7 @@ def _options(text: str) -> Options:
 
 def _stands(path: str) -> bool:
     """Whether a file holds something up."""
-    return bool(path) and os.path.exists(path)
+    return bool(path) and os.path.exists(os.path.expandvars(path))
 
 
 def fail(fault: str) -> None:

@@ -51,7 +51,7 @@ def show(results: Iterable[Result]) -> int:
             seen.append(result)
             load = os.getloadavg()[0]
             print(
-                f"{time.strftime('%H:%M:%S')} {result.row}: {result.fault}, {result.n} times, load {load:.1f}",
+                f"{time.strftime('%H:%M:%S')} {result.row}: {result.fault}, {result.n} times, {result.seconds:.0f} s, load {load:.1f}",
                 flush=True,
             )
             for text in [*result.violations[:10], *(f"({times} ×) {what}" for what, times in result.notes.items())]:

@@ -16,7 +16,7 @@ import psutil
 from tests.e2e.server import PATIENCE, Server, alive, still_there, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Entry
-from tests.faults.scene import GATE, MODELS, SETTINGS, Scene, serve
+from tests.faults.scene import MODELS, SETTINGS, Scene, serve
 
 _GONE = PATIENCE  # seconds after the root's death in which nobody may be left; how many it took is in the table
 INTENSITY = SETTINGS.replace("max_deaths = 100000", "max_deaths = 3") + '[models.bad]\nfile = "crash=exit:1"\n'
@@ -28,6 +28,7 @@ class Ending:
     fault: str
     act: Callable[[Path, random.Random], float]
     short: int  # times in a short run
+    together: int = 1  # so many servers side by side: it waits more than it works
 
 
 def kill_root(folder: Path, draw: random.Random) -> float:
@@ -83,7 +84,7 @@ def stop_root(folder: Path, draw: random.Random) -> float:
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy("b")
             if moment == "load":
-                GATE.touch()
+                scene.gate.touch()
                 assert scene.post("/models/load", {"model": "slow"}).status_code == 200
             if moment == "restart":
                 scene.signal("w:a")
@@ -93,7 +94,6 @@ def stop_root(folder: Path, draw: random.Random) -> float:
             scene.pause(0.3)
             return _stops(server, twice, scene.crowd.entries, but="a" if moment == "restart" else "")
     finally:
-        GATE.unlink(missing_ok=True)
         tidy(server)
 
 

@@ -17,7 +17,7 @@ import psutil
 from tests.e2e.server import PATIENCE, text_of, until
 from tests.faults import malformed
 from tests.faults.history import ANY, Hit
-from tests.faults.scene import GATE, MODELS, RECOVERY, Scene
+from tests.faults.scene import MODELS, RECOVERY, Scene
 
 WORDS = "one two three four five"
 
@@ -26,7 +26,8 @@ WORDS = "one two three four five"
 class Row:
     """`number` as in the matrix; `act` raises AssertionError if the fault is not dealt with as it must be.
 
-    `short`: times in a short run. `per_server`: a fresh server after so many; 0: one for all.
+    `short`: times in a short run. `per_server`: a fresh server after so many; 0: one for all. `together`: so many of
+    those servers side by side, where a row waits more than it works.
     """
 
     number: str
@@ -34,6 +35,7 @@ class Row:
     act: Callable[[Scene], Hit]
     short: int
     per_server: int = 0
+    together: int = 1
 
 
 def _new(scene: Scene) -> str:
@@ -100,13 +102,13 @@ def kill_tracker(scene: Scene) -> Hit:
 def _load_through(scene: Scene, fault: Callable[[], object]) -> Hit:
     """A load that a fault befalls, and whose request is answered all the same."""
     began = time.monotonic()
-    GATE.touch()
+    scene.gate.touch()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(scene.say, "slow", WORDS)
         try:
             fault()
         finally:
-            GATE.unlink()
+            scene.gate.unlink()
         assert text_of(answer.result(RECOVERY)) == WORDS
     hit = scene.undisturbed(began)
     assert scene.post("/models/unload", {"model": "slow", "wait": True}).status_code == 200

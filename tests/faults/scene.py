@@ -16,13 +16,12 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.e2e.server import PATIENCE, ROOT, Server, until
+from tests.e2e.server import PATIENCE, Server, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Hit
 
 MODELS = "abc"
-GATE = ROOT / ".cache" / f"gate-{os.getpid()}"  # while this file is there, a load of model slow does not end
-SETTINGS = f"""
+SETTINGS = """
 stream_backlog_timeout = "3s"
 [defaults]
 worker = "tests.echo_worker:main"
@@ -42,7 +41,7 @@ preload = true
 [models.b]
 preload = true
 [models.slow]
-file = "load=0.4,gate={GATE}"
+file = "load=0.4,gate=$LSV_GATE"
 parallel = 128
 [models.c]
 preload = true
@@ -60,6 +59,11 @@ class Scene:
         self.note = ""  # a figure of the row's own, for the table
         self.counts: Counter[str] = Counter()  # what happened how often
         self._proxy_deaths: list[float] = []
+
+    @property
+    def gate(self) -> Path:
+        """While this file is there, a load of model slow does not end."""
+        return Path(self.server.environment["LSV_GATE"])
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -212,10 +216,8 @@ class Scene:
 
 def serve(folder: Path, settings: str = SETTINGS) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
-    GATE.parent.mkdir(exist_ok=True)
-    GATE.unlink(missing_ok=True)  # of one that was cut short
     server = Server(folder, settings)
-    server.environment["XDG_STATE_HOME"] = str(folder / "state")
+    server.environment |= {"XDG_STATE_HOME": str(folder / "state"), "LSV_GATE": str(folder / "gate")}
     return server
 
 

@@ -12,6 +12,7 @@ from tests.faults import (
     clock,
     endings,
     files,
+    hung,
     machine,
     noise,
     poison,
@@ -19,6 +20,7 @@ from tests.faults import (
     reloads,
     rows,
     shortage,
+    small,
     starved,
     turns,
     unkillable,
@@ -59,9 +61,17 @@ def _real(folder: Path) -> str:
     return text + "".join(_REAL.format(name=name, path=models.smollm()) for name in ("m1", "m2"))
 
 
+def _patient(folder: Path) -> str:
+    """A small model that comes back after the wait that a server has by default, however often it has died."""
+    own = _REAL.format(name="m1", path=models.smollm())
+    waits = 'backoff = "500ms"\nstable_after = "1ms"\n'
+    return SETTINGS.replace('backoff = "50ms"\nbackoff_max = "200ms"\n', waits) + own
+
+
 STANDS = (
     Stand(_echo, (*rows.ROWS, *poison.ROWS, *reloads.ROWS, *clients.ROWS, *shortage.ROWS)),
     Stand(_real, (*files.ROWS, *turns.ROWS), ("slow", "broken", "cut", "m1", "m2")),
+    Stand(_patient, small.ROWS, ("slow", "m1")),
 )
 ENDINGS: tuple[Ending, ...] = (
     *endings.ENDINGS,
@@ -71,4 +81,8 @@ ENDINGS: tuple[Ending, ...] = (
     *clock.ENDINGS,
     *noise.ENDINGS,
     *starved.ENDINGS,
+    *hung.ENDINGS,
 )
+# of the soak: everything on one server, but for what takes minutes by itself, or all of the machine
+MIXED = Stand(_real, tuple(row for stand in STANDS for row in stand.rows), STANDS[1].models)
+MIXED_ENDINGS = tuple(ending for ending in ENDINGS if ending not in starved.ENDINGS)
