@@ -15,9 +15,9 @@ overrides them for one request and is not echoed:
              once, each token by itself     only in `file`
     prefill  seconds before the first token (0)
     fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
-             "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows), "hog" (memory, all there is);
-             or what begins then, while the stream goes on, for some seconds: "flood:SECONDS" (bytes on fd 2, as fast as
-             they go), "chatter:SECONDS" (the same through the log)
+             "hang_c" (in C with the GIL held), "hog" (memory, all there is), "garbage:KIND" (a frame that no proxy
+             takes: see LIES); or what begins then, while the stream goes on, for some seconds: "flood:SECONDS" (bytes
+             on fd 2, as fast as they go), "chatter:SECONDS" (the same through the log)
     keep     true: words keep the white space before them, line breaks included
     raw      text of a chat template: what follows is emitted character by character and split by that family
     template the chat template that the model says it has     only in `file`
@@ -43,7 +43,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +52,10 @@ import msgspec
 from supervisor.boot import Child
 from supervisor.config import LLAMA_DEFAULTS
 from supervisor.control import Facts, Phase
-from worker import process
+from worker import links, process
 from worker.failure import LoadError, RequestError
 from worker.protocol import (
+    VERSION,
     Chat,
     Delta,
     Details,
@@ -63,6 +64,7 @@ from worker.protocol import (
     Failed,
     Finished,
     Generate,
+    Hello,
     Infill,
     Rerank,
     Started,
@@ -71,6 +73,7 @@ from worker.protocol import (
     Tokenize,
     Tokens,
     Vector,
+    encode,
 )
 from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals
 from worker.text import TextStream
@@ -111,9 +114,33 @@ class Garbage(msgspec.Struct, frozen=True, array_like=True, tag=99):
     id: int
 
 
+class Raw(msgspec.Struct, frozen=True):
+    """Bytes that stand where an event's frame would."""
+
+    id: int
+    data: bytes
+
+
+LIES: dict[str, Callable[[int], bytes]] = {
+    "unknown": lambda id: encode([Garbage(id)]),  # type: ignore[list-item]
+    "noise": lambda id: struct.pack("!i", 100) + os.urandom(100),
+    "oversize": lambda id: struct.pack("!i", 2**30) + b"x",
+    "negative": lambda id: struct.pack("!i", -1),
+    "half": lambda id: encode([Delta(id, "half", 1)])[:-3],  # the next frame's bytes are taken for its end
+    "old": lambda id: encode([Hello(VERSION, 0)]),  # as if it began once more, as another generation
+}
+
+
 def main(child: Child) -> int:
     """The process. Returns its exit code."""
+    links._frames = _frames_and_lies
     return process.run(child, Echo())
+
+
+def _frames_and_lies(events: list[Any], honest: Callable[[list[Any]], bytes] = links._frames) -> bytes:
+    if not any(isinstance(event, Raw) for event in events):
+        return honest(events)
+    return b"".join(event.data if isinstance(event, Raw) else honest([event]) for event in events)
 
 
 def expected(text: str, max_tokens: int = -1, stop: Sequence[str] = ()) -> list[str]:
@@ -427,8 +454,9 @@ class EchoModel:
             stream.due = now + _LOOK
             return
         if stream.options.fault and stream.sent == stream.options.at:
-            if stream.options.fault == "garbage":
-                self._outbox.put(stream.job.key[0], [Garbage(id)])  # type: ignore[list-item]
+            if stream.options.fault.startswith("garbage:"):
+                lie = LIES[stream.options.fault.partition(":")[2]]
+                self._outbox.put(stream.job.key[0], [Raw(id, lie(id))])  # type: ignore[list-item]
             fail(stream.options.fault)
         word = next(stream.words, None)
         if word is None:

@@ -191,7 +191,7 @@ def _shown(process: psutil.Process) -> str:
 ENDINGS = (
     Ending("5", "root killed, at any moment", kill_root, 60),
     Ending("6", "root killed, a worker deaf", kill_root_with_a_deaf_worker, 30),
-    Ending("18", "worker exits at once, always", restart_intensity, 10),
-    Ending("19", "proxy exits at once, always", proxy_that_cannot_start, 5),
-    Ending("34", "SIGTERM at any moment", stop_root, 50),
+    Ending("18", "worker exits at once, always", restart_intensity, 10, together=3),
+    Ending("19", "proxy exits at once, always", proxy_that_cannot_start, 5, together=3),
+    Ending("34", "SIGTERM at any moment", stop_root, 50, together=2),
 )

@@ -19,9 +19,11 @@ from tests.faults.rows import WORDS
 from tests.faults.scene import MODELS, RECOVERY, SETTINGS, Scene, serve
 
 _DEADLINE = 2.0
-_SETTINGS = 'proxy = "tests.children:halting_proxy"\n' + SETTINGS.replace(
-    'pong_timeout = "3s"', 'pong_timeout = "6s"'
-) + f'[shutdown]\ndrain_timeout = "{_DEADLINE}s"\n'
+_SETTINGS = (
+    'proxy = "tests.children:halting_proxy"\n'
+    + SETTINGS.replace('pong_timeout = "3s"', 'pong_timeout = "6s"')
+    + f'[shutdown]\ndrain_timeout = "{_DEADLINE}s"\n'
+)
 
 
 def proxy_hangs_in_a_drain(folder: Path, draw: random.Random) -> float:

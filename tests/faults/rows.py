@@ -15,6 +15,7 @@ import httpx
 import psutil
 
 from tests.e2e.server import PATIENCE, text_of, until
+from tests.echo_worker import LIES
 from tests.faults import malformed
 from tests.faults.history import ANY, Hit
 from tests.faults.scene import MODELS, RECOVERY, Scene
@@ -171,7 +172,9 @@ def garbage(scene: Scene) -> Hit:
     old, began = scene.pid(f"w:{model}"), time.monotonic()
     for _ in range(3):
         until(lambda: scene.state(model) == "ready", RECOVERY)
-        assert scene.say(model, _new(scene), fault="garbage", at=1).status_code >= 500
+        kind = scene.draw.choice(list(LIES))
+        scene.tally(kind)
+        assert scene.say(model, _new(scene), fault=f"garbage:{kind}", at=1).status_code >= 500
     last = time.monotonic()
     scene.pid(f"w:{model}", but=old)
     return scene.recovered(model, began, since=last)
@@ -248,15 +251,15 @@ ROWS = (
     Row("2", "worker killed while loading", kill_while_loading, 50),
     Row("2", "standby killed, idle or at hand-over", kill_standby, 50),
     Row("3", "SIGSEGV, SIGABRT in a worker", crash_worker, 20),
-    Row("4", "proxy killed", kill_proxy, 50, per_server=1),
-    Row("7", "worker stopped, continued", stop_worker, 20),
-    Row("8", "worker hangs, in Python or in C", hang_worker, 20),
+    Row("4", "proxy killed", kill_proxy, 50, per_server=1, together=2),
+    Row("7", "worker stopped, continued", stop_worker, 20, per_server=5, together=2),
+    Row("8", "worker hangs, in Python or in C", hang_worker, 20, per_server=5, together=2),
     Row("10", "root stopped, continued", pause_root, 5),
     Row("11", "whole tree stopped, continued", pause_all, 5),
     Row("25", "60 clients disconnect", storm, 84),
     Row("26", "malformed HTTP", bad_http, 5),
     Row("27", "malformed JSON", bad_json, 5),
-    Row("37", "garbage frames", garbage, 20),
+    Row("37", "garbage, oversize, half and old frames", garbage, 20),
     Row("38", "resource_tracker killed, stopped", kill_tracker, 20),
-    Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=1),
+    Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=1, together=2),
 )

@@ -92,7 +92,7 @@ def end(ending: Ending, n: int, seed: int, folder: Path) -> Result:
         place = folder / f"{ending.act.__name__}-{number}"
         try:
             if not result.absent:
-                result.recoveries.append(ending.act(place, random.Random(f"{seed} {place.name}")))  # noqa: S311
+                result.recoveries.append(ending.act(place, random.Random(f"{seed} {place.name}")))
                 result.n += 1
         except Absent as absent:
             result.absent = str(absent)
@@ -126,15 +126,16 @@ def _on(place: Stand, chosen: Sequence[Row], times: Times, seed: int, folder: Pa
             for row in lasting:
                 yield stand(scene, row, times(row))
     for row in [row for row in chosen if row.per_server]:
+        apart = partial(_apart, place, row, times(row), seed, folder)
         with ThreadPoolExecutor(row.together) as pool:
-            yield from pool.map(partial(_apart, place, row, times(row), seed, folder), range(0, times(row), row.per_server))
+            yield from pool.map(apart, range(0, times(row), row.per_server))
 
 
 def _apart(place: Stand, row: Row, n: int, seed: int, folder: Path, done: int) -> Result:
     """A part of a row, on a server of its own; so many of the `n` times were others'."""
     here = folder / f"{row.act.__name__}-{done}"
     with serve(here, place.settings(here)) as server:
-        scene = Scene(server, random.Random(f"{seed} {here.name}"))  # noqa: S311
+        scene = Scene(server, random.Random(f"{seed} {here.name}"))
         scene.warm(place.models)
         return stand(scene, row, min(row.per_server, n - done))
 

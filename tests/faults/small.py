@@ -13,7 +13,9 @@ from tests.faults.turns import Tokens
 
 def kill_small(scene: Scene) -> Hit:
     """Whoever asks at once waits for the restart. The hit's figure: from the death to that answer's first token."""
-    if scene.state("m1") != "ready":
+    until(lambda: scene.state("m1") != "loading", RECOVERY)
+    idle = scene.state("m1") == "unloaded"
+    if idle:
         assert scene.post("/models/load", {"model": "m1", "wait": True}).status_code == 200
     running = Tokens(scene, "m1")
     until(lambda: len(running.times) > 5, RECOVERY, "it decodes")
@@ -24,6 +26,8 @@ def kill_small(scene: Scene) -> Hit:
     assert running.join() == "error", running.ended
     assert next_one.join() == "done", next_one.ended
     until(lambda: scene.state("m1") == "ready", RECOVERY)
+    if idle:
+        assert scene.post("/models/unload", {"model": "m1", "wait": True}).status_code == 200
     return Hit(None, began, time.monotonic(), next_one.times[0] - began)
 
 

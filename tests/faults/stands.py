@@ -63,7 +63,7 @@ def _real(folder: Path) -> str:
 
 def _patient(folder: Path) -> str:
     """A small model that comes back after the wait that a server has by default, however often it has died."""
-    own = _REAL.format(name="m1", path=models.smollm())
+    own = _REAL.format(name="m1", path=models.smollm()) + "preload = true\n"
     waits = 'backoff = "500ms"\nstable_after = "1ms"\n'
     return SETTINGS.replace('backoff = "50ms"\nbackoff_max = "200ms"\n', waits) + own
 
@@ -71,7 +71,7 @@ def _patient(folder: Path) -> str:
 STANDS = (
     Stand(_echo, (*rows.ROWS, *poison.ROWS, *reloads.ROWS, *clients.ROWS, *shortage.ROWS)),
     Stand(_real, (*files.ROWS, *turns.ROWS), ("slow", "broken", "cut", "m1", "m2")),
-    Stand(_patient, small.ROWS, ("slow", "m1")),
+    Stand(_patient, small.ROWS),
 )
 ENDINGS: tuple[Ending, ...] = (
     *endings.ENDINGS,
