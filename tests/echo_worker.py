@@ -15,9 +15,10 @@ overrides them for one request and is not echoed:
              once, each token by itself     only in `file`
     prefill  seconds before the first token (0)
     fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
-             "hang_c" (in C with the GIL held), "hog" (memory, all there is), "garbage:KIND" (a frame that no proxy
-             takes: see LIES); or what begins then, while the stream goes on, for some seconds: "flood:SECONDS" (bytes
-             on fd 2, as fast as they go), "chatter:SECONDS" (the same through the log)
+             "hang_c" (in C with the GIL held), "asleep", "spins" (in C without it), "hog" (memory, all there is),
+             "garbage:KIND" (a frame that no proxy takes: see LIES); or what begins then, while the stream goes on, for
+             some seconds: "flood:SECONDS" (bytes on fd 2, as fast as they go), "chatter:SECONDS" (the same through the
+             log)
     keep     true: words keep the white space before them, line breaks included
     raw      text of a chat template: what follows is emitted character by character and split by that family
     template the chat template that the model says it has     only in `file`
@@ -32,6 +33,7 @@ overrides them for one request and is not echoed:
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import itertools
 import json
 import logging
@@ -248,6 +250,10 @@ def fail(fault: str) -> None:
             pass
     if kind == "hang_c":
         ctypes.PyDLL(None).sleep(3600)
+    if kind == "asleep":
+        ctypes.CDLL(None).sleep(3600)
+    if kind == "spins":
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes
     if kind == "hog":
         taken = []
         while True:

@@ -155,8 +155,17 @@ def stop_worker(scene: Scene) -> Hit:
     return scene.undisturbed(resumed)
 
 
+def stop_worker_for_good(scene: Scene) -> Hit:
+    """Whoever asks waits for its restart at the latest; the hit's figure is that wait."""
+    model = scene.draw.choice(MODELS)
+    scene.busy(model)
+    began, old = time.monotonic(), scene.signal(f"w:{model}", signal.SIGSTOP)
+    scene.pid(f"w:{model}", but=old)
+    return scene.recovered(model, began)
+
+
 def hang_worker(scene: Scene) -> Hit:
-    model, fault = scene.draw.choice(MODELS), scene.draw.choice(["hang", "hang_c"])
+    model, fault = scene.draw.choice(MODELS), scene.draw.choice(["hang", "hang_c", "asleep", "spins"])
     before = len(scene.server.log.read_text())
     old, began = scene.pid(f"w:{model}"), time.monotonic()
     error = scene.say(model, _new(scene), fault=fault, at=2).json()["error"]
@@ -253,7 +262,7 @@ ROWS = (
     Row("3", "SIGSEGV, SIGABRT in a worker", crash_worker, 20),
     Row("4", "proxy killed", kill_proxy, 50, per_server=1, together=2),
     Row("7", "worker stopped, continued", stop_worker, 20, per_server=5, together=2),
-    Row("8", "worker hangs, in Python or in C", hang_worker, 20, per_server=5, together=2),
+    Row("8", "worker hangs, in Python or in C, with the GIL or without", hang_worker, 20, per_server=5, together=2),
     Row("10", "root stopped, continued", pause_root, 5),
     Row("11", "whole tree stopped, continued", pause_all, 5),
     Row("25", "60 clients disconnect", storm, 84),
@@ -263,3 +272,4 @@ ROWS = (
     Row("38", "resource_tracker killed, stopped", kill_tracker, 20),
     Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=1, together=2),
 )
+STOPPED = (Row("7", "worker stopped for good", stop_worker_for_good, 20, per_server=5, together=4),)

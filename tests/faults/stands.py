@@ -68,10 +68,16 @@ def _patient(folder: Path) -> str:
     return SETTINGS.replace('backoff = "50ms"\nbackoff_max = "200ms"\n', waits) + own
 
 
+def _strict(folder: Path) -> str:
+    """Who is stopped is not waited for."""
+    return SETTINGS.replace('suspended_timeout = "60s"', 'suspended_timeout = "4s"')
+
+
 STANDS = (
     Stand(_echo, (*rows.ROWS, *poison.ROWS, *reloads.ROWS, *clients.ROWS, *shortage.ROWS)),
     Stand(_real, (*files.ROWS, *turns.ROWS), ("slow", "broken", "cut", "m1", "m2")),
     Stand(_patient, small.ROWS),
+    Stand(_strict, rows.STOPPED),
 )
 ENDINGS: tuple[Ending, ...] = (
     *endings.ENDINGS,
@@ -84,5 +90,5 @@ ENDINGS: tuple[Ending, ...] = (
     *hung.ENDINGS,
 )
 # of the soak: everything on one server, but for what takes minutes by itself, or all of the machine
-MIXED = Stand(_real, tuple(row for stand in STANDS for row in stand.rows), STANDS[1].models)
+MIXED = Stand(_real, tuple(row for stand in STANDS[:3] for row in stand.rows), STANDS[1].models)
 MIXED_ENDINGS = tuple(ending for ending in ENDINGS if ending not in starved.ENDINGS)
