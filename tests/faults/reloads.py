@@ -18,7 +18,7 @@ _WRONG = {
     '[models.d]\naliases = ["x"]\n[models.e]\naliases = ["x"]\n': "x",
     "[ui]\nenabled = false\n": "restart",
 }
-_BUSY = "[models.c]\npreload = true\n"
+_BUSY = re.compile(r"(\[models\.c\]\n(?:worker = .*\n)?preload = true\n)(?:n_ctx = \d+\n)?")
 
 
 def wrong_configuration(scene: Scene) -> Hit:
@@ -39,8 +39,7 @@ def change_a_busy_model(scene: Scene) -> Hit:
     """Its streams end as they should, who comes meanwhile waits, and then it is there with its new settings."""
     scene.busy("c")
     old, began = scene.pid("w:c"), time.monotonic()
-    changed = f"{_BUSY}n_ctx = {scene.draw.randint(1000, 100_000)}\n"
-    _reload(scene, re.sub(rf"{re.escape(_BUSY)}(n_ctx = \d+\n)?", changed, scene.server.toml))
+    _reload(scene, _BUSY.sub(rf"\g<1>n_ctx = {scene.draw.randint(1000, 100_000)}\n", scene.server.toml))
     scene.pid("w:c", but=old)
     until(lambda: scene.state("c") == "ready", RECOVERY)
     hit = scene.recovered("c", began, since=time.monotonic())
@@ -53,7 +52,7 @@ def remove_a_busy_model(scene: Scene) -> Hit:
     assert scene.crowd is not None
     running = [entry for entry in scene.crowd.entries if entry.model == "c" and entry.first and not entry.marks]
     began, whole = time.monotonic(), scene.server.toml
-    _reload(scene, re.sub(rf"{re.escape(_BUSY)}(n_ctx = \d+\n)?", "", whole))
+    _reload(scene, _BUSY.sub("", whole))
     until(lambda: scene.pids("w:c") == [], RECOVERY, "it has gone")
     cut = [entry.marks for entry in running if entry.marks not in (["done"], ["left"])]
     assert not cut, f"streams that ran were cut: {cut}"
