@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import threading
 import time
@@ -27,7 +28,7 @@ _SETTINGS = (
 
 
 def proxy_hangs_in_a_drain(folder: Path, draw: random.Random) -> float:
-    """It goes on after a while, or never does and is replaced. Returns seconds from the drain to the worker's end."""
+    """It goes on after a while, or never does and is replaced. Returns how long the drain was."""
     server, halt = serve(folder, _SETTINGS), folder / "halt"
     server.environment["LSV_HALT"] = str(halt)
     try:
@@ -53,14 +54,15 @@ def _through(scene: Scene, model: str, halt: Path, *, lasting: bool) -> Hit:
     assert scene.post("/models/unload", {"model": model}).status_code == 200
     scene.signal("proxy-0", signal.SIGUSR2)
     until(lambda: worker not in scene.server.titles(), RECOVERY, "the worker has gone")
-    took = time.monotonic() - began
+    drained = re.search(rf"DRAINING → STOPPING model={model} after=([\d.]+)s", scene.server.log.read_text())
+    assert drained, "it was not drained"
     if lasting:
         scene.pid("proxy-0", but=proxy)
     halt.unlink()
     for name in MODELS:
         until(lambda name=name: text_of(scene.say(name, WORDS)) == WORDS, RECOVERY, f"{name} serves")
     assert lasting or scene.pid("proxy-0") == proxy, "it was killed, though it went on in time"
-    return Hit(ANY if lasting else model, began, time.monotonic(), took, closes=lasting)
+    return Hit(ANY if lasting else model, began, time.monotonic(), float(drained[1]), closes=lasting)
 
 
 def _long_stream(scene: Scene, model: str) -> None:
