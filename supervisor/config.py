@@ -136,6 +136,7 @@ class Server(Table):
     keep_alive: PositiveDuration = 75.0
     max_connections: Annotated[int, Meta(ge=1)] = 16384
     max_requests: Annotated[int, Meta(ge=1)] = 8192
+    max_pipelined: Annotated[int, Meta(ge=1)] = 64
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
     allowed_hosts: tuple[str, ...] = ()
     sse_ping_interval: PositiveDuration = 15.0

@@ -10,10 +10,12 @@ from tests import models
 from tests.faults import (
     clients,
     clock,
+    edges,
     endings,
     files,
     hung,
     machine,
+    names,
     noise,
     poison,
     races,
@@ -28,6 +30,7 @@ from tests.faults import (
 from tests.faults.endings import Ending
 from tests.faults.rows import Row
 from tests.faults.scene import MODELS, SETTINGS
+from tests.fuzz import wire
 
 _REAL = '[models.{name}]\nworker = "worker.main:main"\npath = "{path}"\nn_ctx = 512\nparallel = 2\n'
 
@@ -73,11 +76,22 @@ def _strict(folder: Path) -> str:
     return SETTINGS.replace('suspended_timeout = "60s"', 'suspended_timeout = "4s"')
 
 
+def edge(folder: Path) -> str:
+    """Whoever sends no whole request is cut off soon; and models that only odd requests ask."""
+    return wire.TIMEOUTS + SETTINGS + edges.SETTINGS
+
+
+def _mixed(folder: Path) -> str:
+    """What every row of the soak needs."""
+    return wire.TIMEOUTS + _real(folder) + edges.SETTINGS
+
+
 STANDS = (
     Stand(_echo, (*rows.ROWS, *poison.ROWS, *reloads.ROWS, *clients.ROWS, *shortage.ROWS)),
     Stand(_real, (*files.ROWS, *turns.ROWS), ("slow", "broken", "cut", "m1", "m2")),
     Stand(_patient, small.ROWS),
     Stand(_strict, rows.STOPPED),
+    Stand(edge, edges.ROWS),
 )
 ENDINGS: tuple[Ending, ...] = (
     *endings.ENDINGS,
@@ -88,7 +102,10 @@ ENDINGS: tuple[Ending, ...] = (
     *noise.ENDINGS,
     *starved.ENDINGS,
     *hung.ENDINGS,
+    *names.ENDINGS,
 )
 # of the soak: everything on one server, but for what takes minutes by itself, or all of the machine
-MIXED = Stand(_real, tuple(row for stand in STANDS[:3] for row in stand.rows), STANDS[1].models)
+MIXED = Stand(
+    _mixed, tuple(row for stand in STANDS if stand.settings is not _strict for row in stand.rows), STANDS[1].models
+)
 MIXED_ENDINGS = tuple(ending for ending in ENDINGS if ending not in starved.ENDINGS)
