@@ -57,7 +57,8 @@ def crash_worker(scene: Scene) -> Hit:
     scene.busy(model)
     before = len(scene.server.log.read_text())
     began = time.monotonic()
-    scene.signal(f"w:{model}", number)
+    old = scene.signal(f"w:{model}", number)
+    scene.pid(f"w:{model}", but=old)  # it may answer others while its stacks are written
     hit = scene.recovered(model, began)
     told = scene.server.log.read_text()[before:]
     assert f"signal={number.name}" in told, "the signal is not in the log"

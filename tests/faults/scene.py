@@ -181,7 +181,8 @@ class Scene:
         def steady() -> bool:
             time.sleep(0.3)
             seen.append(self.descriptors())
-            return seen[-1] == seen[-2] and "standby" in seen[-1]
+            passing = seen[-1] != seen[-2] or "standby" not in seen[-1] or "scan" in seen[-1]
+            return not passing and _sleeps(self.pid("standby"))
 
         until(steady, RECOVERY, "no change of descriptors")
         return seen[-1]
@@ -225,6 +226,14 @@ def role(process: psutil.Process) -> str:
     """`root`, `proxy-0`, `w:a`, `standby`; "" for the resource tracker, and for one that is ending."""
     line = _ask(lambda: " ".join(process.cmdline()), "")
     return line.removeprefix("lsv:").split(" ")[0] if line.startswith("lsv:") else ""
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether no thread of it runs, or waits for a core to do so: a standby imports when nobody else needs one."""
+    with contextlib.suppress(OSError):
+        states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return set(states) == {"S"}
+    return False
 
 
 def _count(process: psutil.Process) -> int:
