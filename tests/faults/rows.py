@@ -133,10 +133,11 @@ def kill_proxy_in_a_drain(scene: Scene) -> Hit:
     old, began = scene.pid(f"w:{model}"), time.monotonic()
     assert scene.post("/models/unload", {"model": model}).status_code == 200
     scene.pause(0.2)
+    killed = time.monotonic()
     scene.kill_proxy()
     scene.pid(f"w:{model}", but=old)  # the crowd wants it, so that it comes again
     scene.recovered(model, began)
-    return scene.recovered(ANY, began, closes=True)
+    return scene.recovered(ANY, began, since=killed, closes=True)
 
 
 def stop_worker(scene: Scene) -> Hit:
