@@ -16,7 +16,7 @@ from tests.e2e.server import ROOT, Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+         "--disable-component-update", "--disable-sync", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]  # fmt: skip
 GATE = ROOT / ".cache" / f"g{os.getpid()}"  # while it is there, model b does not finish its load
 HOLD = ROOT / ".cache" / f"h{os.getpid()}"  # while it is there, an answer to what is `held` stands still
 MODELS = f"""
@@ -94,7 +94,12 @@ def finished(page: Page) -> None:
 
 def choose(page: Page, model: str) -> None:
     page.get_by_test_id("model-button").click()
-    page.locator(f"[data-testid=model-row][data-model={model}] .choose").click()
+    pick(page, model)
+
+
+def pick(page: Page, model: str) -> None:
+    """In the list of models, which is open."""
+    page.locator(f"[data-testid=model-row][data-model={model}]").get_by_test_id("model-choose").click()
 
 
 def sent(page: Page) -> list[dict[str, object]]:

@@ -66,10 +66,10 @@ MEMORY = "".join(
     )
 )
 SIZES: dict[str, dict[str, object]] = {
-    "desktop": {"viewport": {"width": 1280, "height": 800}},
+    "desktop": {"viewport": {"width": 1440, "height": 900}},
     "tablet": {"viewport": {"width": 768, "height": 1024}},
     "phone": {
-        "viewport": {"width": 390, "height": 844},
+        "viewport": {"width": 375, "height": 812},
         "has_touch": True,
         "is_mobile": True,
         "device_scale_factor": 2,

@@ -8,10 +8,14 @@ import type { Death } from './types'
 const COUNTER = 'llamacpp:tokens_predicted_total'
 const POINTS = 90 // of the chart
 
+/** "gpu:0" → "GPU 0" */
+export const deviceName = (name: string): string => (name === 'ram' ? 'RAM' : name.replace(/^gpu:/, 'GPU '))
+
 class Server {
   deaths = $state<Death[]>([])
   admin = $state(true) // until the server says otherwise
-  speeds = $state<number[]>([]) // tokens a second, newest last
+  speeds = $state<number[]>([]) // tokens a second of all models, newest last
+  speed = $state<Record<string, number>>({}) // of each, now
   devices = $state.raw<Device[]>([]) // with the memory that models take there
   measures = $state(true) // the server has metrics
   pulls = $state(false) // models can be downloaded
@@ -33,21 +37,29 @@ class Server {
 
   /** One more point of the chart. */
   async measure(): Promise<void> {
-    let speed = 0
+    if (!this.measures) return
     const at = performance.now()
-    if (this.measures) {
-      try {
-        const text = await api.metrics()
-        const counters = byModel(text, COUNTER)
-        this.devices = devices(text)
-        if (this.#before) speed = growth(this.#before.counters, counters) / ((at - this.#before.at) / 1000)
-        this.#before = { at, counters }
-      } catch (error) {
-        if (api.missing(error)) this.measures = false
-        return
-      }
-      this.speeds = [...this.speeds.slice(1 - POINTS), speed]
+    try {
+      const text = await api.metrics()
+      const counters = byModel(text, COUNTER)
+      this.devices = devices(text)
+      const { at: then, counters: before } = this.#before ?? { at, counters }
+      const grown = Object.entries(growth(before, counters))
+      this.speed = Object.fromEntries(grown.map(([model, tokens]) => [model, at > then ? (tokens * 1000) / (at - then) : 0]))
+      this.#before = { at, counters }
+    } catch (error) {
+      if (api.missing(error)) this.measures = false
+      return
     }
+    this.speeds = [...this.speeds.slice(1 - POINTS), Object.values(this.speed).reduce((sum, each) => sum + each, 0)]
+  }
+
+  /** What a model takes of each device: the device, and the share of its budget. */
+  shares(model: string): [string, number][] {
+    return this.devices.flatMap(({ name, budget, parts }) => {
+      const part = parts.find((each) => each.model === model)
+      return part ? [[deviceName(name), part.size / budget] as [string, number]] : []
+    })
   }
 
   of(model: string): Death[] {
