@@ -322,6 +322,7 @@ class Model(Table):
     n_batch: Annotated[int, Meta(ge=32, le=65536)] = 2048
     n_ubatch: Annotated[int, Meta(ge=32, le=65536)] = 512
     prefill_time: Duration = 0.25
+    stream_delay: Duration = 0.01
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv: KvType = "f16"
     kv_cells: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0

@@ -31,11 +31,13 @@ class Links:
     """The samplers in order; none if the largest logit is the token.
 
     remembers: they must be told each token. greedy: the last one takes the best, so all others have probability 0.
+    lowered: all that they do is to take the largest logit once those of these tokens are lowered; None: they do more.
     """
 
     handles: list[Handle]
     remembers: bool
     greedy: bool
+    lowered: frozenset[int] | None = None
 
 
 def links(parameters: Sampling, vocabulary: Vocabulary, n_ctx: int, seed: int) -> Links:
@@ -48,7 +50,9 @@ def links(parameters: Sampling, vocabulary: Vocabulary, n_ctx: int, seed: int) -
     make = _makers(p, vocabulary, n_ctx, seed)
     handles = [_init_bias(biases, vocabulary)] if biases else []
     handles += [make[name]() for name in names]
-    return Links(handles, any(name in _STATEFUL for name in names), names[-1] == "greedy")
+    lowers = names == ["greedy"] and all(amount <= 0 for _, amount in biases)
+    lowered = frozenset(token for token, _ in biases) if lowers else None
+    return Links(handles, any(name in _STATEFUL for name in names), names[-1] == "greedy", lowered)
 
 
 def bias(p: Sampling, vocabulary: Vocabulary) -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""The loop between prompts and deltas: receive → admit → plan → decode → sample → emit. ENGINE.md, 2.
+"""The loop between prompts and deltas: receive → admit → plan → decode → sample → send. ENGINE.md, 2.
 
 Runs in the main thread, does no I/O, and sleeps on its inbox when nothing is to be computed.
 """
@@ -12,6 +12,7 @@ from supervisor.config import Sampling
 from supervisor.control import Phase
 from worker import cores, decoding
 from worker.admission import Admission, Arrival, Begun, keys
+from worker.bundle import Bundle
 from worker.context import Context, Logits
 from worker.cost import Beside, CostCurve
 from worker.crew import Crew
@@ -26,6 +27,7 @@ from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Key, Leave, Load, Or
 from worker.sequences import Pool
 from worker.turns import Turn
 
+_LEARN = 8  # one of so many steps without a prompt tells what such a step costs
 _PROTECTED = 3  # times a reply may be interrupted, as long as another can be
 
 
@@ -42,8 +44,12 @@ class EngineCore:
         outbox: Outbox,
         vitals: Vitals,
         parked: Parked | None = None,
+        patience: float = 0.0,
     ) -> None:
-        """`defaults` are the model's effective sampling parameters; `budget` is Model.prefill_time in seconds."""
+        """`defaults` are the model's effective sampling parameters.
+
+        In seconds: `budget` is Model.prefill_time, `patience` Model.stream_delay.
+        """
         self.context, self.vitals = context, vitals
         self.pool = Pool(context.memory, context.ids, context.cells, context.n_ctx)
         parked = Parked(0, exact=context.memory.exact) if parked is None else parked
@@ -51,11 +57,11 @@ class EngineCore:
         self.waiting = Admission(self.pool, self.parking, context.parallel)
         self.running: list[Reply] = []  # first come first; without choices that wait for their leader
         self._replies = Replies(context, self.pool, defaults)
-        self._costs, self._turn, self._outbox = costs, turn, outbox
+        self._costs, self._turn = costs, turn
         self._limits = Limits(context.n_batch, context.n_ubatch, budget)
         self._crew = Crew(context.model.vocabulary.size, cores.physical())
         self._decoder = decoding.Decoder(context, self.pool)
-        self._events: dict[int, list[Event]] = {}
+        self._bundle = Bundle(outbox, patience)
         self.leave_at = float("inf")  # monotonic seconds: what runs then is cut off
         vitals.places.open(context.parallel, context.n_ctx)
 
@@ -118,7 +124,8 @@ class EngineCore:
             self._compute()
             self.vitals.steps += 1
         self._report()
-        self._emit()
+        if not self.busy or self._bundle.due(0.0):
+            self._bundle.send()
 
     # -- its parts ------------------------------------------------------------------------------------------------
 
@@ -152,12 +159,15 @@ class EngineCore:
         rows = self.context.rows
         reach += sum(count * (reply.sequence.held + count // 2) for reply, count in filled)
         self.vitals.expected = self._costs.predict(rows, reach)
+        if self._bundle.due(self.vitals.expected):
+            self._bundle.send()
         seconds = self._decode(decoding_now, filled)
         if seconds is None:
             return
         decoded = time.monotonic()
         prompts = [count for reply, count in filled if not reply.n_out]  # the others' are computed once more
-        self._costs.add(rows, seconds, reach)
+        if filled or self.vitals.steps % _LEARN == 0:
+            self._costs.add(rows, seconds, reach)
         ready = list(zip(decoding_now, last, strict=False))
         for reply in decoding_now:
             self._commit(reply, 1)
@@ -181,6 +191,8 @@ class EngineCore:
     def _chunks(self, decoding_now: int, reach: int) -> list[tuple[Reply, int]]:
         """Who prefills in this step, beside so many rows with such a reach, and how many rows."""
         prefilling = [reply for reply in self.running if not reply.decoding]
+        if not prefilling:
+            return []
         prefilling.sort(key=lambda reply: -reply.job.request.priority)
         shared = self._turn is not None and self._turn.shared
         room = self.pool.most_room - decoding_now
@@ -204,6 +216,7 @@ class EngineCore:
         busy = Phase.PREFILL if filled else Phase.DECODE
         if self._turn is not None and self._turn.shared:
             self.vitals.phase = Phase.TURN
+            self._bundle.send()  # nobody knows when the turn comes
             with self._turn:
                 return self._decode_now(decoding_now, filled, busy)
         return self._decode_now(decoding_now, filled, busy)
@@ -227,12 +240,11 @@ class EngineCore:
     def _sample(self, ready: list[tuple[Reply, int]]) -> None:
         """The next token of each sequence whose tokens are all in the cache."""
         rows = [(reply, self.context.logits(index)) for reply, index in ready if reply.limit]
-        many = [(reply, row) for reply, row in rows if not reply.job.request.post_sampling_probs]
-        tokens = self._crew.draw([(reply.sampler, row) for reply, row in many])
-        drawn = dict(zip((reply for reply, _ in many), tokens, strict=True))
-        for reply, row in rows:
-            token = drawn[reply] if reply in drawn else self._crew.draw([(reply.sampler, row)])[0]
-            self._take(reply, row, token)
+        together = [(reply.sampler, row) for reply, row in rows if not reply.job.request.post_sampling_probs]
+        tokens = iter(self._crew.draw(together))
+        for reply, row in rows:  # what the samplers left over is read before another one draws
+            alone = reply.job.request.post_sampling_probs
+            self._take(reply, row, self._crew.draw([(reply.sampler, row)])[0] if alone else next(tokens))
         for reply, _ in ready:
             if not reply.limit:
                 self._advance(reply, reply.prefilled())
@@ -331,19 +343,13 @@ class EngineCore:
             for reply in (leader, *leader.siblings):
                 self._release(reply)
         for link, id in ends:
-            failed = Failed(id, "model_unloaded", "the model is being unloaded")
-            self._events.setdefault(link, []).append(failed)
+            self._bundle.add(link, [Failed(id, "model_unloaded", "the model is being unloaded")])
 
     # -- what others see ------------------------------------------------------------------------------------------
 
     def _post(self, reply: Reply, events: list[Event]) -> None:
         if events:
-            self._events.setdefault(reply.job.key[0], []).extend(events)
-
-    def _emit(self) -> None:
-        for link, events in self._events.items():
-            self._outbox.put(link, events)
-        self._events.clear()
+            self._bundle.add(reply.job.key[0], events, urgent=reply.n_out <= 1)
 
     def _report(self) -> None:
         self.vitals.active, self.vitals.queued = len(self.running), len(self.waiting)

@@ -201,9 +201,9 @@ class LlamaModel:
         """Raises EngineError."""
         from worker.engine import EngineCore
 
-        budget = self._settings.prefill_time
+        budget, patience = self._settings.prefill_time, self._settings.stream_delay
         engine = EngineCore(
-            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked
+            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked, patience
         )
         engine.run(inbox)
         if self._parked.budget:

@@ -10,8 +10,8 @@ from supervisor.schema import Invalid, convert, near
 
 # What a load is made with, and names no file: over HTTP nobody says which are opened. A chat_template is its text.
 KEYS = (
-    "n_ctx", "n_gpu_layers", "parallel", "threads", "n_batch", "n_ubatch", "prefill_time", "flash_attention", "kv",
-    "kv_cells", "swa_full", "mmap", "mlock", "chat_template",
+    "n_ctx", "n_gpu_layers", "parallel", "threads", "n_batch", "n_ubatch", "prefill_time", "stream_delay",
+    "flash_attention", "kv", "kv_cells", "swa_full", "mmap", "mlock", "chat_template",
 )  # fmt: skip
 _TYPES = get_type_hints(Model, include_extras=True)
 

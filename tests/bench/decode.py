@@ -1,7 +1,8 @@
 """Decode throughput of the engine against a bare loop of ctypes calls, in one run: `python -m tests.bench.decode`.
 
-Both decode greedily over the same context (sequences, threads, cells); the bare loop does nothing but fill the batch,
-llama_decode and argmax. They take turns, as a busy machine slows both alike; the ratio of medians counts.
+Both decode greedily over the same context (sequences and their lengths, threads, cells); the bare loop does nothing but
+fill the batch, llama_decode and argmax. They take turns, as a busy machine slows both alike; the ratio of medians
+counts.
 """
 
 from __future__ import annotations
@@ -47,8 +48,11 @@ def load(parallel: int, **keys: object) -> LlamaModel:
     return loaded
 
 
-def bare(context: Context, prompt: Sequence[int], sequences: int, tokens: int) -> tuple[float, list[list[int]]]:
-    """Seconds for `tokens` decode steps of so many sequences, and their greedy tokens; prefill not counted."""
+def bare(context: Context, prompt: Sequence[int], ahead: Sequence[int], tokens: int) -> tuple[float, list[list[int]]]:
+    """Seconds for `tokens` decode steps, prefill not counted, and the greedy tokens of each sequence.
+
+    Each sequence has its prompt and as many more tokens as `ahead` says, since attention takes longer behind more.
+    """
     context.clear()
     batch = native.llama_batch_init(context.n_batch, 0, 1)
     n_vocab = context.model.vocabulary.size
@@ -67,22 +71,30 @@ def bare(context: Context, prompt: Sequence[int], sequences: int, tokens: int) -
         return int(np.ctypeslib.as_array(row.from_address(address)).argmax())
 
     last = len(prompt) - 1
-    texts: list[list[int]] = []
-    for sequence in range(sequences):
-        decode([(token, position, sequence, position == last) for position, token in enumerate(prompt)])
-        texts.append([argmax(last)])
+    texts: list[list[int]] = [[] for _ in ahead]
+
+    def step(sequences: Sequence[int]) -> None:
+        decode([(texts[each][-1], last + len(texts[each]), each, True) for each in sequences])
+        for index, each in enumerate(sequences):
+            texts[each].append(argmax(index))
+
+    for left in range(max(ahead), -1, -1):  # they come in turn, as cells that lie side by side are read faster
+        for new in [each for each, more in enumerate(ahead) if more == left]:
+            decode([(token, position, new, position == last) for position, token in enumerate(prompt)])
+            texts[new].append(argmax(last))
+        if left:
+            step([each for each, more in enumerate(ahead) if more >= left])
+    everyone = range(len(ahead))
     began = time.monotonic()
-    for step in range(tokens):
-        decode([(text[-1], len(prompt) + step, sequence, True) for sequence, text in enumerate(texts)])
-        for index, text in enumerate(texts):
-            text.append(argmax(index))
+    for _ in range(tokens):
+        step(everyone)
     seconds = time.monotonic() - began
     native.llama_batch_free(batch)
     return seconds, texts
 
 
-def engine(model: LlamaModel, prompt: list[int], sequences: int, tokens: int) -> float:
-    """Seconds the engine takes for the same, from the first step in which all decode."""
+def engine(model: LlamaModel, prompt: list[int], sequences: int, tokens: int) -> tuple[float, list[int]]:
+    """Seconds the engine takes for the same, from the first step in which all decode; and how far they were then."""
     model._context.clear()
     core = EngineCore(model._context, model.facts.sampling, model._costs, None, 0.25, Nowhere(), Vitals())
     sampling = Sampling(temperature=0.0, max_tokens=tokens + sequences + 64)
@@ -92,6 +104,7 @@ def engine(model: LlamaModel, prompt: list[int], sequences: int, tokens: int) ->
     while core.waiting or not core.running or not all(reply.decoding for reply in core.running):
         core.step()
     assert len(core.running) == sequences, "a sequence ended early: the comparison is void"
+    ahead = [reply.n_out for reply in core.running]
     began = time.monotonic()
     for _ in range(tokens):
         core.step()
@@ -99,7 +112,7 @@ def engine(model: LlamaModel, prompt: list[int], sequences: int, tokens: int) ->
     assert len(core.running) == sequences, "a sequence ended early: the comparison is void"
     for sequence in range(sequences):
         core.obey(Drop((1, sequence)))
-    return seconds
+    return seconds, ahead
 
 
 def compare(sequences: int, tokens: int = 48, rounds: int = 5) -> tuple[float, float]:
@@ -108,8 +121,9 @@ def compare(sequences: int, tokens: int = 48, rounds: int = 5) -> tuple[float, f
     prompt = model.text.prompt(Text((PROMPT,)))
     speeds: dict[str, list[float]] = {"bare": [], "engine": []}
     for _ in range(rounds):
-        speeds["bare"].append(sequences * tokens / bare(model._context, prompt, sequences, tokens)[0])
-        speeds["engine"].append(sequences * tokens / engine(model, prompt, sequences, tokens))
+        seconds, ahead = engine(model, prompt, sequences, tokens)
+        speeds["engine"].append(sequences * tokens / seconds)
+        speeds["bare"].append(sequences * tokens / bare(model._context, prompt, ahead, tokens)[0])
     model._context.close()
     return statistics.median(speeds["bare"]), statistics.median(speeds["engine"])
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import selectors
-import socket
 import statistics
 import tempfile
 import time
@@ -13,14 +11,13 @@ from pathlib import Path
 
 import httpx
 
-from tests.bench import decode
+from tests.bench import decode, streams
 from tests.bench.table import Row
 from tests.e2e.server import SMOLLM2, Server
 from worker.protocol import Text
 
 _TOKENS, _ROUNDS = 64, 5
 _COUNTS = (1, 4, 16, 32)
-_RECORD = b"data: {"
 _STORY = " ".join(f"Line {number}: the fox and the hen walked by the old mill." for number in range(260))
 
 
@@ -42,48 +39,18 @@ def rows() -> Iterator[Row]:
 def _streamed(server: Server, count: int) -> Row:
     model = decode.load(count)
     prompt = model.text.prompt(Text((decode.PROMPT,)))
-    _rate(server.port, count)
+    body = {"model": f"s{count}", "prompt": decode.PROMPT, "ignore_eos": True, "temperature": 0, "cache_prompt": False}
+    streams.run(server.port, body, count, _TOKENS)
     plain, streamed = [], []
     for _ in range(_ROUNDS):
-        plain.append(count * _TOKENS / decode.bare(model._context, prompt, count, _TOKENS)[0])
-        streamed.append(_rate(server.port, count))
+        rate = streams.run(server.port, body, count, _TOKENS)
+        streamed.append(rate.speed)
+        plain.append(count * _TOKENS / decode.bare(model._context, prompt, rate.ahead, _TOKENS)[0])
     model._context.close()
     ratio = statistics.median(streamed) / statistics.median(plain)
     rates = f"{statistics.median(plain):.0f} → {statistics.median(streamed):.0f} tokens/s"
     what = f"streamed over HTTP ÷ bare ctypes loop, {count} sequence{'s' * (count > 1)}"
     return Row(what, f"{ratio:.2f}", f"{rates}, medians of {_ROUNDS} rounds in turn", "≥ 0.94", ratio >= 0.94)
-
-
-def _rate(port: int, count: int) -> float:
-    """Tokens per second of `count` streams, from when all have begun to when the first ends.
-
-    The client reads bytes and counts records, one a token, as its own work takes the same cores.
-    """
-    body = json.dumps({
-        "model": f"s{count}", "prompt": decode.PROMPT, "max_tokens": _TOKENS + count + 16, "ignore_eos": True,
-        "temperature": 0, "stream": True, "cache_prompt": False,
-    }).encode()  # fmt: skip
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    seen: dict[socket.socket, int] = {}
-    with selectors.DefaultSelector() as selector:
-        for _ in range(count):
-            sock = socket.create_connection(("127.0.0.1", port))
-            sock.sendall(head + body)
-            selector.register(sock, selectors.EVENT_READ)
-            seen[sock] = 0
-        began, already = 0.0, 0
-        while True:
-            for key, _ in selector.select(120):
-                data = key.fileobj.recv(65536)  # type: ignore[union-attr]
-                seen[key.fileobj] += data.count(_RECORD)  # type: ignore[index]
-            if not began and all(seen.values()):
-                began, already = time.perf_counter(), sum(seen.values())
-            if began and max(seen.values()) >= _TOKENS + 8:
-                rate = (sum(seen.values()) - already) / (time.perf_counter() - began)
-                break
-        for sock in seen:
-            sock.close()
-    return rate
 
 
 def _return(server: Server) -> Row:

@@ -14,6 +14,7 @@ from supervisor.config import Model, Sampling
 from tests import models
 from tests.bench.decode import bare
 from worker.chat.machine import Kind
+from worker.cost import CostCurve
 from worker.engine import EngineCore
 from worker.failure import EngineError, RequestError
 from worker.main import Llama, LlamaModel
@@ -43,15 +44,18 @@ class Bench:
         self.engine = self.new()
         self._id = 0
 
-    def new(self, parked: Parked | None = None) -> EngineCore:
+    def new(self, parked: Parked | None = None, patience: float = 0.0, costs: CostCurve | None = None) -> EngineCore:
         """A fresh engine over the same context, its cache empty."""
-        self.model._context.clear()
+        model, costs = self.model, costs or self.model._costs
+        model._context.clear()
         self.engine = EngineCore(
-            self.model._context, self.model.facts.sampling, self.model._costs, None, UNHURRIED, self, Vitals(), parked
+            model._context, model.facts.sampling, costs, None, UNHURRIED, self, Vitals(), parked, patience
         )
+        self.puts = 0
         return self.engine
 
     def put(self, link: int, events: Sequence[Event]) -> None:
+        self.puts += 1
         self.events += events
 
     def backlog(self, link: int) -> int:
@@ -100,6 +104,46 @@ def tiny(tiny_bench: Bench) -> Iterator[Bench]:
     assert not tiny_bench.engine.pool.live, "a sequence was not given back"
 
 
+# -- when text goes out -------------------------------------------------------------------------------------------
+
+
+def test_the_first_token_goes_at_once_and_others_together(smollm: Bench) -> None:
+    smollm.new(patience=UNHURRIED)
+    id = smollm.start(PROMPTS[0])
+    shown = set()
+    while smollm.engine.busy:
+        smollm.engine.step()
+        shown.add(smollm.text(id))
+    whole = smollm.text(id)
+    assert len(shown) == 2, "the first token, and all"
+    assert whole in shown
+    smollm.new()
+    assert smollm.reply(PROMPTS[0]) == whole
+    assert smollm.puts > 20, "without patience each token goes alone"
+
+
+def test_text_that_waits_goes_before_a_long_step(smollm: Bench) -> None:
+    engine = smollm.new(patience=60.0, costs=CostCurve.of({1: 0.001, 2: 0.002, 512: 300.0}))
+    first = smollm.start(PROMPTS[0], Sampling(temperature=0.0, max_tokens=9, ignore_eos=True))
+    while not engine.running or engine.running[0].n_out < 5:
+        engine.step()
+    assert smollm.text(first).count(" ") <= 1
+    smollm.start("word " * 400)
+    seen, decode = [], engine.context.decode
+
+    def noted() -> int:
+        seen.append(smollm.text(first).count(" "))
+        return decode()
+
+    engine.context.decode = noted  # type: ignore[method-assign]
+    try:
+        engine.step()
+    finally:
+        del engine.context.decode
+    assert seen[0] >= 3
+    smollm.run()
+
+
 # -- equality -----------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +174,7 @@ def test_greedy_text_is_the_same_when_others_join_and_leave(smollm: Bench) -> No
 
 def test_greedy_text_is_that_of_a_bare_decode_loop(smollm: Bench) -> None:
     prompt = smollm.model.text.prompt(Text((PROMPTS[1],)))
-    _, (tokens,) = bare(smollm.model._context, prompt, 1, 23)
+    _, (tokens,) = bare(smollm.model._context, prompt, [0], 23)
     smollm.new()
     assert smollm.reply(PROMPTS[1]) == smollm.model.text.detokenize(tokens)
 

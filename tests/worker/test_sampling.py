@@ -60,6 +60,10 @@ ALONE: list[dict[str, Any]] = [
     {"logit_bias": ((65, 100.0),)},
     {"logit_bias": tuple((token, -math.inf) for token in range(200))},
     {"ignore_eos": True, "temperature": 20},
+    {"temperature": 0, "ignore_eos": True},
+    {"temperature": 0, "logit_bias": ((65, 100.0),)},
+    {"temperature": 0, "logit_bias": tuple((token, -math.inf) for token in range(200))},
+    {"temperature": 0, "logit_bias": tuple((token, -0.1 * (token % 7)) for token in range(256))},
 ]
 
 
