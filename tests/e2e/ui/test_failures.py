@@ -103,6 +103,9 @@ def test_without_the_feed_the_poll_tells(page: Page, pages_server: Server) -> No
     GATE.unlink()
     expect(page.get_by_test_id("model-button")).to_contain_text("Loaded")
     expect(page.get_by_test_id("load-strip")).to_have_count(0)
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/v1/models") else None)
+    until(lambda: page.wait_for_timeout(200) or len(asked) > 3, what="it is asked each second")
 
 
 def test_a_load_is_called_off_and_one_that_fails_says_why(page: Page, pages_server: Server) -> None:

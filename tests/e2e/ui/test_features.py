@@ -82,7 +82,7 @@ def seeing(page: Page, silent: str = "") -> None:
     def more(route: Route) -> None:
         listed = route.fetch().json()
         for model in listed["data"]:
-            model["capabilities"] = {sense: model["id"] == "a" for sense in ("vision", "audio")}
+            model["capabilities"] = dict.fromkeys(("vision", "audio"), model["id"] == "a")
             if model["id"] == silent:
                 del model["capabilities"], model["architecture"]
         route.fulfill(json=listed)
@@ -110,7 +110,7 @@ def test_a_hostile_formula_is_text(page: Page) -> None:
         r"$\href{javascript:window.hacked=1}{x}$ $\includegraphics{http://elsewhere.example/x.png}$ $\htmlStyle{a}{b}$",
     )
     finished(page)
-    expect(answer(page).locator(".katex, .tex").first).to_be_attached()  # a function would have to be let in by the policy
+    expect(answer(page).locator(".katex, .tex").first).to_be_attached()
     assert answer(page).locator("a, img, [onerror]").count() == 0
 
 

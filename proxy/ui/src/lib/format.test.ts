@@ -13,8 +13,9 @@ test('sizes, counts and times are short', () => {
 const TIMINGS = { cache_n: 3, prompt_n: 4, prompt_ms: 10, prompt_per_second: 400, predicted_n: 9, predicted_ms: 1500, predicted_per_second: 6 }
 
 test('statistics leave out a rate that nobody knows', () => {
-  expect(statistics(TIMINGS)).toEqual(['9 tokens', '6.0 tokens/s', '1.5 s', 'prompt 7 (3 cached) at 400/s'])
-  expect(statistics({ ...TIMINGS, predicted_n: 1, predicted_per_second: 0, cache_n: 0 })).toEqual(['1 token', '1.5 s', 'prompt 4 at 400/s'])
+  expect(statistics(TIMINGS)).toEqual(['9 tokens', '6.0 tokens/s', '1.5 s', 'prompt 7 (3 cached)'])
+  expect(statistics({ ...TIMINGS, prompt_n: 40 }).at(-1)).toBe('prompt 43 (3 cached) at 400/s')
+  expect(statistics({ ...TIMINGS, predicted_n: 1, predicted_per_second: 0, cache_n: 0 })).toEqual(['1 token', '1.5 s', 'prompt 4'])
 })
 
 const model = (status: Partial<Model['status']>, in_flight = 0) =>

@@ -36,6 +36,8 @@ export function age(seconds: number): string {
   return seconds < 60 ? `${Math.max(0, Math.floor(seconds))} s` : duration(seconds)
 }
 
+const FEW = 8 // tokens of a prompt, whose speed says nothing
+
 /** What stands under an answer. */
 export function statistics(timings: Timings): string[] {
   const { predicted_per_second: rate, prompt_per_second: read } = timings
@@ -43,7 +45,7 @@ export function statistics(timings: Timings): string[] {
     `${timings.predicted_n} token${timings.predicted_n === 1 ? '' : 's'}`,
     ...(rate > 0 ? [`${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`] : []),
     duration((timings.prompt_ms + timings.predicted_ms) / 1000),
-    `prompt ${timings.prompt_n + timings.cache_n}${timings.cache_n ? ` (${timings.cache_n} cached)` : ''}${read > 0 ? ` at ${read.toFixed(0)}/s` : ''}`,
+    `prompt ${timings.prompt_n + timings.cache_n}${timings.cache_n ? ` (${timings.cache_n} cached)` : ''}${timings.prompt_n > FEW ? ` at ${read.toFixed(0)}/s` : ''}`,
   ]
 }
 

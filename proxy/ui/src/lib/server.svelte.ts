@@ -66,10 +66,10 @@ class Server {
     return this.deaths.filter((death) => death.model === model)
   }
 
-  /** All memory that models hold, as far as it is known; null: not at all. */
+  /** All memory that models hold, the KV cache's included, as far as it is known; null: not at all. */
   get held(): number | null {
     const known = models.loaded.flatMap(({ memory, meta }) => {
-      const parts = [memory?.vram, memory?.ram, memory?.kv].filter((part) => typeof part === 'number')
+      const parts = [memory?.vram, memory?.ram].filter((part) => typeof part === 'number')
       return parts.length ? [parts.reduce((sum, part) => sum + part, 0)] : meta?.size ? [meta.size] : []
     })
     return known.length ? known.reduce((sum, each) => sum + each, 0) : null
