@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import orjson
 from starlette.types import Receive, Scope
@@ -14,8 +15,9 @@ from proxy.errors import ApiError, BadRequest, ClientGone
 from supervisor.config import Server
 
 _CONVERSATIONS = ("messages", "input")  # the latter of Responses; other routes have tokens there, and many
-_OFF_LOOP = 2**20  # bytes; parsing more would hold up every stream for milliseconds
+_OFF_LOOP = 256 * 2**10  # bytes; to parse more, and to check it, would hold up every stream for milliseconds
 _PER_SECOND = 64 * 2**10  # bytes that earn one more second
+T = TypeVar("T")
 
 
 async def read(scope: Scope, receive: Receive, server: Server, held: Held) -> bytes:
@@ -48,14 +50,17 @@ async def read(scope: Scope, receive: Receive, server: Server, held: Held) -> by
         raise ApiError("body_timeout", text) from None
 
 
-async def parse(data: bytes, server: Server) -> dict[str, Any]:
-    """The JSON object, within the server's bounds; an empty body counts as `{}`. Raises BadRequest."""
+async def parse(data: bytes, server: Server, made: Callable[[dict[str, Any]], T]) -> T:
+    """What is `made` of the JSON object, which is within the server's bounds; an empty body counts as `{}`.
+
+    `made` is pure: it may be called in a thread. Raises ApiError.
+    """
     if len(data) > _OFF_LOOP:
-        return await off_loop.run(_parse, data, server)
-    return _parse(data, server)
+        return await off_loop.run(lambda: made(_tree(data, server)))
+    return made(_tree(data, server))
 
 
-def _parse(data: bytes, server: Server) -> dict[str, Any]:
+def _tree(data: bytes, server: Server) -> dict[str, Any]:
     if not data:
         return {}
     try:

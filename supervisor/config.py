@@ -136,6 +136,7 @@ class Server(Table):
     keep_alive: PositiveDuration = 75.0
     max_connections: Annotated[int, Meta(ge=1)] = 16384
     max_requests: Annotated[int, Meta(ge=1)] = 8192
+    max_pipelined: Annotated[int, Meta(ge=1)] = 64
     cors_origins: tuple[str, ...] | Literal["localhost", "*"] = "localhost"
     allowed_hosts: tuple[str, ...] = ()
     sse_ping_interval: PositiveDuration = 15.0
@@ -322,7 +323,7 @@ class Model(Table):
     n_batch: Annotated[int, Meta(ge=32, le=65536)] = 2048
     n_ubatch: Annotated[int, Meta(ge=32, le=65536)] = 512
     prefill_time: Duration = 0.25
-    stream_delay: Duration = 0.01
+    stream_delay: Duration = 0.016
     flash_attention: Literal["auto", "on", "off"] = "auto"
     kv: KvType = "f16"
     kv_cells: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0

@@ -78,6 +78,12 @@ class Admission:
                 left = work.job.without(key)
                 self.replace(work, Arrival(left, work.tokens) if left else None)
 
+    def conclude(self, key: Key) -> None:
+        """The reasoning of a request that has not begun is to end as soon as it begins."""
+        for work in self.line:
+            if isinstance(work, Arrival) and key in work.job.keys and work.job.guides:
+                work.job.guides[work.job.keys.index(key)].end_reasoning()
+
     def replace(self, work: Arrival | Reply, other: Arrival | Reply | None) -> None:
         """Another has its place in the line, or nobody."""
         if other is None:

@@ -69,7 +69,8 @@ class Desk:
                 self._inbox.put(Drop((link.number, request.id)))
             return
         if isinstance(request, EndReasoning):
-            self._inbox.put(Conclude((link.number, request.id)))
+            # through the helper, which may still be at the request that it is meant for
+            self._helper.submit(self._inbox.put, Conclude((link.number, request.id)))
             return
         self._trail.begin(link.number, request)
         for id in _ids(request):

@@ -104,6 +104,7 @@ class EngineCore:
             case Drop(key):
                 self._drop(key)
             case Conclude(key):
+                self.waiting.conclude(key)
                 for reply in self._begun:
                     if reply.job.key == key:
                         reply.conclude()

@@ -34,8 +34,8 @@ Parse = Callable[[dict[str, Any], str], Plan]
 
 async def generate(request: Request, parse: Parse) -> Response:
     """Reads and parses the body, finds the model, and answers."""
-    body = await inbound.json_body(request)
-    plan = parse(body, context.of(request.scope).request_id)
+    id = context.of(request.scope).request_id
+    plan = await inbound.parsed(request, lambda body: parse(body, id))
     if plan.fields.verbose and context.of(request.scope).admin:
         plan = plan.explained()
     return generate_from(request, inbound.gate(request, plan.fields.model), plan)
@@ -43,8 +43,8 @@ async def generate(request: Request, parse: Parse) -> Response:
 
 async def count(request: Request, parse: Parse) -> Counted:
     """The tokens of a chat's prompt, by the body that would generate from it."""
-    body = await inbound.json_body(request)
-    plan = parse(body, context.of(request.scope).request_id)
+    id = context.of(request.scope).request_id
+    plan = await inbound.parsed(request, lambda body: parse(body, id))
     ask = plan.asks[0]
     assert isinstance(ask.prompt, Chat)
     gate = inbound.gate(request, plan.fields.model)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,14 +13,20 @@ from proxy.dialects.reply import encode
 from proxy.errors import BadRequest
 from proxy.gate import Gate
 
+T = TypeVar("T")
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
 async def json_body(request: Request) -> dict[str, Any]:
     """The body as a JSON object. Raises ApiError, ClientGone."""
+    return await parsed(request, lambda tree: tree)
+
+
+async def parsed(request: Request, parse: Callable[[dict[str, Any]], T]) -> T:
+    """What `parse`, which is pure, makes of the body, a JSON object. Raises ApiError, ClientGone."""
     server = services.of(request).config.server
     with services.of(request).bodies.hold() as held:
-        return await body.parse(await body.read(request.scope, request.receive, server, held), server)
+        return await body.parse(await body.read(request.scope, request.receive, server, held), server, parse)
 
 
 def gate(request: Request, name: object, *, fallback: bool = True) -> Gate:

@@ -73,9 +73,11 @@ async def _embed(
     parse: Callable[[dict[str, Any], str], ollama_embed.EmbedPlan | None],
     empty: Callable[[str], dict[str, Any]],
 ) -> Response:
-    body = await inbound.json_body(request)
-    plan = parse(body, context.of(request.scope).request_id)
-    gate, kept = gate_of(request, body.get("model")), typed(body, Kept).kept
+    id = context.of(request.scope).request_id
+    plan, model, kept = await inbound.parsed(
+        request, lambda body: (parse(body, id), body.get("model"), typed(body, Kept).kept)
+    )
+    gate = gate_of(request, model)
     if plan is not None:
         return await vectors.answer(request, new_call(request, gate, [plan.ask], kept=kept), plan)
     await _load(request, gate, kept)
@@ -83,9 +85,9 @@ async def _embed(
 
 
 async def _generate(request: Request, parse: Callable[[dict[str, Any], str], ollama.Parsed]) -> Response:
-    body = await inbound.json_body(request)
-    parsed = parse(body, context.of(request.scope).request_id)
-    gate = gate_of(request, body.get("model"))
+    id = context.of(request.scope).request_id
+    parsed, model = await inbound.parsed(request, lambda body: (parse(body, id), body.get("model")))
+    gate = gate_of(request, model)
     if parsed.thinks and _about(request, _id(request), gate).thinks is False:
         raise BadRequest(f'"{_id(request)}" does not support thinking', "think")
     if parsed.plan is None:

@@ -37,10 +37,10 @@ async def reranked(request: Request) -> Response:
 
 async def _answer(request: Request, parse: Callable[[dict[str, Any], str], VectorPlan]) -> Response:
     """Reads and parses the body, has the vectors made, and answers."""
-    body = await inbound.json_body(request)
-    plan = parse(body, context.of(request.scope).request_id)
+    id = context.of(request.scope).request_id
+    plan, kept = await inbound.parsed(request, lambda body: (parse(body, id), typed(body, Kept).kept))
     gate = inbound.gate(request, plan.model)
-    return await answer(request, new_call(request, gate, [plan.ask], kept=typed(body, Kept).kept), plan)
+    return await answer(request, new_call(request, gate, [plan.ask], kept=kept), plan)
 
 
 async def answer(request: Request, call: Call, plan: VectorPlan) -> Response:

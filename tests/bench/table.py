@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,25 @@ class Row:
     detail: str = ""
     goal: str = ""
     met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two ways of one thing, measured in turn: a busy machine slows both of a pair alike, and their ratio stands."""
+
+    first: list[float]
+    second: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """second ÷ first, the median over the pairs."""
+        return statistics.median(ours / theirs for theirs, ours in zip(self.first, self.second, strict=True))
+
+    @property
+    def rates(self) -> str:
+        """Both in tokens/s, for the table."""
+        first, second = statistics.median(self.first), statistics.median(self.second)
+        return f"{first:.0f} → {second:.0f} tokens/s, medians of {len(self.first)} pairs"
 
 
 def markdown(rows: Iterable[Row]) -> str:

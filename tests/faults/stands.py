@@ -10,9 +10,11 @@ from tests import models
 from tests.faults import (
     clients,
     clock,
+    edges,
     endings,
     files,
     machine,
+    names,
     noise,
     poison,
     races,
@@ -26,6 +28,7 @@ from tests.faults import (
 from tests.faults.endings import Ending
 from tests.faults.rows import Row
 from tests.faults.scene import MODELS, SETTINGS
+from tests.fuzz import wire
 
 _REAL = '[models.{name}]\nworker = "worker.main:main"\npath = "{path}"\nn_ctx = 512\nparallel = 2\n'
 
@@ -59,9 +62,15 @@ def _real(folder: Path) -> str:
     return text + "".join(_REAL.format(name=name, path=models.smollm()) for name in ("m1", "m2"))
 
 
+def edge(folder: Path) -> str:
+    """Whoever sends no whole request is cut off soon; and models that only odd requests ask."""
+    return wire.TIMEOUTS + SETTINGS + edges.SETTINGS
+
+
 STANDS = (
     Stand(_echo, (*rows.ROWS, *poison.ROWS, *reloads.ROWS, *clients.ROWS, *shortage.ROWS)),
     Stand(_real, (*files.ROWS, *turns.ROWS), ("slow", "broken", "cut", "m1", "m2")),
+    Stand(edge, edges.ROWS),
 )
 ENDINGS: tuple[Ending, ...] = (
     *endings.ENDINGS,
@@ -71,4 +80,5 @@ ENDINGS: tuple[Ending, ...] = (
     *clock.ENDINGS,
     *noise.ENDINGS,
     *starved.ENDINGS,
+    *names.ENDINGS,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import endings, rows, runner, shortage
+from tests.faults import edges, endings, rows, runner, shortage, stands
 from tests.faults.rows import Row
 from tests.faults.scene import Scene, serve
 from tests.faults.stands import ENDINGS, STANDS
@@ -39,6 +39,19 @@ def test_a_fault_disturbs_nobody_else_and_leaves_nothing_behind(scene: Scene, ro
 )
 def test_an_end_leaves_nothing_behind(tmp_path: Path, ending: endings.Ending) -> None:
     assert runner.end(ending, 1, SEED, tmp_path).violations == []
+
+
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with serve(tmp_path_factory.mktemp("edge"), 'max_body = "2MiB"\n' + stands.edge(Path())) as server:
+        scene = Scene(server, random.Random(SEED))
+        scene.warm()
+        yield scene
+
+
+@pytest.mark.parametrize("row", edges.ROWS, ids=lambda row: row.act.__name__)
+def test_what_is_no_request_disturbs_nobody_else_and_leaves_nothing_behind(edge: Scene, row: Row) -> None:
+    assert runner.stand(edge, row, 1).violations == []
 
 
 def test_a_disturbance_is_seen(scene: Scene) -> None:

@@ -12,14 +12,13 @@ import contextlib
 import json
 import select
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
 import httpx
 
 _WITHIN = 30.0
+_ON_ITS_WAY = 32 * 2**20  # bytes that two kernels' buffers may hold
 _CHAT = {"messages": [{"role": "user", "content": "x"}]}
 NAMES = (
     "../..", "../../etc/passwd", "/etc/passwd", "..\\..\\x", "%2e%2e/%2e%2e/etc/passwd", "a/../a", "a\x00b", "\x00", "a\r\nSet-Cookie: x=1",
@@ -39,35 +38,6 @@ class Answer:
         return (self.closed and not self.data) or (
             bool(self.statuses) and all(400 <= one < 500 for one in self.statuses)
         )
-
-
-class Lag:
-    """How long GET /health takes, again and again, while something else goes on. `worst`: seconds."""
-
-    def __init__(self, port: int) -> None:
-        self._port, self.worst, self.asked = port, 0.0, 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._error: Exception | None = None
-
-    def __enter__(self) -> Lag:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stop.set()
-        self._thread.join(_WITHIN)
-        assert self._error is None, f"GET /health failed: {self._error!r}"
-
-    def _watch(self) -> None:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=_WITHIN) as client:
-                while not (self.asked and self._stop.wait(0.02)):
-                    began = time.monotonic()
-                    assert client.get("/health").status_code == 200
-                    self.worst, self.asked = max(self.worst, time.monotonic() - began), self.asked + 1
-        except Exception as error:
-            self._error = error
 
 
 def request(path: str = "/v1/chat/completions", body: bytes = b"{}", *headers: bytes, method: str = "POST") -> bytes:
@@ -201,6 +171,18 @@ def sizes(port: int, limit: int, above: int = 2**30) -> None:
             assert found.statuses == [413 if size > limit else 404], f"{size}: {found.data[:300]!r}"
     declared = exchange(port, request("/models/load", b"{", b"Content-Length: %d" % above), until=1)
     assert declared.statuses == [413], declared.data[:200]
+
+
+def undeclared(port: int, size: int, limit: int) -> None:
+    """A body of which nobody says how long it is: 413 soon after the limit, not at its end."""
+    sent, piece = 0, b"%x\r\n%b\r\n" % (2**16, b" " * 2**16)
+    with socket.create_connection(("127.0.0.1", port), timeout=_WITHIN) as sock:
+        sock.sendall(request("/models/load", b"", b"Transfer-Encoding: chunked"))
+        while sent < size and not select.select([sock], [], [], 0)[0]:
+            sock.sendall(piece)
+            sent += 2**16
+        assert sock.recv(4096).startswith(b"HTTP/1.1 413 "), f"after {sent} bytes"
+    assert sent < limit + _ON_ITS_WAY, f"413 after {sent} bytes only"
 
 
 def _in_chunks(path: str, body: bytes) -> bytes:

@@ -11,7 +11,19 @@ from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-from tests.fuzz import answers, described, engine, frames, grammars, headers, over_http, posts, settings, templates
+from tests.fuzz import (
+    answers,
+    described,
+    engine,
+    frames,
+    grammars,
+    headers,
+    over_http,
+    posts,
+    settings,
+    templates,
+    wire,
+)
 
 # How often (cases), from which seed; what came, in a line. Raises AssertionError with the case that broke something.
 Part = Callable[[int, int], str]
@@ -25,6 +37,7 @@ PARTS: dict[str, tuple[Part, int]] = {  # with the cases of one run
     "posts": (posts.run, 100_000),
     "echo": (over_http.echo, 20_000),
     "model": (over_http.model, 2_000),
+    "wire": (wire.run, 20_000),
     "described": (described.run, 20_000),
 }
 PARSERS = {"frames": frames, "headers": headers, "settings": settings, "grammars": grammars, "templates": templates,

@@ -33,18 +33,19 @@ def _serve(toml: str, count: int, seed: int) -> str:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, Server(Path(folder), toml) as server:
         until(lambda: server.state("a") == server.state("b") == "ready", _WITHIN, "both models ready")
         before = [server.pid(role) for role in ("proxy-0", "w:a", "w:b")]
-        statuses = _ask(server, count, seed)
+        statuses = ask(server.port, count, seed, ("a", "a", "b", "nobody"))
         until(lambda: server.http.get("/queue").json()["queued"] == 0, _WITHIN, "nobody waits")
         until(lambda: not any(row["is_processing"] for row in server.http.get("/slots").json()), _WITHIN, "all is idle")
         assert [server.pid(role) for role in ("proxy-0", "w:a", "w:b")] == before, "a process was restarted"
         return ", ".join(f"{status}: {times:,}" for status, times in sorted(statuses.items()))
 
 
-def _ask(server: Server, count: int, seed: int) -> collections.Counter[int]:
+def ask(port: int, count: int, seed: int, models: tuple[str, ...]) -> collections.Counter[int]:
+    """How often each status was answered. Raises AssertionError."""
     found, statuses = seeds(_SKIP), collections.Counter[int]()
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=_WITHIN)
+    connection = HTTPConnection("127.0.0.1", port, timeout=_WITHIN)
     for number in range(seed, seed + count):
-        one = case(Random(number), found, ("a", "a", "b", "nobody"))
+        one = case(Random(number), found, models)
         try:
             connection.request("POST", one.path, one.body, {"content-type": one.kind})
             response = connection.getresponse()

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from proxy import server as http_server
+from proxy import connection
 from supervisor.config import Key, Server
 from supervisor.control import Answer, ModelCommand, State
 from tests.proxy.harness import CHAT, WITHIN, Harness, loaded, settings, until
@@ -340,7 +340,7 @@ async def test_a_connection_for_which_there_is_no_descriptor_to_spare_is_closed_
 ) -> None:
     async with Harness() as server:
         assert (await server.client.get("/health")).status_code == 200
-        monkeypatch.setattr(http_server, "_room", lambda: 1)
+        monkeypatch.setattr(connection, "room", lambda: 1)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(reader.read(1), 30) == b""
@@ -353,4 +353,4 @@ async def test_a_connection_for_which_there_is_no_descriptor_to_spare_is_closed_
 @pytest.mark.parametrize(("limit", "room"), [(1024, 768), (256, 192), (-1, 2**60)])
 def test_clients_do_not_take_the_last_descriptors(limit: int, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
-    assert http_server._room() == room or (limit < 0 and http_server._room() > room)
+    assert connection.room() == room or (limit < 0 and connection.room() > room)

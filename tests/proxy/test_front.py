@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import ssl
@@ -68,6 +70,18 @@ async def test_a_certificate_makes_it_https() -> None:
         task = server.post(stream=True)
         worker.reply(await worker.next(), "ok")
         assert (await task).text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01", b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"])
+async def test_a_handshake_has_no_more_time_than_headers(sent: bytes) -> None:
+    files = {"tls_cert": str(CERTIFICATES / "cert.pem"), "tls_key": str(CERTIFICATES / "key.pem")}
+    async with Harness(settings(server=Server(**files, header_timeout=0.2))) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(sent)
+        async with asyncio.timeout(30):
+            with contextlib.suppress(ConnectionError):
+                assert b"HTTP/" not in await reader.read()
+        writer.close()
 
 
 # -- reverse proxies --------------------------------------------------------------------------------------------------

@@ -143,3 +143,11 @@ def test_the_reasoning_of_a_running_request_can_be_ended(bench: Bench) -> None:
     bench.run()
     assert bench.text(id)
     assert bench.end(id).reasoning_tokens < 20
+
+
+def test_the_reasoning_of_a_request_that_waits_ends_when_it_begins(bench: Bench) -> None:
+    id = start(bench, Sampling(temperature=0, max_tokens=60), thinking=True, tools=False, reasoning_control=True)
+    bench.engine.obey(Conclude((1, id)))
+    bench.run()
+    assert bench.text(id)
+    assert bench.end(id).reasoning_tokens < 5
