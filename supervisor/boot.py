@@ -81,13 +81,18 @@ def run(
 
 def _arm(lifeline: int, root_pid: int) -> None:
     """Two lifelines without a thread: the kernel ends this process when the root ends, even in C with the GIL held."""
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
+    tie(lifeline, os.getpid())
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     gone = select.select([lifeline], [], [], 0)[0]  # it never carries a byte: readable means the root is gone
     if gone or os.getppid() != root_pid:
         os._exit(_ORPHANED)
+
+
+def tie(lifeline: int, pid: int) -> None:
+    """From now on the kernel kills the process when the pipe whose reading end this is has lost its last writer."""
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, pid)
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
 
 
 def _signals(dump: int) -> None:

@@ -11,7 +11,7 @@ from supervisor.lifecycle import Model
 from supervisor.timers import Timers
 from supervisor.traffic import Traffic
 
-_GRACE = 1.0  # a proxy that does not answer a drain by its deadline plus this counts as drained
+_GRACE = 0.5  # a proxy that does not answer a drain by its deadline plus this counts as drained
 
 
 class Proxies(Protocol):

@@ -246,7 +246,7 @@ class Nursery:
         for ward in list(self.wards):
             ward.memory = resident.look(ward.child.pid, ward.memory)
             if not ward.child.channel.pending:  # a full socket counts as a missed beat
-                self.send(ward, Ping(self._number))
+                self.send(ward, Ping(self._number, self._config.liveness.lease))
             elif ward.child.channel.starved:
                 self._flush(ward)  # there may be descriptors again
             if late:

@@ -129,6 +129,7 @@ def start(
             with _masked():
                 process.start()
             undo.callback(process.kill)
+            boot.tie(watched, process.pid or 0)  # it does so too, but an interpreter may take a second to come to that
             child = Child(role, process, ours, lifeline, (logs[0], logs[1], logs[2]))
         except OSError as error:
             raise StartFailed(f"cannot start {role}: {error.strerror}") from None

@@ -20,6 +20,7 @@ _ALIASES = {
 }  # fmt: skip
 MAX_SAMPLERS = 64
 MAX_BREAKERS = 64
+MAX_BIASES = 2**16
 
 Bias = tuple[int | str, float]  # a token, or text that stands for each of its tokens; −∞ = never
 
@@ -56,10 +57,10 @@ def parse_breakers(value: object) -> tuple[str, ...]:
 
 def parse_bias(value: object) -> tuple[Bias, ...]:
     """Pairs of token and number, from a list of pairs or an object; false means never. Raises ValueError."""
+    if not isinstance(value, Mapping | list | tuple) or len(value) > MAX_BIASES:
+        raise ValueError
     if isinstance(value, Mapping):
         return tuple((_token(int(key) if _is_id(key) else key), _amount(item)) for key, item in value.items())
-    if not isinstance(value, list | tuple):
-        raise ValueError
     if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
         raise ValueError
     return tuple((_token(token), _amount(amount)) for token, amount in value)
@@ -93,5 +94,8 @@ Samplers = Annotated[
 Breakers = Annotated[tuple[str, ...], Parsed(f"list of 1 to {MAX_BREAKERS} strings that are not empty", parse_breakers)]
 LogitBias = Annotated[
     tuple[Bias, ...],
-    Parsed("list of pairs of a token id ≥ 0 or string and a number or false, or an object of them", parse_bias),
+    Parsed(
+        f"list of at most {MAX_BIASES} pairs of a token id ≥ 0 or string and a number or false, or an object of them",
+        parse_bias,
+    ),
 ]

@@ -12,9 +12,10 @@ from supervisor.states import Facts, Message, Phase
 
 
 class Ping(Message, frozen=True):
-    """Answered by a Pong with the same number."""
+    """Answered by a Pong with the same number. A worker that hears nothing for `lease` seconds then ends; 0: never."""
 
     number: int
+    lease: float = 0.0
 
 
 class Stop(Message, frozen=True):
@@ -44,7 +45,6 @@ class ConfigureWorker(Message, frozen=True):
 
     model: Model
     generation: int
-    lease: float
     parking: Parking = Parking()
     template: str = ""
     costs: dict[int, float] = msgspec.field(default_factory=dict)

@@ -122,8 +122,8 @@ class Workers:
         settings, costs = self._costs.get(replicas.base(model.name), (model, {}))
         known = costs if _alike(settings, model) else {}
         bound = 0 if self._confined(ward, model.memory_limit) else model.memory_limit
-        lease, folder = self._config.liveness.lease, self._config.server.slot_save_path
-        order = ConfigureWorker(model, generation, lease, self._parking, template, known, bound, folder)
+        folder = self._config.server.slot_save_path
+        order = ConfigureWorker(model, generation, self._parking, template, known, bound, folder)
         try:
             self._nursery.send(ward, order, [self._turn, *self._parks.lend(model.name)])
         except OSError as error:  # no descriptors left: without its order it is of no use, and its end is a death

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import time
 from typing import NoReturn
 
@@ -28,6 +29,18 @@ def code(child: Child) -> int:
 def exits(child: Child, *listeners: object) -> int:
     """Never comes to anything."""
     return 3
+
+
+def halting_proxy(child: Child, *listeners: socket.socket) -> int | None:
+    """A proxy whose loop SIGUSR2 stops for as long as there is the file $LSV_HALT."""
+    from proxy import main
+
+    def halt(*_: object) -> None:
+        while os.path.exists(os.environ["LSV_HALT"]):
+            time.sleep(0.02)
+
+    signal.signal(signal.SIGUSR2, halt)
+    return main.main(child, *listeners)
 
 
 def deaf(child: Child) -> int:

@@ -15,16 +15,17 @@ overrides them for one request and is not echoed:
              once, each token by itself     only in `file`
     prefill  seconds before the first token (0)
     fault    what happens when `at` tokens (0) were sent: "exit:CODE", "SIGKILL", "SIGSEGV", "hang" (a Python loop),
-             "hang_c" (in C with the GIL held), "garbage" (an event that no proxy knows), "hog" (memory, all there is);
-             or what begins then, while the stream goes on, for some seconds: "flood:SECONDS" (bytes on fd 2, as fast as
-             they go), "chatter:SECONDS" (the same through the log)
+             "hang_c" (in C with the GIL held), "asleep", "spins" (in C without it), "hog" (memory, all there is),
+             "garbage:KIND" (a frame that no proxy takes: see LIES); or what begins then, while the stream goes on, for
+             some seconds: "flood:SECONDS" (bytes on fd 2, as fast as they go), "chatter:SECONDS" (the same through the
+             log)
     keep     true: words keep the white space before them, line breaks included
     raw      text of a chat template: what follows is emitted character by character and split by that family
     template the chat template that the model says it has     only in `file`
     load     seconds a load takes (0)                       only in `file`
     fail     "permanent", "temporary" or "out_of_memory": the load fails     only in `file`
     hold     a path: while there is a file, the stream stands still after `at` tokens, before its fault
-    gate     a path: while there is a file, the load goes on     only in `file`
+    gate     a path, $VARIABLES in it: while there is a file, the load goes on     only in `file`
     hurdle   a path: while there is a file, the load removes it and fails for want of memory     only in `file`
     crash    a fault as above, while loading                only in `file`
 """
@@ -32,6 +33,7 @@ overrides them for one request and is not echoed:
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import itertools
 import json
 import logging
@@ -43,7 +45,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +54,10 @@ import msgspec
 from supervisor.boot import Child
 from supervisor.config import LLAMA_DEFAULTS
 from supervisor.control import Facts, Phase
-from worker import process
+from worker import links, process
 from worker.failure import LoadError, RequestError
 from worker.protocol import (
+    VERSION,
     Chat,
     Delta,
     Details,
@@ -63,6 +66,7 @@ from worker.protocol import (
     Failed,
     Finished,
     Generate,
+    Hello,
     Infill,
     Rerank,
     Started,
@@ -71,6 +75,7 @@ from worker.protocol import (
     Tokenize,
     Tokens,
     Vector,
+    encode,
 )
 from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals, Wear
 from worker.text import TextStream
@@ -111,9 +116,33 @@ class Garbage(msgspec.Struct, frozen=True, array_like=True, tag=99):
     id: int
 
 
+class Raw(msgspec.Struct, frozen=True):
+    """Bytes that stand where an event's frame would."""
+
+    id: int
+    data: bytes
+
+
+LIES: dict[str, Callable[[int], bytes]] = {
+    "unknown": lambda id: encode([Garbage(id)]),  # type: ignore[list-item]
+    "noise": lambda id: struct.pack("!i", 100) + os.urandom(100),
+    "oversize": lambda id: struct.pack("!i", 2**30) + b"x",
+    "negative": lambda id: struct.pack("!i", -1),
+    "half": lambda id: encode([Delta(id, "half", 1)])[:-3],  # the next frame's bytes are taken for its end
+    "old": lambda id: encode([Hello(VERSION, 0)]),  # as if it began once more, as another generation
+}
+
+
 def main(child: Child) -> int:
     """The process. Returns its exit code."""
+    links._frames = _frames_and_lies
     return process.run(child, Echo())
+
+
+def _frames_and_lies(events: list[Any], honest: Callable[[list[Any]], bytes] = links._frames) -> bytes:
+    if not any(isinstance(event, Raw) for event in events):
+        return honest(events)
+    return b"".join(event.data if isinstance(event, Raw) else honest([event]) for event in events)
 
 
 def expected(text: str, max_tokens: int = -1, stop: Sequence[str] = ()) -> list[str]:
@@ -206,7 +235,7 @@ def _options(text: str) -> Options:
 
 def _stands(path: str) -> bool:
     """Whether a file holds something up."""
-    return bool(path) and os.path.exists(path)
+    return bool(path) and os.path.exists(os.path.expandvars(path))
 
 
 def fail(fault: str) -> None:
@@ -221,6 +250,10 @@ def fail(fault: str) -> None:
             pass
     if kind == "hang_c":
         ctypes.PyDLL(None).sleep(3600)
+    if kind == "asleep":
+        ctypes.CDLL(None).sleep(3600)
+    if kind == "spins":
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes
     if kind == "hog":
         taken = []
         while True:
@@ -427,8 +460,9 @@ class EchoModel:
             stream.due = now + _LOOK
             return
         if stream.options.fault and stream.sent == stream.options.at:
-            if stream.options.fault == "garbage":
-                self._outbox.put(stream.job.key[0], [Garbage(id)])  # type: ignore[list-item]
+            if stream.options.fault.startswith("garbage:"):
+                lie = LIES[stream.options.fault.partition(":")[2]]
+                self._outbox.put(stream.job.key[0], [Raw(id, lie(id))])  # type: ignore[list-item]
             fail(stream.options.fault)
         word = next(stream.words, None)
         if word is None:

@@ -21,10 +21,10 @@ class Adapters:
 
     def __init__(self, model: int, settings: config.Model, log: NativeLog) -> None:
         """`model`: its handle. Raises LoadError."""
-        self._handles = [_loaded(model, path, log) for path in _checked(settings)]
+        self.handles = [_loaded(model, path, log) for path in _checked(settings)]
 
     def __len__(self) -> int:
-        return len(self._handles)
+        return len(self.handles)
 
     @property
     def all(self) -> AdapterSet:
@@ -43,7 +43,7 @@ class Worn:
         """From the next batch on."""
         if wanted == self.now:
             return
-        handles = (binding.Adapter * len(wanted))(*(self._adapters._handles[id] for id, _ in wanted))
+        handles = (binding.Adapter * len(wanted))(*(self._adapters.handles[id] for id, _ in wanted))
         scales = (ctypes.c_float * len(wanted))(*(scale for _, scale in wanted))
         code = binding.set_adapters(self._context, handles, len(wanted), scales)
         assert code == 0, f"llama.cpp refuses the adapters {wanted}: {code}"

@@ -245,7 +245,7 @@ class EngineCore:
         if not prefilling:
             return []
         prefilling.sort(key=lambda reply: -reply.job.request.priority)
-        shared = self._turn is not None and self._turn.shared
+        shared = len(running) < len(self.running) or (self._turn is not None and self._turn.shared)
         room = self.pool.most_room - decoding_now
         needs = [reply.chunk for reply in prefilling]
         beside = Beside(decoding_now, reach, prefilling[0].sequence.held if prefilling else 0)

@@ -65,6 +65,7 @@ class Llama:
         from worker.turns import Turn
 
         assert self._log is not None, "prepare comes first"
+        self._log.settled = False
         began = time.monotonic()
         stages = Stages()
         binding.backend_init()
@@ -74,6 +75,7 @@ class Llama:
         turn = Turn(order.turn) if order.turn >= 0 and model.on_cpu else None
         load = _generating if task.name == "generate" else _embedding
         loaded = load(order, model, task, turn, progress, began, stages)
+        self._log.settled = True
         stages.done("rest")
         stages.tell()
         return loaded

@@ -182,15 +182,14 @@ class Switchboard:
 
     def _obey(self, message: Message, fds: list[int]) -> None:
         match message:
-            case Ping(number):
-                v = self._vitals
+            case Ping(number, lease):
+                v, self._lease = self._vitals, lease
                 self._channel.send(
                     Pong(number, v.phase, v.steps, v.progress, v.active, v.queued + self._inbox.qsize(), v.expected)
                 )
                 if self._heard >= self._reported[0] + _REPORTS:
                     self._report(self._heard)
-            case ConfigureWorker(model, generation, lease, parking, template, costs, limit, folder):
-                self._lease = lease
+            case ConfigureWorker(model, generation, parking, template, costs, limit, folder):
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]
                 self._inbox.put(Load(model, generation, turn, parking, empty, left, template, costs, limit, folder))

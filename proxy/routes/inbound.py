@@ -29,11 +29,11 @@ async def parsed(request: Request, parse: Callable[[dict[str, Any]], T]) -> T:
         return await body.parse(await body.read(request.scope, request.receive, server, held), server, parse)
 
 
-async def json_list(request: Request) -> list[Any]:
-    """The body as a JSON array. Raises ApiError, ClientGone."""
+async def parsed_list(request: Request, parse: Callable[[list[Any]], T]) -> T:
+    """The same of a JSON array. Raises ApiError, ClientGone."""
     server = services.of(request).config.server
     with services.of(request).bodies.hold() as held:
-        return await body.parse_list(await body.read(request.scope, request.receive, server, held), server)
+        return await body.parse_list(await body.read(request.scope, request.receive, server, held), server, parse)
 
 
 def gate(request: Request, name: object, *, fallback: bool = True) -> Gate:

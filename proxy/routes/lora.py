@@ -24,7 +24,7 @@ async def scale(request: Request) -> Response:
     if not context.of(request.scope).admin:
         raise ApiError("admin_required", "POST /lora-adapters needs a key with admin = true")
     gate, entry = _named(request)
-    scales = lora.parse(await inbound.json_list(request), entry.model)
+    scales = await inbound.parsed_list(request, lambda body: lora.parse(body, entry.model))
     await services.of(request).models.command("scale", gate.name, admin=True, overrides={"lora": scales})
     return inbound.answer({"success": True})
 

@@ -12,7 +12,8 @@ const onlyWoff2 = {
   },
 }
 
-export default defineConfig({
+// `--mode gallery` builds the page with every component in every state, for the tests.
+export default defineConfig(({ mode }) => ({
   base: './', // any sub-path works unchanged
   plugins: [onlyWoff2, svelte()],
   build: {
@@ -22,8 +23,8 @@ export default defineConfig({
     assetsInlineLimit: 0, // the pages' policy allows no data: fonts
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
-    rolldownOptions: { checks: { pluginTimings: false } },
+    rolldownOptions: { input: mode === 'gallery' ? 'gallery.html' : 'index.html', checks: { pluginTimings: false } },
   },
   server: { proxy: Object.fromEntries(api.map((path) => [path, 'http://127.0.0.1:8080'])) },
   test: { include: ['src/**/*.test.ts'] },
-})
+}))

@@ -109,7 +109,7 @@ def reloads(service: Service) -> None:
     before, main, worker = service.configuration(), service.main, service.titled("lsv:w:")
     service.configure(before + "[placement]\nmax_models = 3\n")
     service.systemctl("reload", UNIT)
-    assert "reloaded changed=placement" in service.box.journal()
+    service.box.until(lambda: "reloaded changed=placement" in service.box.journal(), 10, "the reload in the journal")
     service.configure(before + "nonsense =\n")
     service.systemctl("reload", UNIT)
     service.box.until(lambda: "reload refused" in service.show("StatusText"), 10, "the refusal")

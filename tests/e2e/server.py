@@ -92,6 +92,7 @@ class Server:
         self.stderr: int | None = None  # in place of the log
 
     def write(self, toml: str) -> None:
+        self.toml = toml  # beside the [server] table
         self.file.write_text(self.head + toml)
 
     def __enter__(self) -> Server:

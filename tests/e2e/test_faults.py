@@ -178,7 +178,7 @@ def test_workers_that_stand_still_are_found_and_killed_and_a_long_prompt_is_not_
 def test_garbage_on_a_link_costs_the_link_and_the_third_time_the_worker(server: Server, tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     # A request of which nothing has come before the garbage would be asked once more: this one has begun.
-    garbage = json.dumps({"echo": {"fault": "garbage", "at": 2, "hold": str(hold)}}) + STORY
+    garbage = json.dumps({"echo": {"fault": "garbage:unknown", "at": 2, "hold": str(hold)}}) + STORY
 
     def provoke() -> Stream:
         hold.touch()

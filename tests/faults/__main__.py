@@ -49,11 +49,8 @@ def show(results: Iterable[Result]) -> int:
     try:
         for result in results:
             seen.append(result)
-            load = os.getloadavg()[0]
-            print(
-                f"{time.strftime('%H:%M:%S')} {result.row}: {result.fault}, {result.n} times, load {load:.1f}",
-                flush=True,
-            )
+            made = f"{result.row}: {result.fault}, {result.n} times in {result.seconds:.0f} s"
+            print(f"{time.strftime('%H:%M:%S')} {made}, load {os.getloadavg()[0]:.1f}", flush=True)
             for text in [*result.violations[:10], *(f"({times} ×) {what}" for what, times in result.notes.items())]:
                 print(f"    {text}", flush=True)
     except KeyboardInterrupt:

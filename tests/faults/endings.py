@@ -16,7 +16,7 @@ import psutil
 from tests.e2e.server import PATIENCE, Server, alive, still_there, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Entry
-from tests.faults.scene import GATE, MODELS, SETTINGS, Scene, serve
+from tests.faults.scene import MODELS, SETTINGS, Scene, role, serve
 
 _GONE = PATIENCE  # seconds after the root's death in which nobody may be left; how many it took is in the table
 INTENSITY = SETTINGS.replace("max_deaths = 100000", "max_deaths = 3") + '[models.bad]\nfile = "crash=exit:1"\n'
@@ -28,6 +28,7 @@ class Ending:
     fault: str
     act: Callable[[Path, random.Random], float]
     short: int  # times in a short run
+    together: int = 1  # so many servers side by side: it waits more than it works
 
 
 def kill_root(folder: Path, draw: random.Random) -> float:
@@ -69,6 +70,28 @@ def kill_root_with_a_deaf_worker(folder: Path, draw: random.Random) -> float:
         tidy(server)
 
 
+def stop_root_for_longer_than_its_lease(folder: Path, draw: random.Random) -> float:
+    """Nobody is left to serve a root that hangs; once it goes on it starts them all again. Seconds until all serve."""
+    server = serve(folder, SETTINGS.replace("[liveness]\n", '[liveness]\nlease = "2s"\n'))
+    try:
+        server.start()
+        until(server.healthy)
+        scene = Scene(server, draw)
+        scene.ready()
+        family = [process for process in server.family() if role(process) not in ("root", "")]
+        with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
+            scene.busy(draw.choice(MODELS))
+            server.process.send_signal(signal.SIGSTOP)
+            left = still_there(family)
+            server.process.send_signal(signal.SIGCONT)
+            assert not left, f"left: {[_shown(process) for process in left]}"
+            began = time.monotonic()
+            until(lambda: all(scene.crowd.first_token(model, began) for model in MODELS), what="all serve")
+        return max(scene.crowd.first_token(model, began) for model in MODELS) - began
+    finally:
+        tidy(server)
+
+
 def stop_root(folder: Path, draw: random.Random) -> float:
     """SIGTERM while it boots, loads, streams, restarts something or is reloaded; sometimes twice."""
     moment, twice = draw.choice(["boot", "load", "stream", "restart", "reload"]), draw.random() < 0.3
@@ -83,7 +106,7 @@ def stop_root(folder: Path, draw: random.Random) -> float:
         with Crowd(server.url, MODELS, 12, draw.randrange(2**30)) as scene.crowd:
             scene.busy("b")
             if moment == "load":
-                GATE.touch()
+                scene.gate.touch()
                 assert scene.post("/models/load", {"model": "slow"}).status_code == 200
             if moment == "restart":
                 scene.signal("w:a")
@@ -93,7 +116,6 @@ def stop_root(folder: Path, draw: random.Random) -> float:
             scene.pause(0.3)
             return _stops(server, twice, scene.crowd.entries, but="a" if moment == "restart" else "")
     finally:
-        GATE.unlink(missing_ok=True)
         tidy(server)
 
 
@@ -191,7 +213,8 @@ def _shown(process: psutil.Process) -> str:
 ENDINGS = (
     Ending("5", "root killed, at any moment", kill_root, 60),
     Ending("6", "root killed, a worker deaf", kill_root_with_a_deaf_worker, 30),
-    Ending("18", "worker exits at once, always", restart_intensity, 10),
-    Ending("19", "proxy exits at once, always", proxy_that_cannot_start, 5),
-    Ending("34", "SIGTERM at any moment", stop_root, 50),
+    Ending("10", "root stopped for longer than its lease", stop_root_for_longer_than_its_lease, 5, together=3),
+    Ending("18", "worker exits at once, always", restart_intensity, 10, together=3),
+    Ending("19", "proxy exits at once, always", proxy_that_cannot_start, 5, together=3),
+    Ending("34", "SIGTERM at any moment", stop_root, 50, together=2),
 )

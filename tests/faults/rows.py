@@ -15,9 +15,10 @@ import httpx
 import psutil
 
 from tests.e2e.server import PATIENCE, text_of, until
+from tests.echo_worker import LIES
 from tests.faults import malformed
 from tests.faults.history import ANY, Hit
-from tests.faults.scene import GATE, MODELS, RECOVERY, Scene
+from tests.faults.scene import MODELS, RECOVERY, Scene
 
 WORDS = "one two three four five"
 
@@ -26,7 +27,8 @@ WORDS = "one two three four five"
 class Row:
     """`number` as in the matrix; `act` raises AssertionError if the fault is not dealt with as it must be.
 
-    `short`: times in a short run. `per_server`: a fresh server after so many; 0: one for all.
+    `short`: times in a short run. `per_server`: a fresh server after so many; 0: one for all. `together`: so many of
+    those servers side by side, where a row waits more than it works.
     """
 
     number: str
@@ -34,6 +36,7 @@ class Row:
     act: Callable[[Scene], Hit]
     short: int
     per_server: int = 0
+    together: int = 1
 
 
 def _new(scene: Scene) -> str:
@@ -54,7 +57,8 @@ def crash_worker(scene: Scene) -> Hit:
     scene.busy(model)
     before = len(scene.server.log.read_text())
     began = time.monotonic()
-    scene.signal(f"w:{model}", number)
+    old = scene.signal(f"w:{model}", number)
+    scene.pid(f"w:{model}", but=old)  # it may answer others while its stacks are written
     hit = scene.recovered(model, began)
     told = scene.server.log.read_text()[before:]
     assert f"signal={number.name}" in told, "the signal is not in the log"
@@ -100,13 +104,13 @@ def kill_tracker(scene: Scene) -> Hit:
 def _load_through(scene: Scene, fault: Callable[[], object]) -> Hit:
     """A load that a fault befalls, and whose request is answered all the same."""
     began = time.monotonic()
-    GATE.touch()
+    scene.gate.touch()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(scene.say, "slow", WORDS)
         try:
             fault()
         finally:
-            GATE.unlink()
+            scene.gate.unlink()
         assert text_of(answer.result(RECOVERY)) == WORDS
     hit = scene.undisturbed(began)
     assert scene.post("/models/unload", {"model": "slow", "wait": True}).status_code == 200
@@ -129,10 +133,11 @@ def kill_proxy_in_a_drain(scene: Scene) -> Hit:
     old, began = scene.pid(f"w:{model}"), time.monotonic()
     assert scene.post("/models/unload", {"model": model}).status_code == 200
     scene.pause(0.2)
+    killed = time.monotonic()
     scene.kill_proxy()
     scene.pid(f"w:{model}", but=old)  # the crowd wants it, so that it comes again
     scene.recovered(model, began)
-    return scene.recovered(ANY, began, closes=True)
+    return scene.recovered(ANY, began, since=killed, closes=True)
 
 
 def stop_worker(scene: Scene) -> Hit:
@@ -152,8 +157,17 @@ def stop_worker(scene: Scene) -> Hit:
     return scene.undisturbed(resumed)
 
 
+def stop_worker_for_good(scene: Scene) -> Hit:
+    """Whoever asks waits for its restart at the latest; the hit's figure is that wait."""
+    model = scene.draw.choice(MODELS)
+    scene.busy(model)
+    began, old = time.monotonic(), scene.signal(f"w:{model}", signal.SIGSTOP)
+    scene.pid(f"w:{model}", but=old)
+    return scene.recovered(model, began)
+
+
 def hang_worker(scene: Scene) -> Hit:
-    model, fault = scene.draw.choice(MODELS), scene.draw.choice(["hang", "hang_c"])
+    model, fault = scene.draw.choice(MODELS), scene.draw.choice(["hang", "hang_c", "asleep", "spins"])
     before = len(scene.server.log.read_text())
     old, began = scene.pid(f"w:{model}"), time.monotonic()
     error = scene.say(model, _new(scene), fault=fault, at=2).json()["error"]
@@ -169,7 +183,9 @@ def garbage(scene: Scene) -> Hit:
     old, began = scene.pid(f"w:{model}"), time.monotonic()
     for _ in range(3):
         until(lambda: scene.state(model) == "ready", RECOVERY)
-        assert scene.say(model, _new(scene), fault="garbage", at=1).status_code >= 500
+        kind = scene.draw.choice(list(LIES))
+        scene.tally(kind)
+        assert scene.say(model, _new(scene), fault=f"garbage:{kind}", at=1).status_code >= 500
     last = time.monotonic()
     scene.pid(f"w:{model}", but=old)
     return scene.recovered(model, began, since=last)
@@ -246,15 +262,16 @@ ROWS = (
     Row("2", "worker killed while loading", kill_while_loading, 50),
     Row("2", "standby killed, idle or at hand-over", kill_standby, 50),
     Row("3", "SIGSEGV, SIGABRT in a worker", crash_worker, 20),
-    Row("4", "proxy killed", kill_proxy, 50, per_server=1),
-    Row("7", "worker stopped, continued", stop_worker, 20),
-    Row("8", "worker hangs, in Python or in C", hang_worker, 20),
+    Row("4", "proxy killed", kill_proxy, 50, per_server=1, together=2),
+    Row("7", "worker stopped, continued", stop_worker, 20, per_server=5, together=2),
+    Row("8", "worker hangs, in Python or in C, with the GIL or without", hang_worker, 20, per_server=5, together=2),
     Row("10", "root stopped, continued", pause_root, 5),
     Row("11", "whole tree stopped, continued", pause_all, 5),
     Row("25", "60 clients disconnect", storm, 84),
     Row("26", "malformed HTTP", bad_http, 5),
     Row("27", "malformed JSON", bad_json, 5),
-    Row("37", "garbage frames", garbage, 20),
+    Row("37", "garbage, oversize, half and old frames", garbage, 20),
     Row("38", "resource_tracker killed, stopped", kill_tracker, 20),
-    Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=1),
+    Row("42", "proxy killed in a drain", kill_proxy_in_a_drain, 20, per_server=1, together=2),
 )
+STOPPED = (Row("7", "worker stopped for good", stop_worker_for_good, 20, per_server=5, together=4),)

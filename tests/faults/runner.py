@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.faults import history
@@ -18,7 +21,7 @@ from tests.faults.endings import Ending
 from tests.faults.history import Absent, Hit
 from tests.faults.rows import Row
 from tests.faults.scene import MODELS, Scene, role, serve
-from tests.faults.stands import ENDINGS, STANDS, Stand
+from tests.faults.stands import ENDINGS, MIXED, MIXED_ENDINGS, STANDS, Stand
 
 STREAMS = 15
 Times = Callable[[Row | Ending], int]
@@ -39,6 +42,7 @@ class Result:
     lost: int = 0
     streams: int = 0
     absent: str = ""
+    seconds: float = 0.0
     notes: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
 
@@ -50,7 +54,7 @@ class Result:
 
 def stand(scene: Scene, row: Row, n: int) -> Result:
     """Lets a server live through a fault `n` times, then looks whether all is as it was."""
-    result, hits = Result(row.number, row.fault), list[Hit]()
+    result, hits, began = Result(row.number, row.fault), list[Hit](), time.monotonic()
     scene.ready()
     baseline = scene.baseline()
     with Crowd(scene.server.url, MODELS, STREAMS, scene.draw.randrange(2**30)) as scene.crowd:
@@ -76,21 +80,29 @@ def stand(scene: Scene, row: Row, n: int) -> Result:
     if scene.note:
         result.notes[scene.note] += 1
         scene.note = ""
+    result.seconds = time.monotonic() - began
     return result
 
 
 def end(ending: Ending, n: int, seed: int, folder: Path) -> Result:
     """The same for a fault that no server survives, or that needs one of its own: each time another one."""
-    result, draw = Result(ending.number, ending.fault), random.Random(seed)
-    for number in range(n):
-        result.n += 1
+    result, began = Result(ending.number, ending.fault), time.monotonic()
+
+    def once(number: int) -> None:
+        place = folder / f"{ending.act.__name__}-{number}"
         try:
-            result.recoveries.append(ending.act(folder / f"{ending.number}-{number}", draw))
+            if not result.absent:
+                result.recoveries.append(ending.act(place, random.Random(f"{seed} {place.name}")))
+                result.n += 1
         except Absent as absent:
-            result.n, result.absent = result.n - 1, str(absent)
-            break
+            result.absent = str(absent)
         except Exception as error:
-            result.violations.append(_told(error))
+            result.n += 1
+            result.violations.append(f"{place.name}: {_told(error)}")
+
+    with ThreadPoolExecutor(ending.together) as pool:
+        list(pool.map(once, range(n)))
+    result.seconds = time.monotonic() - began
     return result
 
 
@@ -113,26 +125,39 @@ def _on(place: Stand, chosen: Sequence[Row], times: Times, seed: int, folder: Pa
             scene.warm(place.models)
             for row in lasting:
                 yield stand(scene, row, times(row))
-    for row in chosen:
-        left, part = times(row) if row.per_server else 0, 0
-        while left > 0:
-            here = folder / f"{row.number}-{part}"
-            with serve(here, place.settings(here)) as server:
-                scene = Scene(server, random.Random(seed + part))
-                scene.warm(place.models)
-                yield stand(scene, row, min(left, row.per_server))
-            left, part = left - row.per_server, part + 1
+    for row in [row for row in chosen if row.per_server]:
+        apart = partial(_apart, place, row, times(row), seed, folder)
+        with ThreadPoolExecutor(row.together) as pool:
+            yield from pool.map(apart, range(0, times(row), row.per_server))
+
+
+def _apart(place: Stand, row: Row, n: int, seed: int, folder: Path, done: int) -> Result:
+    """A part of a row, on a server of its own; so many of the `n` times were others'."""
+    here = folder / f"{row.act.__name__}-{done}"
+    with serve(here, place.settings(here)) as server:
+        scene = Scene(server, random.Random(f"{seed} {here.name}"))
+        scene.warm(place.models)
+        return stand(scene, row, min(row.per_server, n - done))
 
 
 def soak(hours: float, seed: int, *, calm: bool = False) -> Iterator[Result]:
-    """Row 39: faults of every kind in random order, on one server, for so long. `calm`, row 40: none at all."""
-    until, draw, place = time.monotonic() + hours * 3600, random.Random(seed), STANDS[0]
-    rows = [Row("40", "nothing at all", _nothing, 1)] if calm else place.rows
+    """Row 39: faults of every kind in random order, for so long: on one server, and on others that they end.
+
+    `calm`, row 40: none at all.
+    """
+    until, draw, place = time.monotonic() + hours * 3600, random.Random(seed), MIXED
+    kinds: list[Row | Ending] = [Row("40", "nothing at all", _nothing, 1)] if calm else [*place.rows, *MIXED_ENDINGS]
     with tempfile.TemporaryDirectory(prefix="soak-") as name, serve(Path(name), place.settings(Path(name))) as server:
         scene = Scene(server, draw)
         scene.warm(place.models)
-        while time.monotonic() < until:
-            yield stand(scene, draw.choice(rows), 1 if calm else draw.randint(1, 4))
+        for number in itertools.count():
+            if time.monotonic() > until:
+                return
+            kind = draw.choice(kinds)
+            if isinstance(kind, Row):
+                yield stand(scene, kind, 1 if calm else draw.randint(1, 4))
+            else:
+                yield end(kind, 1, draw.randrange(2**30), Path(name) / f"{number}")
 
 
 def _nothing(scene: Scene) -> Hit:
@@ -156,6 +181,7 @@ def summed(results: Iterable[Result]) -> list[Result]:
         total.recoveries += each.recoveries
         total.absent = total.absent or each.absent
         total.notes += each.notes
+        total.seconds += each.seconds
     return sorted(found.values(), key=lambda result: int(result.row))
 
 

@@ -16,13 +16,12 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.e2e.server import PATIENCE, ROOT, Server, until
+from tests.e2e.server import PATIENCE, Server, until
 from tests.faults.crowd import Crowd
 from tests.faults.history import Hit
 
 MODELS = "abc"
-GATE = ROOT / ".cache" / f"gate-{os.getpid()}"  # while this file is there, a load of model slow does not end
-SETTINGS = f"""
+SETTINGS = """
 stream_backlog_timeout = "3s"
 [defaults]
 worker = "tests.echo_worker:main"
@@ -42,7 +41,7 @@ preload = true
 [models.b]
 preload = true
 [models.slow]
-file = "load=0.4,gate={GATE}"
+file = "load=0.4,gate=$LSV_GATE"
 parallel = 128
 [models.c]
 preload = true
@@ -60,6 +59,11 @@ class Scene:
         self.note = ""  # a figure of the row's own, for the table
         self.counts: Counter[str] = Counter()  # what happened how often
         self._proxy_deaths: list[float] = []
+
+    @property
+    def gate(self) -> Path:
+        """While this file is there, a load of model slow does not end."""
+        return Path(self.server.environment["LSV_GATE"])
 
     # -- asking ------------------------------------------------------------------------------------------------
 
@@ -177,7 +181,8 @@ class Scene:
         def steady() -> bool:
             time.sleep(0.3)
             seen.append(self.descriptors())
-            return seen[-1] == seen[-2] and "standby" in seen[-1]
+            passing = seen[-1] != seen[-2] or "standby" not in seen[-1] or "scan" in seen[-1]
+            return not passing and _sleeps(self.pid("standby"))
 
         until(steady, RECOVERY, "no change of descriptors")
         return seen[-1]
@@ -212,10 +217,8 @@ class Scene:
 
 def serve(folder: Path, settings: str = SETTINGS) -> Server:
     folder.mkdir(parents=True, exist_ok=True)
-    GATE.parent.mkdir(exist_ok=True)
-    GATE.unlink(missing_ok=True)  # of one that was cut short
     server = Server(folder, settings)
-    server.environment["XDG_STATE_HOME"] = str(folder / "state")
+    server.environment |= {"XDG_STATE_HOME": str(folder / "state"), "LSV_GATE": str(folder / "gate")}
     return server
 
 
@@ -223,6 +226,14 @@ def role(process: psutil.Process) -> str:
     """`root`, `proxy-0`, `w:a`, `standby`; "" for the resource tracker, and for one that is ending."""
     line = _ask(lambda: " ".join(process.cmdline()), "")
     return line.removeprefix("lsv:").split(" ")[0] if line.startswith("lsv:") else ""
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether no thread of it runs, or waits for a core to do so: a standby imports when nobody else needs one."""
+    with contextlib.suppress(OSError):
+        states = [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return set(states) == {"S"}
+    return False
 
 
 def _count(process: psutil.Process) -> int:

@@ -13,6 +13,7 @@ from tests.faults import (
     edges,
     endings,
     files,
+    hung,
     machine,
     names,
     noise,
@@ -21,6 +22,7 @@ from tests.faults import (
     reloads,
     rows,
     shortage,
+    small,
     starved,
     turns,
     unkillable,
@@ -62,14 +64,33 @@ def _real(folder: Path) -> str:
     return text + "".join(_REAL.format(name=name, path=models.smollm()) for name in ("m1", "m2"))
 
 
+def _patient(folder: Path) -> str:
+    """A small model that comes back after the wait that a server has by default, however often it has died."""
+    own = _REAL.format(name="m1", path=models.smollm()) + "preload = true\n"
+    waits = 'backoff = "500ms"\nstable_after = "1ms"\n'
+    return SETTINGS.replace('backoff = "50ms"\nbackoff_max = "200ms"\n', waits) + own
+
+
+def _strict(folder: Path) -> str:
+    """Who is stopped is not waited for."""
+    return SETTINGS.replace('suspended_timeout = "60s"', 'suspended_timeout = "4s"')
+
+
 def edge(folder: Path) -> str:
     """Whoever sends no whole request is cut off soon; and models that only odd requests ask."""
     return wire.TIMEOUTS + SETTINGS + edges.SETTINGS
 
 
+def _mixed(folder: Path) -> str:
+    """What every row of the soak needs."""
+    return wire.TIMEOUTS + _real(folder) + edges.SETTINGS
+
+
 STANDS = (
     Stand(_echo, (*rows.ROWS, *poison.ROWS, *reloads.ROWS, *clients.ROWS, *shortage.ROWS)),
     Stand(_real, (*files.ROWS, *turns.ROWS), ("slow", "broken", "cut", "m1", "m2")),
+    Stand(_patient, small.ROWS),
+    Stand(_strict, rows.STOPPED),
     Stand(edge, edges.ROWS),
 )
 ENDINGS: tuple[Ending, ...] = (
@@ -80,5 +101,11 @@ ENDINGS: tuple[Ending, ...] = (
     *clock.ENDINGS,
     *noise.ENDINGS,
     *starved.ENDINGS,
+    *hung.ENDINGS,
     *names.ENDINGS,
 )
+# of the soak: everything on one server, but for what takes minutes by itself, or all of the machine
+MIXED = Stand(
+    _mixed, tuple(row for stand in STANDS if stand.settings is not _strict for row in stand.rows), STANDS[1].models
+)
+MIXED_ENDINGS = tuple(ending for ending in ENDINGS if ending not in starved.ENDINGS)

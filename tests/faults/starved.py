@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 
 from tests import models
@@ -18,7 +19,7 @@ from tests.e2e.server import until
 from tests.faults.endings import Ending, tidy
 from tests.faults.scene import Scene, serve
 
-SECONDS = 60.0  # of one repetition
+SECONDS = 600.0
 _BUSY = "while True: pass"
 _CONTEXT = 8192  # what the model was trained with
 _SETTINGS = (
@@ -27,7 +28,7 @@ _SETTINGS = (
 
 
 def long_prompts(folder: Path, draw: random.Random) -> float:
-    """With the limits that the server has by default. Returns the longest time that a prompt took."""
+    """With the limits that the server has by default. Returns the longest time that a prompt took, so far."""
     server, slowest = serve(folder, _SETTINGS), 0.0
     try:
         server.start()
@@ -35,17 +36,19 @@ def long_prompts(folder: Path, draw: random.Random) -> float:
         scene = Scene(server, draw)
         until(lambda: scene.state("long") == "ready")
         pid = scene.pid("w:long")
-        psutil.Process(pid).nice(19)
+        for thread in psutil.Process(pid).threads():  # a process is one of them only
+            os.setpriority(os.PRIO_PROCESS, thread.id, 19)
         with _burners():
             end = time.monotonic() + SECONDS
-            while time.monotonic() < end:
+            while (left := end - time.monotonic()) > 0:
                 words = " ".join(f"w{draw.randrange(10**5)}" for _ in range(draw.randint(800, 1500)))
                 began = time.monotonic()
-                answer = scene.post("/v1/completions", {"model": "long", "prompt": words, "max_tokens": 2}, 580)
+                with contextlib.suppress(httpx.ReadTimeout):  # a client with no more patience
+                    answer = scene.post("/v1/completions", {"model": "long", "prompt": words, "max_tokens": 2}, left)
+                    assert answer.status_code == 200, answer.text
                 slowest = max(slowest, time.monotonic() - began)
-                assert answer.status_code == 200, answer.text
-        assert scene.pid("w:long") == pid, "it was killed"
-        assert "judged role=w:long" not in server.log.read_text(), "it was taken for hung"
+            assert scene.pid("w:long") == pid, "it was killed"
+            assert "judged role=w:long" not in server.log.read_text(), "it was taken for hung"
         return slowest
     finally:
         tidy(server)
@@ -66,4 +69,4 @@ def _burners() -> Iterator[None]:
             burner.wait()
 
 
-ENDINGS = (Ending("9", "long prompts on a starved machine, by the minute", long_prompts, 2),)
+ENDINGS = (Ending("9", "long prompts on a starved machine, for ten minutes", long_prompts, 1),)

@@ -18,13 +18,13 @@ _TOKENS = 200
 _WATCHED = 2.0  # seconds after the blow
 
 
-class _Tokens:
+class Tokens:
     """A stream of a real model; `times` are those at which its tokens came."""
 
-    def __init__(self, scene: Scene, model: str) -> None:
+    def __init__(self, scene: Scene, model: str, count: int = _TOKENS) -> None:
         self.times: list[float] = []
         self.ended = ""
-        body = {"model": model, "prompt": "Once", "max_tokens": _TOKENS, "ignore_eos": True, "stream": True}
+        body = {"model": model, "prompt": "Once", "max_tokens": count, "ignore_eos": True, "stream": True}
         self._thread = threading.Thread(target=self._read, args=(scene.server.url, body), daemon=True)
         self._thread.start()
 
@@ -50,7 +50,7 @@ def holder(scene: Scene) -> Hit:
     victim, other = scene.draw.sample(["m1", "m2"], 2)
     for model in (victim, other):
         assert scene.post("/models/load", {"model": model, "wait": True}, 60).status_code == 200
-    streams = {model: _Tokens(scene, model) for model in (victim, other)}
+    streams = {model: Tokens(scene, model) for model in (victim, other)}
     until(lambda: all(len(stream.times) > 5 for stream in streams.values()), RECOVERY, "both decode")
     stops = scene.draw.random() < 0.5
     began = time.monotonic()

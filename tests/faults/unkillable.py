@@ -65,4 +65,4 @@ def _hang(scene: Scene) -> None:
     scene.say("a", "one two three", fault="hang", at=1)
 
 
-ENDINGS = (Ending("17", "a child that SIGKILL does not end", stuck_in_the_kernel, 5),)
+ENDINGS = (Ending("17", "a child that SIGKILL does not end", stuck_in_the_kernel, 5, together=2),)

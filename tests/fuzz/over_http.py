@@ -53,6 +53,6 @@ def ask(port: int, count: int, seed: int, models: tuple[str, ...]) -> collection
             statuses[response.status] += 1
             verdict.judge(one.path, response.status, kind, body)
         except Exception as error:
-            raise AssertionError(f"seed {number}: {one}\n{error!r}") from error
+            raise AssertionError(f"seed {number}: {error!r}\n{one}") from error
     connection.close()
     return statuses

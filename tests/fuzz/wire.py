@@ -59,7 +59,7 @@ async def connections(port: int, count: int, seed: int, model: str) -> collectio
             try:
                 found = judge(one, *await _talk(port, one))
             except Exception as error:
-                raise AssertionError(f"seed {number}: {one}\n{error!r}") from error
+                raise AssertionError(f"seed {number}: {error!r}\n{one}") from error
             statuses.update([answer.status for answer in found] or [0])
 
     try:

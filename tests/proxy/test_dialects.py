@@ -178,6 +178,7 @@ def test_stop_strings(stop: Any, words: tuple[str, ...]) -> None:
         ({"samplers": 5}, "samplers", "names of samplers"),
         ({"samplers": ["top_k", 5]}, "samplers", "names of samplers"),
         ({"logit_bias": [[5]]}, "logit_bias", "pairs"),
+        ({"logit_bias": [[5, 1]] * 65537}, "logit_bias", "at most 65536"),
         ({"logit_bias": [[-1, 1]]}, "logit_bias", "token id ≥ 0"),
         ({"logit_bias": {"5": True}}, "logit_bias", "a number or false"),
         ({"logit_bias": {"5": "x"}}, "logit_bias", "a number or false"),

@@ -90,6 +90,34 @@ async def test_what_waits_in_one_worker_moves_to_another_that_is_ready_now_but_n
         assert [(await task).status_code for task in tasks[:4]] == [200] * 4
 
 
+async def test_no_more_move_than_there_are_places_and_the_next_does_when_one_is_free_again() -> None:
+    """Those that have begun stay, and of the rest as many as the worker has sequences for, the oldest."""
+    async with Harness(*two()) as server:
+        first = await server.attach("m")
+        tasks = []
+        for number in range(10):
+            tasks.append(say(server, f"number {number}"))
+            ask = await first.next(number + 1)
+            if number in (0, 1, 9):
+                first.send(Started(ask.id, 0))
+        await until(lambda: sum(lease.stream.begun for lease in gate(server).current.leases) == 3)
+        second = await server.attach("m#2")
+        moved = [await second.next(number) for number in (1, 2, 3, 4)]
+        await until(lambda: sorted(first.cancelled) == [ask.id for ask in first.requests[3:7]])
+        second.reply(moved[0], "ok")
+        assert (await tasks[3]).status_code == 200
+        second.reply(await second.next(5), "ok")
+        assert (await tasks[7]).status_code == 200
+        second.reply(await second.next(6), "ok")
+        assert (await tasks[8]).status_code == 200
+        for ask in moved[1:]:
+            second.reply(ask, "ok")
+        for number in (0, 1, 2, 9):
+            first.reply(first.requests[number], "ok")
+        assert [(await task).status_code for task in tasks] == [200] * 10
+        assert len(second.requests) == 6
+
+
 async def test_the_end_of_one_ends_its_streams_only() -> None:
     async with Harness(*two()) as server:
         first, second = await server.attach("m"), await server.attach("m#2")
@@ -123,6 +151,25 @@ async def test_the_unload_of_a_further_one_turns_nobody_away() -> None:
         server.tell(Lost("m#2", 0, "unloaded", "the load was called off"))
         await server.heard(Want, 2)
         await answered(await server.attach("m"), 1, task)
+
+
+async def test_who_waits_while_a_worker_leaves_is_wanted_anew_when_it_has_left() -> None:
+    async with Harness() as server:
+        await server.change(state=State.STOPPING)
+        task = say(server, "hi")
+        await server.heard(Want)
+        server.lose("unloaded")
+        await server.heard(Want, 2)
+        await answered(await server.attach(generation=2), 1, task)
+
+
+async def test_a_model_is_what_is_left_of_it_when_the_replica_that_served_is_taken_away() -> None:
+    async with Harness(*two()) as server:
+        await server.attach("m#2")
+        assert gate(server).status.state is State.READY
+        server.tell(Unlisted("m#2"))
+        await until(lambda: not gate(server).several)
+        assert gate(server).status.state is State.UNLOADED
 
 
 async def test_lists_show_the_model_once_and_its_replicas_in_it() -> None:

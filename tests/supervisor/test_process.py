@@ -83,6 +83,18 @@ def test_losing_the_lifeline_kills_a_child_in_any_state(entry: str) -> None:
     child.close()
 
 
+def test_losing_the_lifeline_kills_a_child_that_has_not_come_to_its_first_line() -> None:
+    child = process.start(ENTRY + "idle", "idle")
+    child.signal(signal.SIGSTOP)
+    os.close(child._lifeline)
+    child._lifeline = os.open("/dev/null", os.O_RDONLY)
+    ended = gone(child)
+    child.signal(signal.SIGKILL)
+    child.reap()
+    child.close()
+    assert ended
+
+
 def test_a_stack_dump_is_written_with_the_gil_held(children: list[process.Child]) -> None:
     child = process.start(ENTRY + "deaf", "deaf")
     children.append(child)

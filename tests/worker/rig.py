@@ -74,15 +74,15 @@ class Worker:
                 return received[0]
         raise TimeoutError("the worker says nothing")
 
-    def ping(self, number: int = 1) -> Pong:
-        self.tell(Ping(number))
+    def ping(self, number: int = 1, lease: float = 0.0) -> Pong:
+        self.tell(Ping(number, lease))
         pong = self.hear()
         assert isinstance(pong, Pong)
         assert pong.number == number
         return pong
 
-    def load(self, model: Model, *, lease: float = 0.0, costs: dict[int, float] | None = None) -> Ready | LoadFailed:
-        self.tell(ConfigureWorker(model, 1, lease, costs=costs or {}), self.turn)
+    def load(self, model: Model, *, costs: dict[int, float] | None = None) -> Ready | LoadFailed:
+        self.tell(ConfigureWorker(model, 1, costs=costs or {}), self.turn)
         answer = self.hear()
         assert isinstance(answer, Ready | LoadFailed), answer
         return answer

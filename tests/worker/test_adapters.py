@@ -189,6 +189,14 @@ def test_an_adapter_that_is_not_there_is_refused_with_its_place(dressed: Bench) 
     dressed.model.text.check(Generate(1, "r", Text(("x",)), lora=((1, 1.0),)))
 
 
+def test_turns_leave_nothing_in_the_log(dressed: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    log = dressed.model._context.model.log
+    before = len(log.sizes)
+    with caplog.at_level("INFO", "llama.cpp"):
+        in_each(dressed, "x")
+    assert (len(log.sizes), caplog.records) == (before, [])
+
+
 def test_there_may_be_many_at_once() -> None:
     """llama.cpp plans a graph's size when the context is made: the adapters must be there by then."""
     base = model_classes.path("gqa")

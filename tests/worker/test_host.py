@@ -183,13 +183,13 @@ def test_failed_load_says_why_and_exits(worker: Worker, kind: str, code: int) ->
 
 
 def test_stop_ends_a_load(worker: Worker) -> None:
-    worker.tell(ConfigureWorker(model("load=3600"), 1, 0.0))
+    worker.tell(ConfigureWorker(model("load=3600"), 1))
     until(lambda: worker.ping().phase is Phase.LOADING)
     assert worker.stop() == 0
 
 
 def test_load_reports_progress(worker: Worker) -> None:
-    worker.tell(ConfigureWorker(model("load=30"), 1, 0.0))
+    worker.tell(ConfigureWorker(model("load=30"), 1))
     seen: list[float] = []
     until(lambda: seen.append(worker.ping().progress) or len({value for value in seen if 0 < value < 1}) > 3)
     assert seen == sorted(seen)
@@ -226,8 +226,11 @@ def test_without_a_root_it_exits_at_once(worker: Worker) -> None:
     assert worker.leave() == 70
 
 
-def test_lease_ends_a_worker_whose_root_is_silent(worker: Worker) -> None:
-    worker.load(model(), lease=0.5)
+@pytest.mark.parametrize("loaded", [False, True], ids=["standby", "loaded"])
+def test_lease_ends_a_worker_whose_root_is_silent(worker: Worker, loaded: bool) -> None:
+    if loaded:
+        worker.load(model())
+    worker.ping(lease=0.5)
     assert worker.process.wait(PATIENCE) == 70
 
 

@@ -16,7 +16,8 @@ from tests.e2e.server import ROOT, Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+         "--disable-component-update", "--disable-sync",
+         "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]  # fmt: skip
 GATE = ROOT / ".cache" / f"g{os.getpid()}"  # while it is there, model b does not finish its load
 HOLD = ROOT / ".cache" / f"h{os.getpid()}"  # while it is there, an answer to what is `held` stands still
 MODELS = f"""
@@ -94,7 +95,12 @@ def finished(page: Page) -> None:
 
 def choose(page: Page, model: str) -> None:
     page.get_by_test_id("model-button").click()
-    page.locator(f"[data-testid=model-row][data-model={model}] .choose").click()
+    pick(page, model)
+
+
+def pick(page: Page, model: str) -> None:
+    """In the list of models, which is open."""
+    page.locator(f"[data-testid=model-row][data-model={model}]").get_by_test_id("model-choose").click()
 
 
 def sent(page: Page) -> list[dict[str, object]]:
@@ -105,10 +111,14 @@ def sent(page: Page) -> list[dict[str, object]]:
 
 
 class Between:
-    """A reverse proxy: what comes for `prefix` goes to the server without it. `cut` drops all connections."""
+    """A reverse proxy: what comes for `prefix` goes to the server without it. `cut` drops all connections.
+
+    `deafen` leaves them open, and nothing comes back through them any more.
+    """
 
     def __init__(self, server: Server, prefix: str = "/") -> None:
         self._server, self._prefix, self._pairs = server, prefix.encode(), list[tuple[socket.socket, socket.socket]]()
+        self._deaf = set[socket.socket]()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}{prefix.rstrip('/')}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -120,6 +130,9 @@ class Between:
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
 
+    def deafen(self) -> None:
+        self._deaf |= {each for pair in self._pairs for each in pair}
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -130,9 +143,13 @@ class Between:
         while True:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._server.port))
             except OSError:
                 return
+            try:
+                far = socket.create_connection(("127.0.0.1", self._server.port))
+            except OSError:
+                near.close()  # the server is away
+                continue
             self._pairs.append((near, far))
             for each in (near, far):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -145,7 +162,10 @@ class Between:
                 if up and self._prefix != b"/":  # browsers put a request's head into a packet of its own
                     line, rest = data.split(b"\r\n", 1) if b" HTTP/1.1\r\n" in data else (b"", b"")
                     data = line.replace(self._prefix, b"/", 1) + b"\r\n" + rest if line else data
-                target.sendall(data)
+                if source not in self._deaf:
+                    target.sendall(data)
+                elif up:
+                    break  # a new request is told that this line is dead
         for each in (source, target):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

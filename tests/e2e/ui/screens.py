@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.e2e.server import Server, until
-from tests.e2e.ui.pages import CHROMIUM, FLAGS, finished, paced, send, watched
+from tests.e2e.ui.pages import CHROMIUM, FLAGS, choose, finished, paced, send, watched
 from tests.e2e.ui.test_features import png
 
 MODELS = """
@@ -66,10 +66,10 @@ MEMORY = "".join(
     )
 )
 SIZES: dict[str, dict[str, object]] = {
-    "desktop": {"viewport": {"width": 1280, "height": 800}},
+    "desktop": {"viewport": {"width": 1440, "height": 900}},
     "tablet": {"viewport": {"width": 768, "height": 1024}},
     "phone": {
-        "viewport": {"width": 390, "height": 844},
+        "viewport": {"width": 375, "height": 812},
         "has_touch": True,
         "is_mobile": True,
         "device_scale_factor": 2,
@@ -183,6 +183,18 @@ def tour(page: Page, shot: Callable[[str], None]) -> None:
     page.get_by_test_id("tab-logs").click()
     expect(page.get_by_test_id("log")).to_contain_text("step=4059")
     shot("logs")
+    page.evaluate("location.hash = '#/'")
+    choose(page, "phi-4-mini")
+    expect(page.get_by_test_id("load-strip")).to_contain_text("told to fail")
+    shot("failed")
+    page.route("**/v1/models", lambda route: route.fulfill(json={"data": []}))
+    page.reload()
+    expect(page.get_by_test_id("welcome")).to_contain_text("There is no model yet")
+    shot("empty")
+    page.route("**/v1/models", lambda route: route.fulfill(status=401, json={"error": {"message": "no key"}}))
+    page.reload()
+    expect(page.get_by_test_id("key-screen")).to_be_visible()
+    shot("key")
 
 
 def pictures(browser: Browser, server: Server, folder: Path) -> None:

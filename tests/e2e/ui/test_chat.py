@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.server import ROOT, Server, until
-from tests.e2e.ui.pages import GATE, HOLD, WORDS, answers, between, finished, held, paced, send, watched
+from tests.e2e.ui.pages import GATE, HOLD, WORDS, answers, between, finished, held, paced, pick, send, watched
 
 
 def test_the_lock_file_names_no_registry() -> None:
@@ -108,7 +108,7 @@ def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, pages_server
     finished(page)
     expect(page.get_by_test_id("badge")).to_have_text("b")
     page.get_by_test_id("badge").click()  # again, with another one
-    page.locator("[data-testid=model-row][data-model=a] .choose").click()
+    pick(page, "a")
     finished(page)
     expect(page.get_by_test_id("badge")).to_have_text("a")
     expect(page.get_by_test_id("branch")).to_have_text("2/2")
@@ -116,7 +116,7 @@ def test_choosing_a_model_loads_it_and_looking_does_not(page: Page, pages_server
 
 def test_a_model_that_cannot_load_is_told_with_its_cause(page: Page, pages_server: Server) -> None:
     page.get_by_test_id("model-button").click()
-    page.locator("[data-testid=model-row][data-model=broken] .choose").click()
+    pick(page, "broken")
     send(page, "hello")
     failure = page.get_by_test_id("failure")
     expect(failure).to_contain_text("told to fail: permanent")
@@ -133,7 +133,7 @@ def test_a_model_that_cannot_load_is_told_with_its_cause(page: Page, pages_serve
 
 def test_a_worker_that_dies_leaves_its_text_and_a_cause(page: Page) -> None:
     page.get_by_test_id("model-button").click()
-    page.locator("[data-testid=model-row][data-model=mortal] .choose").click()
+    pick(page, "mortal")
     send(page, paced(WORDS, rate=100, fault="SIGKILL", at=10))
     expect(page.get_by_test_id("failure")).to_contain_text("cut off")
     expect(page.get_by_test_id("failure")).to_contain_text("the worker of mortal")
@@ -231,7 +231,7 @@ def test_it_works_below_another_path_and_on_a_phone(browser: Browser, pages_serv
 
 
 def test_nothing_moves_while_text_streams_in(page: Page) -> None:
-    page.get_by_test_id("message").fill(paced("short lines of text " * 30, rate=60))  # the field grows
+    page.get_by_test_id("message").fill(paced("short lines of text " * 30, rate=200))  # the field grows
     page.wait_for_timeout(200)
     page.evaluate(
         "window.shift = 0; new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.shift += "
@@ -244,13 +244,14 @@ def test_nothing_moves_while_text_streams_in(page: Page) -> None:
 
 def test_the_readers_place_is_kept_while_text_streams_in(page: Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 420})
-    send(page, paced("short lines of text " * 60, rate=80))
+    send(page, held("short lines of text " * 60, after=120))
     scroll = page.get_by_test_id("scroll")
     away = "element => element.scrollHeight - element.scrollTop - element.clientHeight"
     expect(page.get_by_test_id("assistant").get_by_test_id("content")).to_contain_text("lines of text short " * 20)
     assert scroll.evaluate(away) < 40
     scroll.evaluate("element => element.scrollTop = 20")
     expect(page.get_by_test_id("latest")).to_be_visible()
+    HOLD.unlink()
     finished(page)
     assert scroll.evaluate("element => element.scrollTop") == 20
     page.get_by_test_id("latest").click()

@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.server import Server, until
@@ -21,6 +22,7 @@ from tests.e2e.ui.pages import (
     choose,
     finished,
     held,
+    pick,
     send,
     watched,
 )
@@ -101,6 +103,9 @@ def test_without_the_feed_the_poll_tells(page: Page, pages_server: Server) -> No
     GATE.unlink()
     expect(page.get_by_test_id("model-button")).to_contain_text("Loaded")
     expect(page.get_by_test_id("load-strip")).to_have_count(0)
+    asked = list[str]()
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/v1/models") else None)
+    until(lambda: page.wait_for_timeout(200) or len(asked) > 3, what="it is asked each second")
 
 
 def test_a_load_is_called_off_and_one_that_fails_says_why(page: Page, pages_server: Server) -> None:
@@ -135,10 +140,31 @@ def test_a_model_that_is_gone_leaves_its_conversations_readable(page: Page) -> N
     expect(answer(page)).to_have_text("remember me")
     page.reload()
     page.get_by_test_id("gone-pick").click()
-    page.locator("[data-testid=model-row][data-model=mortal] .choose").click()
+    pick(page, "mortal")
     send(page, "and on")
     expect(page.get_by_test_id("badge").last).to_have_text("mortal")
     finished(page)
+
+
+@pytest.mark.parametrize("role", ["model", "router"])
+def test_where_there_is_one_model_there_is_nothing_to_choose(page: Page, role: str) -> None:
+    def alone(route: Route) -> None:
+        listed = route.fetch().json()
+        kept = ("a", "b") if role == "model" else ("a",)
+        route.fulfill(json=listed | {"data": [model for model in listed["data"] if model["id"] in kept]})
+
+    page.route("**/v1/models", alone)
+    page.route("**/props", lambda route: route.fulfill(json=route.fetch().json() | {"role": role}))
+    page.reload()
+    send(page, "only you")
+    expect(answer(page)).to_have_text("only you")
+    finished(page)
+    expect(page.get_by_test_id("model-button")).to_have_count(0)
+    expect(page.get_by_test_id("badge")).to_be_disabled()
+    page.keyboard.press("Control+/")
+    page.get_by_test_id("only-model").click()
+    expect(page.get_by_test_id("model-info")).to_contain_text("Context of one request")
+    expect(page.get_by_test_id("model-search")).to_have_count(0)
 
 
 def test_a_key_is_asked_for_and_bounds_what_is_shown(browser: Browser, built: None, tmp_path: Path) -> None:

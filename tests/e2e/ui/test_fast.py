@@ -35,14 +35,14 @@ WATCH = """() => {
   }).observe(document.body, {subtree: true, childList: true, characterData: true})
 }"""
 CALIBRATE = """() => {
-  let best = Infinity
-  for (let round = 0; round < 40; round++) {
+  const times = []
+  for (let round = 0; round < 60; round++) {
     const began = performance.now()
     const seen = new Map()
     for (let n = 0; n < 12_000; n++) seen.set(`key ${n % 500}`, (seen.get(`key ${n % 500}`) ?? 0) + n)
-    best = Math.min(best, performance.now() - began)
+    times.push(performance.now() - began)
   }
-  return best
+  return times.slice(20).reduce((sum, each) => sum + each, 0) / 40
 }"""
 # In the page, and seldom: to be asked from outside costs it more than the text does.
 ENDED = """() => new Promise((done) => { const timer = setInterval(() => {
@@ -77,7 +77,7 @@ def longest(trace: bytes) -> list[float]:
     names = [e for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"]
     main = {(e["pid"], e["tid"]) for e in names}
     tasks = [e for e in events if e["name"].endswith("RunTask") and (e["pid"], e["tid"]) in main and "tdur" in e]
-    assert len(tasks) > 100  # fewer on a busy machine, which draws less often
+    assert len(tasks) > 20  # the fewer, the busier the machine, which draws seldom then
     return sorted((task["tdur"] / 1000 for task in tasks), reverse=True)[:5]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.server import Server, until
@@ -74,13 +76,15 @@ def give(page: Page, name: str, kind: str, data: bytes) -> None:
     page.get_by_test_id("files").set_input_files({"name": name, "mimeType": kind, "buffer": data})
 
 
-def seeing(page: Page) -> None:
-    """Model a says from now on that it reads images."""
+def seeing(page: Page, silent: str = "") -> None:
+    """Model a says from now on that it reads images and sound; the `silent` one says nothing."""
 
     def more(route: Route) -> None:
         listed = route.fetch().json()
         for model in listed["data"]:
-            model["capabilities"] = {"vision": model["id"] == "a"}
+            model["capabilities"] = dict.fromkeys(("vision", "audio"), model["id"] == "a")
+            if model["id"] == silent:
+                del model["capabilities"], model["architecture"]
         route.fulfill(json=listed)
 
     page.route("**/v1/models", more)
@@ -106,7 +110,7 @@ def test_a_hostile_formula_is_text(page: Page) -> None:
         r"$\href{javascript:window.hacked=1}{x}$ $\includegraphics{http://elsewhere.example/x.png}$ $\htmlStyle{a}{b}$",
     )
     finished(page)
-    page.wait_for_function("document.querySelectorAll('.katex, .tex').length > 0")
+    expect(answer(page).locator(".katex, .tex").first).to_be_attached()
     assert answer(page).locator("a, img, [onerror]").count() == 0
 
 
@@ -259,9 +263,58 @@ def test_images_go_to_a_model_that_reads_them_and_bind_the_conversation_to_such(
     row = page.locator("[data-testid=model-row][data-model=b]")
     expect(row).to_contain_text("b does not read images, and this chat has some")
     state = pages_server.state("b")
-    row.locator(".choose").click(force=True)
+    row.get_by_test_id("model-choose").click(force=True)
     expect(page.get_by_test_id("model-search")).to_be_visible()  # refused
     assert pages_server.state("b") == state
+
+
+def test_sound_is_recorded_by_a_button_or_by_the_empty_fields_one(page: Page) -> None:
+    seeing(page)
+    bodies = sent(page)
+    page.get_by_test_id("mic").click()
+    expect(page.get_by_label("End the recording")).to_be_visible()
+    page.wait_for_timeout(500)  # of sound
+    page.get_by_test_id("mic").click()
+    expect(page.get_by_test_id("attachment")).to_contain_text(re.compile(r"recording .*\.wav"))
+    page.get_by_test_id("attachment").get_by_role("button").first.click()
+    expect(page.get_by_test_id("preview").locator("audio")).to_be_visible()
+    page.keyboard.press("Escape")
+    send(page, "what do you hear?")
+    expect(page.get_by_test_id("failure")).to_be_visible()  # the worker of these tests is deaf
+    sound = bodies[0]["messages"][0]["content"][0]["input_audio"]  # type: ignore[index]
+    assert (sound["format"], base64.b64decode(sound["data"])[:4]) == ("wav", b"RIFF")
+    page.get_by_test_id("settings-button").click()
+    page.get_by_test_id("setting-autoMicOnEmpty").check()
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("send")).to_have_count(0)
+    expect(page.get_by_test_id("mic")).to_have_count(1)
+    page.get_by_test_id("message").fill("words")
+    expect(page.get_by_test_id("send")).to_be_visible()
+
+
+@pytest.mark.parametrize("sees", [False, True])
+def test_a_model_that_says_only_when_loaded_what_it_reads_is_kept_if_that_is_enough(
+    page: Page, pages_server: Server, sees: bool
+) -> None:
+    pages_server.http.post("/models/unload", json={"model": "b", "wait": True})
+    seeing(page, silent="b")
+    page.route("**/props?model=b*", lambda route: route.fulfill(json=props(route, vision=sees)))
+    give(page, "cat.png", "image/png", png())
+    send(page, "what is this?")
+    expect(page.get_by_test_id("failure")).to_contain_text("image")
+    choose(page, "b")
+    if sees:
+        expect(page.get_by_test_id("model-button")).to_contain_text(re.compile(r"Loaded\s*b"))
+        assert pages_server.state("b") == "ready"
+    else:
+        expect(page.get_by_test_id("toast").last).to_contain_text("b does not read images, and this chat has some")
+        expect(page.get_by_test_id("model-button")).to_contain_text(re.compile(r"Loaded\s*a"))
+        until(lambda: pages_server.state("b") == "unloaded", what="what was loaded only for this is gone")
+
+
+def props(route: Route, vision: bool) -> dict[str, object]:
+    found: dict[str, object] = route.fetch().json()
+    return found | {"modalities": {"vision": vision, "audio": False}}
 
 
 def test_a_pdf_goes_as_text_or_as_pictures_of_its_pages(page: Page) -> None:
@@ -277,6 +330,12 @@ def test_a_pdf_goes_as_text_or_as_pictures_of_its_pages(page: Page) -> None:
     page.keyboard.press("Escape")
     give(page, "a.pdf", "application/pdf", pdf("Hello from a page"))
     expect(page.get_by_test_id("attachment").last).to_contain_text("1 pages as pictures")
+    choose(page, "thinker")  # which reads no images, but words
+    expect(page.get_by_test_id("model-button")).to_contain_text(re.compile(r"Loaded\s*thinker"))
+    send(page, "and now?")
+    expect(page.get_by_test_id("assistant")).to_have_count(2)
+    finished(page)
+    assert "Hello from a page" in bodies[1]["messages"][-1]["content"]  # type: ignore[index]
     give(page, "b.pdf", "application/pdf", b"%PDF-1.4 broken")
     expect(page.get_by_test_id("toast").last).to_contain_text("b.pdf cannot be read")
 
@@ -328,7 +387,7 @@ def test_several_conversations_answer_at_once_and_each_keeps_its_draft(page: Pag
         send(page, held(f"{name} {WORDS}", after=10))
         expect(answer(page)).to_contain_text(name)
         page.get_by_test_id("message").fill(f"draft of {name}")
-    expect(page.get_by_test_id("conversation").locator(".live")).to_have_count(3)
+    expect(page.get_by_test_id("conversation").get_by_test_id("live")).to_have_count(3)
     HOLD.unlink()
     for name in ("first", "second", "third"):
         page.get_by_test_id("conversation").filter(has_text=name).get_by_role("link").click()

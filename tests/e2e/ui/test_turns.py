@@ -66,6 +66,24 @@ def test_a_lost_line_is_found_again(browser: Browser, pages_server: Server) -> N
     assert faults == []
 
 
+def test_a_line_that_is_dead_without_an_end_is_given_up_for_another(browser: Browser, pages_server: Server) -> None:
+    with between(pages_server) as line:
+        page, faults = watched(browser, line.url)
+        page.clock.install()
+        page.goto(line.url)
+        expect(page.get_by_test_id("welcome")).to_contain_text("Loaded")
+        send(page, held(WORDS, after=10))
+        expect(answer(page)).to_contain_text("word5")
+        line.deafen()
+        HOLD.unlink()
+        until(lambda: in_flight(pages_server) == 0)
+        page.clock.fast_forward(60_000)
+        expect(answer(page)).to_have_text(WORDS)
+        finished(page)
+        page.context.close()
+    assert faults == []
+
+
 def test_what_is_said_meanwhile_waits_its_turn(page: Page) -> None:
     bodies = sent(page)
     send(page, held(WORDS, after=10))

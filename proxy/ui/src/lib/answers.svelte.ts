@@ -45,7 +45,7 @@ class Answers {
   /** Has the model of `message` answer `prompt` into it; `goOn`: after what is in it already. */
   stream(message: Message, prompt: Message[], goOn: boolean): Promise<void> {
     const { id, convId, model } = message
-    const request = body(prompt, { model, preset: presetFor(model), thinking: thinkingOf(model), goOn })
+    const request = body(prompt, { model, preset: presetFor(model), thinking: thinkingOf(model), goOn, sees: models.sees(model) })
     const pending = { id, convId, bytes: 0, ...lengthOf(message), base: lengthOf(message), at: Date.now() }
     return this.#follow(message, pending, false, (signal) => api.chat(request, pending, signal))
   }

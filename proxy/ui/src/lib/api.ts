@@ -15,6 +15,8 @@ export class ApiFailure extends Error implements Failure {
 }
 
 const KEY = 'lsv.key'
+const PATIENCE = 15_000 // milliseconds for an answer that the server has at hand
+const SILENCE = 30_000 // milliseconds without a word in an answer, which has one each second, even if it is a comment
 let key = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? ''
 
 export function useKey(text: string, keep: boolean): void {
@@ -36,6 +38,7 @@ interface Options {
   body?: object
   signal?: AbortSignal
   headers?: Record<string, string>
+  deadline?: number // milliseconds
 }
 
 async function request(path: string, options: Options = {}): Promise<Response> {
@@ -47,7 +50,7 @@ async function request(path: string, options: Options = {}): Promise<Response> {
       method: options.method ?? (options.body ? 'POST' : 'GET'),
       headers,
       body: options.body ? JSON.stringify(options.body) : undefined,
-      signal: options.signal,
+      signal: options.deadline ? AbortSignal.timeout(options.deadline) : options.signal,
       cache: 'no-store',
     })
   } catch (error) {
@@ -59,7 +62,7 @@ async function request(path: string, options: Options = {}): Promise<Response> {
   throw new ApiFailure(error?.message ?? `The server answered ${response.status}.`, error?.code ?? 'http', response.status)
 }
 
-const json = async (path: string, options: Options = {}): Promise<any> => (await request(path, options)).json()
+const json = async (path: string): Promise<any> => (await request(path, { deadline: PATIENCE })).json()
 
 /** Whether a failure only says that this server does not have the route. */
 export const missing = (error: unknown): boolean =>
@@ -166,15 +169,24 @@ async function* read(response: Response, place: Place, signal: AbortSignal): Asy
   for (;;) {
     let piece
     try {
-      piece = await bytes.read()
+      piece = await next(bytes)
     } catch (error) {
       if (signal.aborted) throw error
-      piece = { done: true as const, value: undefined }
     }
-    if (piece.done) throw new ApiFailure('The connection was lost before the answer was complete.', 'interrupted', 0)
+    if (!piece?.value) throw new ApiFailure('The connection was lost before the answer was complete.', 'interrupted', 0)
     const found = reader.feed(piece.value).flatMap(events)
     if (found.length) yield found
     place.bytes = from + reader.whole
     if (found.some((event) => event.type === 'done' || event.type === 'failure')) return
   }
+}
+
+/** The next bytes; undefined when the line is dead without having been closed. */
+async function next(bytes: ReadableStreamDefaultReader<Uint8Array>): Promise<ReadableStreamReadResult<Uint8Array> | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<undefined>((done) => (timer = setTimeout(done, SILENCE)))
+  const piece = await Promise.race([bytes.read(), late])
+  clearTimeout(timer)
+  if (!piece) void bytes.cancel()
+  return piece
 }

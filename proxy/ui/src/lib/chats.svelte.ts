@@ -6,7 +6,7 @@ import { forget, orphans } from './pending'
 import { queue, type Queued } from './queue.svelte'
 import * as storage from './storage'
 import { toast } from './toasts.svelte'
-import { exported, imported, type Thread } from './transfer'
+import { exported, imported, renamed, type Thread } from './transfer'
 import { below, later, newestLeaf, path, place } from './tree'
 import type { Attachment, Conversation, Message, Role } from './types'
 
@@ -154,13 +154,11 @@ class Chats {
 
   /** A new conversation with all that leads to this message; returns its id. */
   fork(message: Message): string {
-    const found = path(this.threads[message.convId] ?? [], message.id)
-    const from = this.get(message.convId)
-    const conv: Conversation = { id: newId(), name: `${from?.name ?? ''} (fork)`, lastModified: Date.now(), currNode: null, pinned: false }
-    const names = new Map(found.map((each) => [each.id, newId()]))
-    const copies = plain(found).map((each) => ({ ...each, id: names.get(each.id)!, convId: conv.id, parent: names.get(each.parent ?? '') ?? null }))
-    this.#restore({ conv: { ...conv, currNode: copies.at(-1)?.id ?? null }, messages: copies })
-    return conv.id
+    const messages = plain(path(this.threads[message.convId] ?? [], message.id))
+    const name = `${this.get(message.convId)?.name ?? ''} (fork)`
+    const found = renamed({ conv: { id: '', name, lastModified: Date.now(), currNode: message.id, pinned: false }, messages }, newId)
+    this.#restore(found)
+    return found.conv.id
   }
 
   // -- keeping --------------------------------------------------------------------------------------------------

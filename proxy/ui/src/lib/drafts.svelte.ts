@@ -2,7 +2,7 @@
 
 import { attach } from './attachments'
 import { settings } from './settings.svelte'
-import { toast } from './toasts.svelte'
+import { attempt } from './toasts.svelte'
 import type { Attachment } from './types'
 
 const KEY = 'lsv.draft.'
@@ -28,12 +28,10 @@ class Drafts {
   async add(id: string, files: Iterable<File>): Promise<void> {
     for (const file of files) {
       this.reading++
-      try {
+      await attempt(async () => {
         const found = await attach(file, settings.pdfAsImage)
         this.extra[id] = [...this.files(id), found]
-      } catch (error) {
-        toast(error instanceof Error ? error.message : String(error))
-      }
+      })
       this.reading--
     }
   }

@@ -14,6 +14,7 @@ const TIMINGS = { cache_n: 3, prompt_n: 4, prompt_ms: 10, prompt_per_second: 400
 
 test('statistics leave out a rate that nobody knows', () => {
   expect(statistics(TIMINGS)).toEqual(['9 tokens', '6.0 tokens/s', '1.5 s', 'prompt 7 (3 cached)'])
+  expect(statistics({ ...TIMINGS, prompt_n: 40 }).at(-1)).toBe('prompt 43 (3 cached) at 400/s')
   expect(statistics({ ...TIMINGS, predicted_n: 1, predicted_per_second: 0, cache_n: 0 })).toEqual(['1 token', '1.5 s', 'prompt 4'])
 })
 

@@ -36,14 +36,16 @@ export function age(seconds: number): string {
   return seconds < 60 ? `${Math.max(0, Math.floor(seconds))} s` : duration(seconds)
 }
 
+const FEW = 8 // tokens of a prompt, whose speed says nothing
+
 /** What stands under an answer. */
 export function statistics(timings: Timings): string[] {
-  const rate = timings.predicted_per_second
+  const { predicted_per_second: rate, prompt_per_second: read } = timings
   return [
     `${timings.predicted_n} token${timings.predicted_n === 1 ? '' : 's'}`,
     ...(rate > 0 ? [`${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`] : []),
     duration((timings.prompt_ms + timings.predicted_ms) / 1000),
-    `prompt ${timings.prompt_n + timings.cache_n}${timings.cache_n ? ` (${timings.cache_n} cached)` : ''}`,
+    `prompt ${timings.prompt_n + timings.cache_n}${timings.cache_n ? ` (${timings.cache_n} cached)` : ''}${timings.prompt_n > FEW ? ` at ${read.toFixed(0)}/s` : ''}`,
   ]
 }
 
@@ -58,6 +60,8 @@ const CAUSES: Record<string, string> = {
   hung: 'stopped answering',
   load_timeout: 'took too long to load',
   config_error: 'wrong configuration',
+  insufficient_memory: 'not enough memory',
+  download_error: 'could not be downloaded',
   exited: 'ended by itself',
   restart_limit: 'died too often',
   unkillable: 'cannot be ended',
@@ -65,7 +69,7 @@ const CAUSES: Record<string, string> = {
 
 /** Why a model is not there, in one line; "" if nothing is wrong. */
 export function cause({ status }: Model): string {
-  if (status.state !== 'failed' && status.state !== 'backoff') return ''
+  if (!['failed', 'backoff'].includes(status.state) && !(status.state === 'unloaded' && status.cause)) return '' // unloaded: its file is bad
   const words = CAUSES[status.cause ?? ''] ?? status.cause ?? 'failed'
   const signal = status.signal ? ` (${status.signal})` : ''
   return `${words.charAt(0).toUpperCase()}${words.slice(1)}${signal}${status.message ? `: ${status.message}` : ''}`

@@ -28,6 +28,13 @@ function shortened(block: string): string[] {
   return [...found, block]
 }
 
+/** The mark of the code that is open after this line; "" if none is. */
+function fenced(fence: string, line: string): string {
+  const mark = FENCE.exec(line)?.[1]
+  if (!fence) return mark ?? ''
+  return mark?.startsWith(fence) && line.trim() === mark ? '' : fence
+}
+
 function cut(text: string): string[] {
   const found: string[] = []
   let block: string[] = []
@@ -39,9 +46,7 @@ function cut(text: string): string[] {
       found.push(block.join(''))
       block = []
     }
-    const mark = FENCE.exec(line)?.[1]
-    if (!fence && mark) fence = mark
-    else if (fence && mark?.startsWith(fence) && line.trim() === mark) fence = ''
+    fence = fenced(fence, line)
     if (formula) formula = line.trim().endsWith(formula) ? '' : formula
     else if (!fence && FORMULA.test(line)) formula = line.trim() === '$$' ? '$$' : '\\]'
     blank = !fence && !formula && !line.trim()
@@ -65,11 +70,6 @@ export function definitions(text: string): string {
 
 /** Ends a code block that is still open, so that half of it can be shown. */
 export function closed(block: string): string {
-  let fence = ''
-  for (const line of block.split('\n')) {
-    const mark = FENCE.exec(line)?.[1]
-    if (!fence && mark) fence = mark
-    else if (fence && mark?.startsWith(fence) && line.trim() === mark) fence = ''
-  }
+  const fence = block.split('\n').reduce(fenced, '')
   return fence ? `${block.replace(/\n?$/, '\n')}${fence}` : block
 }

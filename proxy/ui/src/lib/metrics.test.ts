@@ -15,7 +15,7 @@ test('the samples of one name, by model', () => {
 })
 
 test('a counter that began anew has grown by what it shows', () => {
-  expect(growth({ a: 10, b: 50 }, { a: 12, b: 5, c: 1 })).toBe(8)
+  expect(growth({ a: 10, b: 50 }, { a: 12, b: 5, c: 1 })).toEqual({ a: 2, b: 5, c: 1 })
 })
 
 test('the memory of each device, the largest part first', () => {

@@ -46,7 +46,9 @@ export function devices(text: string): Device[] {
   }))
 }
 
-/** How much all counters have grown; one that fell was started anew. */
-export function growth(before: Record<string, number>, after: Record<string, number>): number {
-  return Object.entries(after).reduce((sum, [model, value]) => sum + Math.max(0, value >= (before[model] ?? 0) ? value - (before[model] ?? 0) : value), 0)
+/** How much each counter has grown; one that fell was started anew. */
+export function growth(before: Record<string, number>, after: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(after).map(([model, value]) => [model, value >= (before[model] ?? 0) ? value - (before[model] ?? 0) : value]),
+  )
 }

@@ -4,11 +4,11 @@ import type { Attachment, Message, Modality, Model } from './types'
 
 export type Needs = ReadonlySet<Modality>
 
-/** The modalities beside text that these attachments are sent as. */
+/** The modalities beside text that these attachments cannot do without; a PDF with words can be read as such. */
 export function needs(extra: readonly Attachment[]): Needs {
   const found = new Set<Modality>()
   for (const each of extra) {
-    if (each.type === 'IMAGE' || (each.type === 'PDF' && each.processedAsImages)) found.add('image')
+    if (each.type === 'IMAGE' || (each.type === 'PDF' && each.processedAsImages && !each.content)) found.add('image')
     if (each.type === 'AUDIO') found.add('audio')
   }
   return found
@@ -26,10 +26,9 @@ export function reads(model: Model, modality: Modality): boolean | undefined {
 
 const WORDS: Partial<Record<Modality, string>> = { image: 'images', audio: 'sound', video: 'video' }
 
-/** Why this model cannot go on with what needs this; "" if it can. A model that says nothing reads text only. */
-export function lacking(model: Model, wanted: Needs): string {
-  const missing = [...wanted].filter((modality) => !reads(model, modality)).map((modality) => WORDS[modality])
-  return missing.length ? `${model.id} does not read ${missing.join(' or ')}` : ''
+/** That a model cannot read this; "" if there is nothing that it cannot. */
+export function lacking(id: string, missing: readonly Modality[]): string {
+  return missing.length ? `${id} does not read ${missing.map((modality) => WORDS[modality]).join(' or ')}` : ''
 }
 
 /** Whether one can talk to it at all. */

@@ -4,15 +4,15 @@ import * as api from './api'
 import type { FeedEvent } from './feed'
 import { chats, lacking, reads, type Needs } from './modalities'
 import { settings, saveSettings } from './settings.svelte'
-import { toast } from './toasts.svelte'
+import { attempt, toast } from './toasts.svelte'
 import type { Modality, Model } from './types'
 
-const CALM = 10_000 // milliseconds between two questions
-const TOLD = 30_000 // while the feed tells what changes
-const BUSY = 1000 // while a model is on its way, or somebody waits
+const TOLD = 30_000 // milliseconds between two questions while the feed tells what changes
+const BUSY = 1000 // while it does not, a model is on its way, or somebody waits
 const WATCHED = 2000 // while the models page is open: how much is in flight is in no event
 const AGAIN = 1000 // before the feed is tried again, doubled each time …
 const SELDOM = 30_000 // … up to this
+const PATIENCE = 15_000 // after which an order that moved nothing is given up
 const MOVING = new Set(['downloading', 'loading', 'draining', 'stopping', 'backoff'])
 
 class Models {
@@ -20,7 +20,7 @@ class Models {
   known = $state(false) // the server has answered once
   reachable = $state(true)
   locked = $state(false) // a key is needed
-  router = $state(true) // several models; else the one that a llama-server has
+  #router = $state(true) // of several models; else the one that a llama-server has
   max = $state(0)
   now = $state(Date.now() / 1000)
   waiting = $state(0) // answers that have not begun
@@ -37,6 +37,7 @@ class Models {
 
   loaded = $derived(this.list.filter((model) => ['ready', 'draining'].includes(model.status.state)))
   partners = $derived(this.list.filter(chats))
+  several = $derived(this.#router && this.partners.length > 1) // there is a choice
 
   get(id: string): Model | undefined {
     return this.list.find((model) => model.id === id || model.aliases.includes(id))
@@ -85,7 +86,7 @@ class Models {
       if (!this.known) {
         const { max_instances, role } = await api.props()
         this.max = max_instances ?? 0
-        this.router = role !== 'model'
+        this.#router = role !== 'model'
       }
       this.known = this.reachable = true
       this.locked = false
@@ -117,15 +118,21 @@ class Models {
     }
   }
 
-  reads(model: Model, modality: Modality): boolean {
+  /** Whether it reads this; undefined as long as nobody says. */
+  reads(model: Model, modality: Modality): boolean | undefined {
     const said = this.#props[model.id]?.modalities
-    return reads(model, modality) ?? Boolean(modality === 'image' ? said?.vision : modality === 'audio' ? said?.audio : false)
+    return reads(model, modality) ?? (modality === 'image' ? said?.vision : modality === 'audio' ? said?.audio : undefined)
   }
 
-  /** Why this model cannot take what needs this; "" if it can, or is not known. */
+  sees = (id: string): boolean => Boolean(this.get(id) && this.reads(this.get(id)!, 'image'))
+  hears = (id: string): boolean => Boolean(this.get(id) && this.reads(this.get(id)!, 'audio'))
+
+  /** Why this model cannot take what needs this; "" if it can, or if only its load will tell. */
   lacking(id: string, wanted: Needs): string {
     const model = this.get(id)
-    return model ? lacking(model, new Set([...wanted].filter((modality) => !this.reads(model, modality)))) : ''
+    if (!model) return ''
+    const maybe = !['ready', 'draining'].includes(model.status.state)
+    return lacking(id, [...wanted].filter((modality) => !(this.reads(model, modality) ?? maybe)))
   }
 
   /** Whether its reasoning can be switched: the template says so once it is known. */
@@ -147,6 +154,17 @@ class Models {
     saveSettings()
   }
 
+  /** Loads a chosen model. One that said only then what it reads goes again if that is not enough; returns the reason. */
+  async take(id: string, wanted: Needs): Promise<string> {
+    if (this.get(id)?.status.state !== 'unloaded') return this.lacking(id, wanted)
+    await this.load(id)
+    while (this.#pending.has(id) || this.get(id)?.status.state === 'loading') await new Promise((done) => setTimeout(done, BUSY / 4))
+    await this.fetchProps(id)
+    const why = this.lacking(id, wanted)
+    if (why) await this.unload(id)
+    return why
+  }
+
   toggleFavourite(id: string): void {
     const { favourites } = settings
     settings.favourites = favourites.includes(id) ? favourites.filter((each) => each !== id) : [...favourites, id]
@@ -155,13 +173,8 @@ class Models {
 
   async #command(id: string, run: () => Promise<unknown>): Promise<void> {
     this.#pending.add(id)
-    setTimeout(() => this.#pending.delete(id), 15_000)
-    try {
-      await run()
-    } catch (error) {
-      this.#pending.delete(id)
-      toast(error instanceof Error ? error.message : String(error))
-    }
+    setTimeout(() => this.#pending.delete(id), PATIENCE)
+    if (!(await attempt(run))) this.#pending.delete(id)
     await this.refresh()
   }
 
@@ -210,13 +223,27 @@ class Models {
     clearTimeout(this.#timer)
     if (document.visibilityState !== 'visible' || this.locked) return
     const moving = this.list.some((model) => MOVING.has(model.status.state))
-    const busy = moving || this.#pending.size > 0 || this.waiting > 0 || !this.reachable
-    this.#timer = setTimeout(() => void this.refresh(), busy ? BUSY : this.watched ? WATCHED : this.live ? TOLD : CALM)
+    const busy = moving || this.#pending.size > 0 || this.waiting > 0 || !this.live
+    this.#timer = setTimeout(() => void this.refresh(), busy ? BUSY : this.watched ? WATCHED : TOLD)
   }
 
-  /** A key has been given: the feed may be read now. */
-  unlocked(): void {
-    void this.#watch()
+  // -- the key --------------------------------------------------------------------------------------------------
+
+  get keyed(): boolean {
+    return api.hasKey()
+  }
+
+  /** Tries a key. Whether the server knows it. */
+  async unlock(key: string, keep: boolean): Promise<boolean> {
+    api.useKey(key, keep)
+    await this.refresh()
+    if (!this.locked) void this.#watch()
+    return !this.locked
+  }
+
+  lock(): void {
+    api.forgetKey()
+    void this.refresh()
   }
 }
 

@@ -1,6 +1,7 @@
 // Answers that are on their way, as they outlive the page: where to go on reading each.
 
 import type { Place } from './api'
+import { keep, recall } from './stored'
 import type { Message } from './types'
 
 const key = (id: string): string => `lsv.stream ${new URL('.', document.baseURI).pathname} ${id}` // of one origin, each base path has its own
@@ -20,27 +21,13 @@ export interface Pending extends Place, Length {
 
 export const lengthOf = (message: Message): Length => ({ text: message.content.length, reasoning: message.reasoningContent.length })
 
-export function note(pending: Pending): void {
-  try {
-    localStorage.setItem(key(pending.id), JSON.stringify(pending))
-  } catch {
-    // no room: after a reload it is interrupted
-  }
-}
-
-export const forget = (id: string): void => localStorage.removeItem(key(id))
+export const note = (pending: Pending): void => keep(key(pending.id), pending)
+export const forget = (id: string): void => keep(key(id), undefined)
 
 /** Those that no page reads. */
 export function orphans(now: number): Pending[] {
-  const found: Pending[] = []
-  for (const name of Object.keys(localStorage).filter((each) => each.startsWith(key('')))) {
-    try {
-      found.push(JSON.parse(localStorage.getItem(name) ?? ''))
-    } catch {
-      localStorage.removeItem(name)
-    }
-  }
-  return found.filter((each) => now - each.at > ALIVE)
+  const names = Object.keys(localStorage).filter((each) => each.startsWith(key('')))
+  return names.flatMap((name) => recall<Pending | []>(name, [])).filter((each) => now - each.at > ALIVE)
 }
 
 /** Takes a message back to where its stream was read up to. */

@@ -5,7 +5,7 @@ import type { Attachment, Message, Preset } from './types'
 const preset = (more: Partial<Preset> = {}): Preset => ({ id: 'p', name: 'P', system: '', sampling: {}, custom: '', ...more })
 const said = (role: Message['role'], content: string, extra: Attachment[] = []): Message => ({ role, content, extra }) as Message
 const make = (messages: Message[], more: Partial<Parameters<typeof body>[1]> = {}) =>
-  body(messages, { model: 'm', preset: preset(), thinking: 'auto', goOn: false, ...more }) as any
+  body(messages, { model: 'm', preset: preset(), thinking: 'auto', goOn: false, sees: true, ...more }) as any
 
 test('what is not set is not sent', () => {
   expect(make([said('user', 'hi')])).toEqual({
@@ -57,4 +57,11 @@ test('pictures and sound are parts of their own', () => {
   expect(content.map((part: { type: string }) => part.type)).toEqual(['image_url', 'input_audio', 'image_url', 'text'])
   expect(content[1].input_audio).toEqual({ data: 'BB', format: 'wav' })
   expect(content[3].text).toBe('File: b.pdf\n```\nwords\n```\n\nLook.')
+})
+
+test('the pages of a PDF go as words to a model that reads no images, as long as there are any', () => {
+  const pdf = { type: 'PDF', name: 'a.pdf', processedAsImages: true, images: ['data:image/jpeg;base64,CC'] } as const
+  const told = (content: string) => make([said('user', 'Look.', [{ ...pdf, content, images: [...pdf.images] }])], { sees: false })
+  expect(told('words').messages[0].content).toBe('File: a.pdf\n```\nwords\n```\n\nLook.')
+  expect(told('').messages[0].content[0].type).toBe('image_url')
 })

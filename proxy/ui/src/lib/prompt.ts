@@ -9,15 +9,16 @@ interface Options {
   preset: Preset
   thinking: Thinking
   goOn: boolean // the last message is an answer that shall be continued
+  sees: boolean // the model reads images
 }
 
 /** The body of POST /v1/chat/completions. */
-export function body(messages: readonly Message[], { model, preset, thinking, goOn }: Options): Record<string, unknown> {
+export function body(messages: readonly Message[], { model, preset, thinking, goOn, sees }: Options): Record<string, unknown> {
   const system = preset.system.trim()
   const said = messages.filter((message) => message.role === 'user' || message.content || (goOn && message === messages.at(-1)))
   return {
     model,
-    messages: [...(system ? [{ role: 'system', content: system }] : []), ...said.map((message) => spoken(message))],
+    messages: [...(system ? [{ role: 'system', content: system }] : []), ...said.map((message) => spoken(message, sees))],
     timings_per_token: true,
     return_progress: true,
     sse_ping_interval: 1,
@@ -44,21 +45,22 @@ function reasoning(thinking: Thinking): object {
   return { reasoning_effort: thinking }
 }
 
-function spoken({ role, content, extra }: Message): { role: string; content: string | Part[] } {
+function spoken({ role, content, extra }: Message, sees: boolean): { role: string; content: string | Part[] } {
   if (!extra.length) return { role, content }
-  const parts = extra.flatMap(part)
+  const parts = extra.flatMap((each) => part(each, sees))
   const text = [...parts.filter((each) => each.type === 'text').map((each) => each.text), content].filter(Boolean).join('\n\n')
   const media = parts.filter((each) => each.type !== 'text')
   return { role, content: media.length ? [...media, ...(text ? [{ type: 'text' as const, text }] : [])] : text }
 }
 
-function part(each: Attachment): Part[] {
+/** A PDF goes as pictures of its pages to a model that reads them, or if it has no words. */
+function part(each: Attachment, sees: boolean): Part[] {
   if (each.type === 'IMAGE') return [{ type: 'image_url', image_url: { url: each.base64Url } }]
   if (each.type === 'AUDIO') {
     const format = each.mimeType.includes('wav') ? 'wav' : 'mp3'
     return [{ type: 'input_audio', input_audio: { data: each.base64Data, format } }]
   }
-  if (each.type === 'PDF' && each.processedAsImages) {
+  if (each.type === 'PDF' && each.processedAsImages && (sees || !each.content)) {
     return (each.images ?? []).map((url) => ({ type: 'image_url', image_url: { url } }))
   }
   return [{ type: 'text', text: quoted(each.name, each.content) }]

@@ -2,7 +2,8 @@
 
 import * as api from './api'
 import { models } from './models.svelte'
-import { toast } from './toasts.svelte'
+import { keep, recall } from './stored'
+import { attempt } from './toasts.svelte'
 
 const KEY = 'lsv.pulls'
 
@@ -11,16 +12,8 @@ export interface Part {
   total: number
 }
 
-function stored(): Record<string, Part> {
-  try {
-    return JSON.parse(localStorage.getItem(KEY) ?? '{}')
-  } catch {
-    return {}
-  }
-}
-
 class Pulls {
-  #paused = $state<Record<string, Part>>(stored())
+  #paused = $state<Record<string, Part>>(recall(KEY, {}))
 
   /** Those that do not run and whose files are not there. */
   get paused(): [string, Part][] {
@@ -38,7 +31,7 @@ class Pulls {
 
   async pause(id: string): Promise<void> {
     this.#paused[id] = this.part(id) ?? { done: 0, total: 0 }
-    this.#keep()
+    keep(KEY, this.#paused)
     await models.unload(id)
   }
 
@@ -49,27 +42,17 @@ class Pulls {
 
   /** Ends a download, and deletes what is there of it. */
   async discard(id: string): Promise<void> {
-    try {
+    await attempt(async () => {
       if (!models.get(id)) await api.pull(id) // what was paused is nobody's until it is asked for
       await api.remove(id)
       this.#forget(id)
-    } catch (error) {
-      toast(error instanceof Error ? error.message : String(error))
-    }
+    })
     await models.refresh()
   }
 
   #forget(id: string): void {
     delete this.#paused[id]
-    this.#keep()
-  }
-
-  #keep(): void {
-    try {
-      localStorage.setItem(KEY, JSON.stringify(this.#paused))
-    } catch {
-      // no room: forgotten with the page
-    }
+    keep(KEY, this.#paused)
   }
 }
 

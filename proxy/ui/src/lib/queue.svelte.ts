@@ -1,5 +1,6 @@
 // What the reader has said while a model was busy answering: sent when it is done. Text outlives the page, files do not.
 
+import { keep, recall } from './stored'
 import type { Attachment } from './types'
 
 const KEY = 'lsv.queue.'
@@ -21,12 +22,7 @@ class Queue {
   /** Reads what an earlier page has left. */
   open(convId: string): void {
     if (this.#waiting[convId]) return
-    let found: Queued[] = []
-    try {
-      found = JSON.parse(localStorage.getItem(KEY + convId) ?? '[]')
-    } catch {
-      // written by nobody
-    }
+    const found = recall<Queued[]>(KEY + convId, [])
     if (found.length) this.#waiting[convId] = found
   }
 
@@ -44,12 +40,7 @@ class Queue {
 
   #keep(convId: string): void {
     const left = this.of(convId).map((each) => ({ ...each, extra: [] }))
-    try {
-      if (left.length) localStorage.setItem(KEY + convId, JSON.stringify(left))
-      else localStorage.removeItem(KEY + convId)
-    } catch {
-      // no room: it waits as long as the page lives
-    }
+    keep(KEY + convId, left.length ? left : undefined)
   }
 }
 

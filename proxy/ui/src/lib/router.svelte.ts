@@ -7,17 +7,12 @@ export interface Route {
 }
 
 function parse(hash: string): Route {
-  const [, page, rest = ''] = /^#\/(models|activity|logs|chat)(?:\/(.*))?$/.exec(hash) ?? []
-  if (page === 'chat') return { page, id: /^[\w-]+$/.test(rest) ? rest : '' }
-  if (page === 'models' || page === 'activity') return { page, id: '' }
-  if (page === 'logs') {
-    try {
-      return { page, id: decodeURIComponent(rest) }
-    } catch {
-      return { page, id: '' }
-    }
+  const [, page = 'chat', rest = ''] = (/^#\/(models|activity|logs|chat)(?:\/(.*))?$/.exec(hash) ?? []) as [string?, Page?, string?]
+  try {
+    return { page, id: decodeURIComponent(rest) }
+  } catch {
+    return { page, id: '' }
   }
-  return { page: 'chat', id: '' }
 }
 
 class Router {

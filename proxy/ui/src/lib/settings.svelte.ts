@@ -1,5 +1,6 @@
 // What the reader has chosen; kept in localStorage.
 
+import { keep, recall } from './stored'
 import type { Preset, Sampling, Thinking } from './types'
 
 export type Theme = 'system' | 'light' | 'dark'
@@ -27,7 +28,7 @@ const DEFAULTS: Stored = {
   model: '',
   sidebar: true,
   favourites: [],
-  presets: [STANDARD],
+  presets: [],
   presetOf: {},
   thinking: {},
   disableAutoScroll: false,
@@ -40,24 +41,16 @@ const DEFAULTS: Stored = {
 
 /** What is stored, an older form included: there, one system prompt and sampling were for all. */
 function read(): Stored {
-  try {
-    const found: Partial<Stored> & { system?: string; sampling?: Sampling } = JSON.parse(localStorage.getItem(KEY) ?? '{}')
-    const { system = '', sampling = {}, ...known } = found
-    const presets = found.presets?.length ? found.presets : [{ ...STANDARD, system, sampling }]
-    return { ...DEFAULTS, ...known, presets }
-  } catch {
-    return structuredClone(DEFAULTS)
-  }
+  const found = recall<Partial<Stored> & { system?: string; sampling?: Sampling }>(KEY, {})
+  const { system = '', sampling = {}, ...known } = found
+  const presets = found.presets?.length ? found.presets : [{ ...STANDARD, system, sampling }]
+  return { ...DEFAULTS, ...known, presets }
 }
 
 export const settings = $state(read())
 
 export function saveSettings(): void {
-  try {
-    localStorage.setItem(KEY, JSON.stringify(settings))
-  } catch {
-    // no storage: they last as long as the page
-  }
+  keep(KEY, settings)
   if (settings.theme === 'system') delete document.documentElement.dataset.theme
   else document.documentElement.dataset.theme = settings.theme
 }

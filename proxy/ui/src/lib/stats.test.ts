@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { rate, reused } from './stats'
+import { rate } from './stats'
 import type { Asked } from './types'
 
 const asked = (more: Partial<Asked>): Asked => ({ id: 'x', model: 'm', endpoint: '', stream: true, state: 'done', since: 100, ...more })
@@ -12,9 +12,4 @@ test('the rate counts from the first token', () => {
 test('one token, or none, has no rate', () => {
   expect(rate(asked({ generated: 1, first_ms: 500, total_ms: 1500 }), 0)).toBeNull()
   expect(rate(asked({}), 0)).toBeNull()
-})
-
-test('what was reused of the prompt', () => {
-  expect(reused(asked({ prompt_tokens: 40, cached_tokens: 30 }))).toBe(0.75)
-  expect(reused(asked({ prompt_tokens: 40 }))).toBeNull()
 })

@@ -8,8 +8,3 @@ export function rate({ generated, first_ms, total_ms, since }: Asked, now: numbe
   const spent = (total_ms ?? (now - since) * 1000) - first_ms
   return spent > 0 ? ((generated - 1) * 1000) / spent : null
 }
-
-/** The share of the prompt's tokens that had not to be computed again. */
-export function reused({ prompt_tokens, cached_tokens }: Asked): number | null {
-  return prompt_tokens && cached_tokens !== undefined ? cached_tokens / prompt_tokens : null
-}

@@ -1,5 +1,6 @@
 // Conversations and messages in IndexedDB. Where a browser refuses it, they live as long as the page.
 
+import { keep, recall } from './stored'
 import type { Conversation, Message } from './types'
 
 const PLACE = new URL('.', document.baseURI).pathname // of one origin, each base path has its own
@@ -34,21 +35,15 @@ const result = <T>(asked: IDBRequest<T>): Promise<T> =>
 const RESCUE = 'lsv.rescue.'
 
 /** Keeps a message at once, while the page goes: what is being written to the database then may never arrive there. */
-export function rescue(message: Message): void {
-  try {
-    sessionStorage.setItem(RESCUE + message.id, JSON.stringify(message))
-  } catch {
-    // no room: the last second is lost
-  }
-}
+export const rescue = (message: Message): void => keep(RESCUE + message.id, message, sessionStorage)
 
 /** A message as an older version of these pages may have stored it, or as it was when the page went. */
 function whole(stored: Message): Message {
   const found = { ...stored, extra: stored.extra ?? [], finish: stored.finish ?? 'stop' }
-  const saved = sessionStorage.getItem(RESCUE + stored.id)
+  const saved = recall<Message | null>(RESCUE + stored.id, null, sessionStorage)
   if (!saved) return found
-  sessionStorage.removeItem(RESCUE + stored.id)
-  const { content, reasoningContent, timings }: Message = JSON.parse(saved)
+  keep(RESCUE + stored.id, undefined, sessionStorage)
+  const { content, reasoningContent, timings } = saved
   const longer = content.length + reasoningContent.length > found.content.length + found.reasoningContent.length
   if (longer) void put([], [Object.assign(found, { content, reasoningContent, timings })])
   return found

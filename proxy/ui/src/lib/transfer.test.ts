@@ -7,7 +7,7 @@ const message = (id: string, parent: string | null, role: Message['role']): Mess
 }) // prettier-ignore
 const THREAD: Thread = {
   conv: { id: 'c', name: 'A chat', lastModified: 5, currNode: 'a', pinned: true },
-  messages: [message('q', null, 'user'), message('a', 'q', 'assistant')],
+  messages: [message('q', null, 'user'), { ...message('a', 'q', 'assistant'), toolCalls: '[]' }],
 }
 const ids = () => {
   let next = 0

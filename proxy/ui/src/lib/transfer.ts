@@ -90,6 +90,7 @@ function checked(conv: any, messages: any[]): Thread | undefined {
       stopped: Boolean(each.stopped),
       finish: typeof each.finish === 'string' ? each.finish : '',
       extra: Array.isArray(each.extra) ? each.extra.flatMap(attachment) : [],
+      ...(each.toolCalls ? { toolCalls: each.toolCalls } : {}),
     })),
   }
 }
@@ -121,7 +122,8 @@ export function attachment(each: any): Attachment[] {
   }
 }
 
-function renamed({ conv, messages }: Thread, newId: () => string): Thread {
+/** The same under new names. */
+export function renamed({ conv, messages }: Thread, newId: () => string): Thread {
   const names = new Map(messages.map((message) => [message.id, newId()]))
   const convId = newId()
   return {

@@ -23,7 +23,7 @@ export interface Model {
   can_remove?: boolean
   context_length: number
   capabilities?: Capabilities
-  architecture?: { input_modalities?: Modality[]; output_modalities?: string[] }
+  architecture?: { input_modalities?: Modality[] }
   status: {
     state: ModelState
     value?: string
@@ -45,7 +45,6 @@ export interface Model {
     n_ctx_train: number
     n_params: number
     n_vocab?: number
-    n_embd?: number
     size: number
     arch: string
     ftype: string
@@ -53,10 +52,8 @@ export interface Model {
     file_size?: number
   } | null
   runtime: {
-    generation?: number
     in_flight: number
     slots: { total: number; busy: number }
-    loaded_at: number | null
     pinned: boolean
     load_ms: number | null
     pid?: number | null
@@ -89,7 +86,6 @@ export interface Death {
   requests_lost: number
   log_tail?: string[]
   action: 'restart' | 'failed' | 'none'
-  retry_in_s?: number
 }
 
 /** A request that runs or ran; milliseconds count from `since`. */
@@ -141,6 +137,7 @@ export interface Message {
   failure: Failure | null
   stopped: boolean
   beside?: string // answers to one question with the same mark are shown side by side
+  toolCalls?: unknown // of other programs: kept, and given out again
   finish: string // why the model ended: stop, length, …; "" if it did not say
 }
 

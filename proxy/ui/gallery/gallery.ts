@@ -1,5 +1,5 @@
 // Development only: npm run dev, then /gallery.html. No part of what is built.
-import './app.css'
+import '../src/app.css'
 import { mount } from 'svelte'
 import Gallery from './Gallery.svelte'
 
