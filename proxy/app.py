@@ -35,6 +35,7 @@ from proxy.routes import (
     keys,
     llama,
     llama_swap,
+    lora,
     metrics,
     models,
     ollama,
@@ -57,7 +58,7 @@ from proxy.watch import Watch
 _API = (  # events before models: "sse" is no model's name
     health, events, models, props, slots, metrics, requests, openai, control, llama, vectors, anthropic, ollama,
     downloads, ollama_pull,
-    streams, llama_swap, swap_events, unserved, keys, admin, reference, ui,
+    streams, llama_swap, swap_events, lora, unserved, keys, admin, reference, ui,
 )  # fmt: skip
 ROUTES = [route for part in _API for route in part.ROUTES]
 

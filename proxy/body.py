@@ -56,27 +56,44 @@ async def parse(data: bytes, server: Server, made: Callable[[dict[str, Any]], T]
     `made` is pure: it may be called in a thread. Raises ApiError.
     """
     if len(data) > _OFF_LOOP:
-        return await off_loop.run(lambda: made(_tree(data, server)))
-    return made(_tree(data, server))
+        return await off_loop.run(lambda: made(_object(data, server)))
+    return made(_object(data, server))
 
 
-def _tree(data: bytes, server: Server) -> dict[str, Any]:
-    if not data:
-        return {}
-    try:
-        tree = orjson.loads(data)  # refuses NaN, Infinity and lone surrogates; integers beyond 64 bits become floats
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(f"the body is not JSON: {error}", code="invalid_json") from None
+async def parse_list(data: bytes, server: Server, made: Callable[[list[Any]], T]) -> T:
+    """The same of the few bodies that are a JSON array. Raises ApiError."""
+    if len(data) > _OFF_LOOP:
+        return await off_loop.run(lambda: made(_array(data, server)))
+    return made(_array(data, server))
+
+
+def _array(data: bytes, server: Server) -> list[Any]:
+    tree = _tree(data, server)
+    if not isinstance(tree, list):
+        raise BadRequest("the body must be a JSON array")
+    return tree
+
+
+def _object(data: bytes, server: Server) -> dict[str, Any]:
+    tree = _tree(data, server) if data else {}
     if not isinstance(tree, dict):
         raise BadRequest("the body must be a JSON object")
-    if _deeper(tree, server.max_depth):
-        text = f"the body is nested deeper than {server.max_depth} levels ([server].max_depth)"
-        raise BadRequest(text, code="invalid_json")
     for name in _CONVERSATIONS:
         found = tree.get(name)
         if isinstance(found, list) and len(found) > server.max_messages and isinstance(found[0], dict):
             text = f"at most {server.max_messages} entries, got {len(found)} ([server].max_messages)"
             raise BadRequest(f"{name}: {text}", name)
+    return tree
+
+
+def _tree(data: bytes, server: Server) -> Any:
+    try:
+        tree = orjson.loads(data)  # refuses NaN, Infinity and lone surrogates; integers beyond 64 bits become floats
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}", code="invalid_json") from None
+    if isinstance(tree, dict | list) and _deeper(tree, server.max_depth):
+        text = f"the body is nested deeper than {server.max_depth} levels ([server].max_depth)"
+        raise BadRequest(text, code="invalid_json")
     return tree
 
 

@@ -61,6 +61,7 @@ from supervisor.control import (
     Ring,
     Roll,
     Scan,
+    SetScales,
     ShutDown,
     Shutdown,
     Stop,
@@ -146,7 +147,7 @@ class Proxy:
             case Ring():
                 if fds:  # else this process has no descriptors left
                     self.services.result().logs.take(message.source, fds[0])
-            case ConfigureWorker() | Warm() | Peer() | Neighbours() | Download():
+            case ConfigureWorker() | Warm() | Peer() | Neighbours() | SetScales() | Download():
                 raise AssertionError(f"not a proxy's message: {message}")
             case Scan() | Remember() | KeepReport() | Discard():
                 raise AssertionError(f"not a proxy's message: {message}")

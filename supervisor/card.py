@@ -56,11 +56,20 @@ class Capabilities(msgspec.Struct, frozen=True):
     infill: bool = False
 
 
+class Adapter(msgspec.Struct, frozen=True, array_like=True):
+    """What a LoRA adapter's file says of it; bytes of its tensors. `task` and `prefix` are "" where it says none."""
+
+    size: int = 0
+    task: str = ""
+    prefix: str = ""
+
+
 class Card(msgspec.Struct, frozen=True):
     """The facts of one model. `size`: bytes of all tensors; `file_size`: of its `files` files, without the projector.
 
     `kind`: "model", or what else the file is: "projector", "adapter", …. `modified`: Unix time of the first file.
-    `cause` and `problem` say in the API's word and in a sentence why there are no facts; both are "" otherwise.
+    `cause` and `problem` say in the API's word and in a sentence why there are no facts, or why a load must fail for
+    what belongs to it; both are "" otherwise.
     """
 
     kind: str = "model"
@@ -80,5 +89,6 @@ class Card(msgspec.Struct, frozen=True):
     capabilities: Capabilities = Capabilities()
     shape: Shape = Shape()
     projector_size: int = 0
+    adapters: tuple[Adapter, ...] = ()  # in the order of Model.lora
     cause: str = ""
     problem: str = ""

@@ -40,7 +40,10 @@ class Findings:
 def sought(config: Config) -> tuple[Sought, ...]:
     """The models whose files are to be read."""
     models = config.models.values()
-    return tuple(Sought(m.name, m.path, m.mmproj, m.hf) for m in models if m.path or m.hf)
+    return tuple(
+        Sought(m.name, m.path, m.mmproj, m.hf, tuple(each.path for each in m.adapters))
+        for m in models if m.path or m.hf
+    )  # fmt: skip
 
 
 def entries(
@@ -73,7 +76,8 @@ def memory_key(model: Model, card: Card) -> str:
     """What a measured footprint belongs to: a file, and the settings that make the size."""
     sizes = (model.n_ctx, model.parallel, model.kv, model.n_gpu_layers, model.n_batch, model.n_ubatch)
     ways = (model.flash_attention, model.mmap, model.mlock, model.mmproj, model.worker)
-    return "|".join(map(str, (model.path, card.file_size, card.modified, *sizes, *ways)))
+    adapters = (each.path for each in model.adapters)
+    return "|".join(map(str, (model.path, card.file_size, card.modified, *sizes, *ways, *adapters)))
 
 
 def _configured(model: Model, known: Findings, made: _Maker, looked: bool) -> Entry:

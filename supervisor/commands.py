@@ -1,4 +1,4 @@
-"""What an operator may ask of a model that is there: load, unload. Each is idempotent and answered at once.
+"""What an operator may ask of a model that is there: load, unload, scale. Each is idempotent and answered at once.
 
 Of a model with several replicas, "load" is about the first, unless another one serves, and "unload" about all.
 """
@@ -23,8 +23,27 @@ class Operator:
         self._stock, self._machines, self._call_off = stock, machines, call_off
 
     def obey(self, command: ModelCommand) -> Answer:
-        """Begins to load or unload; the outcome shows in the model's state."""
-        return self._load(command) if command.verb == "load" else self._unload(command)
+        """Begins to load or unload, the outcome shows in the model's state; or sets scales."""
+        match command.verb:
+            case "load":
+                return self._load(command)
+            case "scale":
+                return self._scale(command)
+            case _:
+                return self._unload(command)
+
+    def _scale(self, command: ModelCommand) -> Answer:
+        """Of its LoRA adapters; loads nothing."""
+        stock = self._stock
+        said: list[tuple[int, float]] = command.overrides["lora"]
+        model = stock.entry(command.model).model
+        for index, (id, _) in enumerate(said):
+            if not 0 <= id < len(model.adapters):
+                return Answer(command.ticket, "invalid_value", f"[{index}].id: the model has no adapter {id}")
+        stock.scales.set(model, dict(said))
+        for each in stock.replicas(command.model):
+            self._machines.scale(each.name)
+        return Answer(command.ticket)
 
     def _load(self, command: ModelCommand) -> Answer:
         name, stock = command.model, self._stock

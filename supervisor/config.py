@@ -291,6 +291,13 @@ class StateFolder(Table):
     crash_reports_size: Size = 16 * 2**20
 
 
+class Adapter(Table):
+    """One of [models.NAME].lora: a LoRA adapter, and its weight in requests that do not say another one."""
+
+    path: Annotated[str, Meta(min_length=1)]
+    scale: _Finite = 1.0
+
+
 class Model(Table):
     """A model: [defaults] and [models.NAME], merged. `name` is its id; `title` is the key `name`, for people.
 
@@ -308,6 +315,7 @@ class Model(Table):
     path: str = ""
     hf: Repository = ""
     mmproj: str = ""
+    lora: tuple[str | Adapter, ...] = ()
     aliases: tuple[Name, ...] = ()
     preload: bool = False
     pin: bool = False
@@ -342,6 +350,11 @@ class Model(Table):
     system_prompt_mode: Literal["missing", "always"] = "missing"
     sampling: Sampling = Sampling()
     force: Sampling = Sampling()
+
+    @property
+    def adapters(self) -> tuple[Adapter, ...]:
+        """Those of `lora`; one of which only the path is said counts whole."""
+        return tuple(each if isinstance(each, Adapter) else Adapter(path=each) for each in self.lora)
 
     def variant(self, name: str, own: Model) -> Model:
         """This model as its variant `own` shows it: what that does not say is said here."""

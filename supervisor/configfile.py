@@ -35,7 +35,7 @@ class _File(Sections):
 
 
 _SECTIONS = (*_File.__struct_fields__, "models")
-_NOT_SHARED = ("id", "name", "description", "base", "package", "file", "path", "hf", "mmproj", "aliases")
+_NOT_SHARED = ("id", "name", "description", "base", "package", "file", "path", "hf", "mmproj", "lora", "aliases")
 _MERGED = ("sampling", "force", "chat_template_kwargs")  # tables in a model's, laid over those of [defaults]
 
 

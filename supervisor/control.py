@@ -228,6 +228,9 @@ from supervisor.worker_messages import (
     Report as Report,
 )
 from supervisor.worker_messages import (
+    SetScales as SetScales,
+)
+from supervisor.worker_messages import (
     Stop as Stop,
 )
 from supervisor.worker_messages import (
@@ -236,8 +239,8 @@ from supervisor.worker_messages import (
 
 FromRoot = (
     Ping | Stop | Relog | ConfigureProxy | ModelChanged | Died | Attach | Drain | Reopen | Lost | Answer | Shutdown
-    | ConfigureWorker | Warm | Peer | Neighbours | Ring | KeyUse | Blamed | Figures | Roll | Inquired | Inquiry
-    | Finding | Listed | Unlisted | Scan | Remember | KeepReport | Discard | Download | Reconfigure | Reloaded
+    | ConfigureWorker | Warm | Peer | Neighbours | SetScales | Ring | KeyUse | Blamed | Figures | Roll | Inquired
+    | Inquiry | Finding | Listed | Unlisted | Scan | Remember | KeepReport | Discard | Download | Reconfigure | Reloaded
 )  # fmt: skip
 ToRoot = (
     Listening | Want | Unwant | Activity | KeepAlive | Drained | Busy | LinkBroken | ModelCommand | ShutDown

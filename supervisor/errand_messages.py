@@ -11,12 +11,13 @@ from supervisor.states import Footprint, Message
 
 
 class Sought(msgspec.Struct, frozen=True):
-    """A model that the configuration names: by `path`, or by `hf`, "user/repo:QUANT"."""
+    """A model that the configuration names: by `path`, or by `hf`, "user/repo:QUANT". `lora`: paths of its adapters."""
 
     model: str
     path: str = ""
     mmproj: str = ""
     hf: str = ""
+    lora: tuple[str, ...] = ()
 
 
 class Scan(Message, frozen=True):

@@ -57,6 +57,8 @@ def estimate(card: Card, model: Model, gpus: int = 0) -> Estimate:
         cached = layer_cache(layer, cells, model, ubatch, ids)
         kv += count * cached
         devices[home] = devices.get(home, 0) + count * (layer.weights + cached)
+    for name, size in _adapters(card, homes).items():
+        devices[name] = devices.get(name, 0) + size
     last = homes[-1]
     copy = shape.tied if last != RAM else 0
     devices[last] = devices.get(last, 0) + shape.output + copy
@@ -65,7 +67,14 @@ def estimate(card: Card, model: Model, gpus: int = 0) -> Estimate:
     for name in on_gpu:
         devices[name] += compute + DEVICE
     devices[RAM] += _host_buffer(card, cells, ubatch) if on_gpu else compute
-    return Estimate(devices, _weights(shape) + copy, kv, compute)
+    weights = _weights(shape) + copy + sum(each.size for each in card.adapters)
+    return Estimate(devices, weights, kv, compute)
+
+
+def _adapters(card: Card, homes: list[str]) -> dict[str, int]:
+    """Bytes of LoRA adapters by device: a part of each lies beside what it changes."""
+    size, layers = sum(each.size for each in card.adapters), homes[:-1]
+    return {home: size * layers.count(home) // len(layers) for home in dict.fromkeys(layers)} if size else {}
 
 
 def _homes(layers: int, on_gpu: int, gpus: int) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from supervisor.ggml_types import BLOCKS
@@ -29,6 +29,7 @@ _FORMATS = {
     _UINT8: "B", _INT8: "b", _UINT16: "H", _INT16: "h", _UINT32: "I", _INT32: "i", _FLOAT32: "f", _BOOL: "?",
     _UINT64: "Q", _INT64: "q", _FLOAT64: "d",
 }  # fmt: skip
+FLOAT32 = _FLOAT32  # see Header.kinds
 _LENGTH = struct.Struct("<Q")
 
 
@@ -81,12 +82,16 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Metadata and tensors. `start` is where the tensors' data begins, in bytes from the start of the file."""
+    """Metadata and tensors. `start` is where the tensors' data begins, in bytes from the start of the file.
+
+    `kinds`: of the values, as the file spells them; llama.cpp ends the process at some keys of another kind.
+    """
 
     version: int
     metadata: dict[str, Value]
     tensors: tuple[Tensor, ...]
     start: int
+    kinds: dict[str, int] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -130,18 +135,20 @@ def parse(data: bytes) -> Header:
     cursor = _Cursor(data)
     version, n_tensors, n_keys = _preamble(cursor)
     metadata: dict[str, Value] = {}
+    kinds: dict[str, int] = {}
     for _ in range(n_keys):
         key = cursor.string(MAX_NAME)
         if key in metadata:
             raise GgufError(f"the key {_shown(key)} stands twice")
-        metadata[key] = cursor.value(cursor.number("<I", 4), 0)
+        kinds[key] = cursor.number("<I", 4)
+        metadata[key] = cursor.value(kinds[key], 0)
     alignment = metadata.get("general.alignment", _ALIGNMENT)
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
         raise GgufError("general.alignment is no power of two")
     tensors = tuple(_tensor(cursor, alignment) for _ in range(n_tensors))
     if len({tensor.name for tensor in tensors}) < len(tensors):
         raise GgufError("two tensors have the same name")
-    return Header(version, metadata, tensors, -(-cursor.at // alignment) * alignment)
+    return Header(version, metadata, tensors, -(-cursor.at // alignment) * alignment, kinds)
 
 
 def _preamble(cursor: _Cursor) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ import msgspec
 from supervisor.card import Card
 from supervisor.control import Footprint
 
-VERSION = 1  # raise it when cards mean something else
+VERSION = 2  # raise it when cards mean something else
 MOST_MEMORIES = 4096
 Identity = tuple[tuple[int, int, int], ...]
 

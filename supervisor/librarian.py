@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from supervisor import discard, gguf, header_facts, hub, keepsakes, pulled, shelf
+from supervisor import adapter, discard, gguf, header_facts, hub, keepsakes, pulled, shelf
 from supervisor.card import Card
 from supervisor.control import Discard, Discarded, Found, Scan, Scanned, Sought
 from supervisor.folder_watch import FolderWatch
@@ -100,13 +100,13 @@ class Librarian:
         """A model of the configuration, whatever becomes of it."""
         if not sought.hf:
             paths = shelf.siblings(sought.path)
-            files = Files(sought.model, paths, sought.mmproj)
+            files = Files(sought.model, paths, sought.mmproj, sought.lora)
             return _found(files, "preset", self._card(files, skip))
         self._enter(places.hub)
         cached = hub.resolve(sought.hf, places)
         if isinstance(cached, hub.Absent):
             return Found(sought.model, "", "", "preset", header_facts.unreadable(cached.problem, "file_missing"))
-        named = Files(sought.model, cached.paths, sought.mmproj or cached.projector)
+        named = Files(sought.model, cached.paths, sought.mmproj or cached.projector, sought.lora)
         return _found(named, "preset", self._card(named, skip))
 
     def _in_folder(self, order: Scan) -> list[Files]:
@@ -128,7 +128,7 @@ class Librarian:
     def _card(self, files: Files, skip: tuple[str, ...], roots: tuple[str, ...] = ()) -> Card:
         """The facts, from memory if the files are the same. `roots`: links must not lead out of these folders."""
         first = files.paths[0]
-        paths = [*files.paths, *([files.projector] if files.projector else [])]
+        paths = files.all
         if any(os.path.dirname(path) in skip for path in paths):
             return header_facts.unreadable(f"{first} did not answer: is its disk or mount gone?", "load_error")
         try:
@@ -158,6 +158,9 @@ class Librarian:
                 raise gguf.GgufError(f"incomplete: {len(headers)} of its {count} files are there")
             projector = self._projector(files.projector)
             facts = header_facts.card(headers, projector)
+            for path in files.adapters:
+                self._touch(path)
+                facts = adapter.added(facts, path, self._read(path)[0], headers)
         except gguf.GgufError as error:
             facts = header_facts.unreadable(f"{path}: {error}")
         size = sum(os.stat(path).st_size for path in files.paths)

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from supervisor import census, crash, journal, lifecycle, process
+from supervisor import census, crash, journal, lifecycle, process, replicas
 from supervisor.control import Attach, Death, Lost, ModelStatus, State
 from supervisor.drains import Drains
 from supervisor.ledger import Ledger
@@ -122,7 +122,8 @@ class Machines:
             self._stock.wants.drop(name)
             return
         try:
-            self._workers.load(entry.model, generation, overrides.template(name))
+            settings = self._stock.scales.applied(entry.model, replicas.base(name))
+            self._workers.load(settings, generation, overrides.template(name))
         except process.StartFailed as error:
             log.error("%s", error)
             self.apply(name, lifecycle.Exited(1, message=str(error)))
@@ -205,6 +206,11 @@ class Machines:
             if name in self._stock.stale:
                 self.drain(name, "removed" if name in self._stock.leaving else "reload")
 
+    def scale(self, name: str) -> None:
+        """The scales of its adapters are others: from the next batch on, and for those who ask."""
+        self._workers.scale(name, self._stock.lora(name))
+        self.publish(name)
+
     # -- telling -----------------------------------------------------------------------------------------------
 
     def publish(self, name: str) -> None:
@@ -229,6 +235,7 @@ class Machines:
             files=files,
             overrides=stock.overrides.of(name),
             load_ms=model.facts.load_ms if model.facts else stock.load_ms(name),
+            lora=stock.lora(name),
         )
         return status(model, seen, self._clock(), time.time())
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 
 from supervisor import schema
-from supervisor.config import Model
+from supervisor.config import Adapter, Model
 from supervisor.schema import Invalid, Missing
 
 _KEEP_ONE = "keep one of the two"
 
 
 def locate(model: Model, base: Path, where: schema.Path, *, own_template: bool) -> Model:
-    """The model with absolute, existing `path`, `mmproj` and `chat_template`; `base` is the configuration's folder.
+    """The model with absolute, existing `path`, `mmproj`, `lora` and `chat_template`; `base` is the file's folder.
 
     The file of an `hf` model is found later, in the caches. Raises Invalid at `where`, or in [defaults] for a template
     that is not the table's own.
@@ -42,7 +42,14 @@ def locate(model: Model, base: Path, where: schema.Path, *, own_template: bool) 
         found["path"] = _existing(below(folder, model.file), (*where, "file"), model.file)
     elif not model.hf and model.worker == Model().worker:  # another worker may need no file
         raise Missing((*where, "path"), '"path" of a GGUF file, or "package" and "file", or "hf"')
-    return msgspec.structs.replace(model, **found)
+    adapters = tuple(_adapter(each, base, (*where, "lora", index)) for index, each in enumerate(model.lora))
+    return msgspec.structs.replace(model, lora=adapters, **found)
+
+
+def _adapter(said: str | Adapter, base: Path, where: schema.Path) -> Adapter:
+    if isinstance(said, str):
+        return Adapter(path=_existing(below(base, said), where, said))
+    return msgspec.structs.replace(said, path=_existing(below(base, said.path), (*where, "path"), said.path))
 
 
 def below(base: Path, text: str) -> str:

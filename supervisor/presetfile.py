@@ -46,7 +46,10 @@ def _preset(name: str, table: dict[str, Any], defaults: Mapping[str, Any], file:
     }
     if not model.path and not model.hf and "/" in name:
         paths["hf"] = name
-    return msgspec.structs.replace(model, name=name, **paths)
+    lora = tuple(
+        msgspec.structs.replace(each, path=below(file.parent, each.path)) for each in model.adapters
+    )  # fmt: skip
+    return msgspec.structs.replace(model, name=name, lora=lora, **paths)
 
 
 def _without_taken_aliases(found: dict[str, Model], taken: dict[str, str], warnings: list[str]) -> dict[str, Model]:

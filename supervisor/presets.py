@@ -86,12 +86,28 @@ def _special(section: str, said: Mapping[str, str]) -> Table:
         found["kv"] = said["cache-type-k"]
     unified = "kv-unified" in said and _bool(section, "kv-unified", said["kv-unified"])
     parallel = 0 if unified else max(0, _int(section, "parallel", said.get("parallel", "0")))
+    if lora := _lora(section, said):
+        found["lora"] = lora
     if "ctx-size" in said:
         found["n_ctx"] = _int(section, "ctx-size", said["ctx-size"]) // max(1, parallel)
         found["parallel"] = max(1, parallel)
     elif parallel:
         found["parallel"] = parallel
     return found
+
+
+def _lora(section: str, said: Mapping[str, str]) -> list[Table]:
+    """Adapters by their paths, and by pairs like a.gguf:0.5."""
+    found: list[Table] = [{"path": path} for path in _words(section, "lora", said.get("lora", ""))]
+    for word in _words(section, "lora-scaled", said.get("lora-scaled", "")):
+        path, colon, scale = word.rpartition(":")
+        if not colon:
+            raise Invalid((section, "lora-scaled"), "paths and scales like a.gguf:0.5,b.gguf:1", word)
+        found.append({"path": path, "scale": _float(section, "lora-scaled", scale)})
+    off = "lora-init-without-apply" in said and _bool(
+        section, "lora-init-without-apply", said["lora-init-without-apply"]
+    )
+    return [{**each, "scale": 0.0} for each in found] if off else found
 
 
 def _int(section: str, key: str, text: str) -> int:
@@ -156,6 +172,7 @@ _PLAIN: dict[str, tuple[str, Kind]] = {
     "chat-template-file": ("chat_template", _text), "load-on-startup": ("preload", _bool),
 }  # fmt: skip
 _SPECIAL = {"no-mmap", "load-mode", "cache-type-k", "cache-type-v", "kv-unified", "parallel", "ctx-size"}
+_SPECIAL |= {"lora", "lora-scaled", "lora-init-without-apply"}
 _SILENT = {"jinja", "cont-batching", "warmup"}  # always on here
 _SAMPLING: dict[str, tuple[str, Kind]] = {
     "temp": ("temperature", _float), "top-k": ("top_k", _int), "top-p": ("top_p", _float), "min-p": ("min_p", _float),

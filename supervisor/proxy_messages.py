@@ -273,10 +273,11 @@ class LinkBroken(Message, frozen=True):
 
 
 class ModelCommand(Message, frozen=True):
-    """`verb`: "load", "unload", "pull" or "remove"; answered by Answer with the same ticket. `admin` may clear FAILED.
+    """`verb`: "load", "unload", "scale", "pull" or "remove"; answered by Answer with the same ticket.
 
     What is pulled is a configured model or "user/repo:QUANT". "remove" is answered once the files are gone.
-    `overrides`: settings for this load in place of the configured ones; checked already.
+    `admin` may clear FAILED. `overrides`: settings for this load in place of the configured ones, checked already; for
+    "scale" `lora`, pairs of an adapter's id and its scale.
     """
 
     ticket: int

@@ -53,6 +53,6 @@ def _loaded_with(model: Model) -> Model:
     return msgspec.structs.replace(model, **_ELSEWHERE)
 
 
-def _file(entry: Entry) -> tuple[str, int, int]:
+def _file(entry: Entry) -> tuple[str, int, int, str]:
     card = entry.card
-    return (entry.model.path, card.modified, card.file_size) if card else (entry.model.path, 0, 0)
+    return (entry.model.path, card.modified, card.file_size, card.problem) if card else (entry.model.path, 0, 0, "")

@@ -20,11 +20,16 @@ _ILLEGAL = re.compile(r"[^A-Za-z0-9._:/@+-]+")
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """One model's files: its shards in order, or its one file, and a projector or ""."""
+    """One model's files: its shards in order, or its one file, a projector or "", and LoRA adapters."""
 
     name: str
     paths: tuple[str, ...]
     projector: str = ""
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.paths, *([self.projector] if self.projector else []), *self.adapters]
 
 
 def look(folder: str, visit: object = None) -> tuple[list[Files], list[str]]:

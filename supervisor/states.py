@@ -132,6 +132,7 @@ class ModelStatus(Message, frozen=True):
     files: dict[str, tuple[int, int]] = {}  # while it is downloaded: bytes there and bytes in all, by URL
     overrides: dict[str, Any] = {}  # settings of this load that are not the configuration's
     load_ms: float = 0.0  # that a load of it should take, 0 = not known
+    lora: tuple[float, ...] = ()  # scales of its LoRA adapters, in the order of Model.lora
 
 
 class Death(Message, frozen=True):

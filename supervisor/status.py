@@ -26,6 +26,7 @@ class Observed:
     files: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     overrides: Mapping[str, Any] = field(default_factory=dict)
     load_ms: float = 0.0
+    lora: tuple[float, ...] = ()
 
 
 def status(model: Model, observed: Observed, now: float, wall: float) -> ModelStatus:
@@ -55,6 +56,7 @@ def status(model: Model, observed: Observed, now: float, wall: float) -> ModelSt
         files=dict(observed.files),
         overrides=dict(observed.overrides),
         load_ms=observed.load_ms,
+        lora=observed.lora,
     )
 
 

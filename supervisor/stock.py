@@ -10,6 +10,7 @@ from supervisor.fetching import Fetcher, Nobody
 from supervisor.idle import Idle
 from supervisor.lifecycle import Model
 from supervisor.overrides import Overrides
+from supervisor.scales import Scales
 from supervisor.timers import Timers
 from supervisor.traffic import Traffic
 from supervisor.wants import Want, Wants
@@ -31,7 +32,7 @@ class Stock:
         self.leaving: dict[str, Entry] = {}  # in the catalog no more, but not gone yet
         self.models = {name: Model(name, since=clock()) for name in self.entries}
         self.gpus = tuple[int, ...]()
-        self.wants, self.traffic, self.overrides = Wants(), Traffic(), Overrides()
+        self.wants, self.traffic, self.overrides, self.scales = Wants(), Traffic(), Overrides(), Scales()
         self.idle = Idle(lambda name: self.entry(name).model, settings.admission.keep_alive_max)
         self.suspended: set[str] = set()
         self.crowded: set[str] = set()  # requests wait in them for a sequence
@@ -53,6 +54,10 @@ class Stock:
     def as_loaded(self, name: str) -> Entry:
         """With the settings that were asked for."""
         return self.overrides.entry(self.entry(name), len(self.gpus))
+
+    def lora(self, name: str) -> tuple[float, ...]:
+        """The scales of its adapters, as set by an operator, or configured."""
+        return self.scales.of(self.entry(name).model, replicas.base(name))
 
     def load_ms(self, name: str) -> float:
         """What a load of this model should take, as far as the last ones tell; 0 = not known."""

@@ -68,6 +68,12 @@ class Neighbours(Message, frozen=True):
     count: int
 
 
+class SetScales(Message, frozen=True):
+    """From now on requests that do not say are computed with these scales of Model.lora, in its order."""
+
+    scales: tuple[float, ...]
+
+
 # -- child → root -------------------------------------------------------------------------------------------------
 
 

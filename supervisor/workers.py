@@ -47,6 +47,7 @@ from supervisor.control import (
     Reload,
     Report,
     Scanned,
+    SetScales,
     ShutDown,
     Stuck,
     ToRoot,
@@ -164,6 +165,11 @@ class Workers:
             self._computing = count
             for ward in self.of.values():
                 self._nursery.send(ward, Neighbours(count))
+
+    def scale(self, model: str, scales: tuple[float, ...]) -> None:
+        """Tells the model's worker, if there is one, the scales of its LoRA adapters."""
+        if ward := self.of.get(model):
+            self._nursery.send(ward, SetScales(scales))
 
     def keep_standby(self) -> None:
         """Starts a standby soon, if there is none: not at once, since a model that just loaded has the cores."""

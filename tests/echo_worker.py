@@ -77,7 +77,7 @@ from worker.protocol import (
     Vector,
     encode,
 )
-from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals
+from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Leave, Load, Order, Outbox, Passages, Progress, Vitals, Wear
 from worker.text import TextStream
 
 if TYPE_CHECKING:
@@ -396,7 +396,7 @@ class EchoModel:
                 self._streams = [stream for stream in self._streams if stream.job.key != key]
             case Leave(at):
                 self._leave_at = at
-            case Conclude() | Crowd() | Load():
+            case Conclude() | Crowd() | Load() | Wear():
                 pass
 
     def _echo(self, passages: Passages) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.adapter_set import BARE, AdapterSet
 from worker.line import Entry, Line
 from worker.parking import WORTH, Parking
 from worker.prefix_tree import Ids, common
@@ -23,10 +24,11 @@ _INTERVAL = 2048  # tokens between checkpoints
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrival:
-    """A request that has not begun; its prompt as an array."""
+    """A request that has not begun; its prompt as an array, and what it is to be computed with."""
 
     job: Job
     tokens: Ids
+    adapters: AdapterSet = BARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ class Admission:
         """Those that were interrupted."""
         return [work for work in self.line if isinstance(work, Reply)]
 
-    def add(self, job: Job) -> None:
-        arrival = Arrival(job, np.asarray(job.prompt, np.int32))
+    def add(self, job: Job, adapters: AdapterSet = BARE) -> None:
+        arrival = Arrival(job, np.asarray(job.prompt, np.int32), adapters)
         self.line.add(arrival, job.request.owner, job.request.priority, time.monotonic())
 
     def add_again(self, reply: Reply) -> None:
@@ -76,7 +78,7 @@ class Admission:
         for work in self.line:
             if isinstance(work, Arrival) and key in work.job.keys:
                 left = work.job.without(key)
-                self.replace(work, Arrival(left, work.tokens) if left else None)
+                self.replace(work, Arrival(left, work.tokens, work.adapters) if left else None)
 
     def conclude(self, key: Key) -> None:
         """The reasoning of a request that has not begun is to end as soon as it begins."""
@@ -126,16 +128,16 @@ class Admission:
         choices = len(work.job.keys) if isinstance(work, Arrival) else 1
         if len(self._pool.live) + choices > self._parallel:
             return None
-        tokens, spare = text(work), self._spare(work, running, choices)
+        tokens, spare, adapters = text(work), self._spare(work, running, choices), adapters_of(work)
         reuse = work.job.request.cache_prompt or isinstance(work, Reply)
-        place = self._pool.find(tokens, spare, reuse=reuse)
+        place = self._pool.find(tokens, spare, adapters, reuse=reuse)
         if place is None:
             return None
-        hits = self._parking.find(tokens[:-1], place.length) if reuse else []
+        hits = self._parking.find(tokens[:-1], place.length, adapters) if reuse else []
         if hits and hits[0].start == 0 and self._parking.exact:
             place = self._pool.find(tokens, spare, reuse=False) or place  # a whole state goes into an empty sequence
             hits = hits if not place.length else []
-        sequence = self._pool.open(place, tokens)
+        sequence = self._pool.open(place, tokens, adapters)
         self._parking.restore(sequence, hits)
         return Begun(work, sequence, sequence.held, self._stops(sequence, place.match))
 
@@ -154,11 +156,11 @@ class Admission:
             return False
         tokens = work.tokens[:-1]
         for leader in running:
-            if leader.decoding or leader.n_out:
+            if leader.decoding or leader.n_out or leader.sequence.adapters != work.adapters:
                 continue
             shared = common(leader.sequence.text, tokens)
             ready = leader.sequence.held
-            if shared >= ready + WORTH and shared >= self._pool.tree.match(tokens).length + WORTH:
+            if shared >= ready + WORTH and shared >= self._pool.tree.match(tokens, work.adapters).length + WORTH:
                 leader.stop_at(shared)
                 return True
         return False
@@ -174,6 +176,10 @@ class Admission:
 def text(work: Arrival | Reply) -> Ids:
     """All tokens that must be in the cache before the next one is sampled."""
     return work.tokens if isinstance(work, Arrival) else work.sequence.text
+
+
+def adapters_of(work: Arrival | Reply) -> AdapterSet:
+    return work.adapters if isinstance(work, Arrival) else work.sequence.adapters
 
 
 def keys(work: Arrival | Reply) -> list[Key]:

@@ -90,6 +90,12 @@ model_is_diffusion = _short("llama_model_is_diffusion")
 model_has_decoder = _short("llama_model_has_decoder")
 model_has_encoder = _short("llama_model_has_encoder")
 
+# -- adapters -----------------------------------------------------------------------------------------------------
+
+Adapter: Any = _native.llama_adapter_lora_p_ctypes
+adapter_init = _long("llama_adapter_lora_init")  # belongs to its model, and is freed with it
+set_adapters = _short("llama_set_adapters_lora")
+
 # -- vocabulary ---------------------------------------------------------------------------------------------------
 
 vocab_n_tokens = _short("llama_vocab_n_tokens")

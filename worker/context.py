@@ -11,6 +11,7 @@ import numpy.typing as npt
 from supervisor import config
 from supervisor.card import sequence_ids
 from worker import binding, cores
+from worker.adapters import Worn
 from worker.memory import Class, NativeMemory, class_of
 from worker.model import NativeModel, refused
 from worker.scheduler import MIN_CHUNK
@@ -56,6 +57,7 @@ class Context:
         self.n_ubatch: int = binding.n_ubatch(self.handle)
         self.cells: int = binding.n_ctx(self.handle)
         self.memory = NativeMemory(self.handle, model.handle, self.ids, swa_full=settings.swa_full)
+        self.worn = Worn(self.handle, model.adapters)
         self._make_batch(self.n_batch)
         self._row = np.ctypeslib.as_array
         self._row_type = ctypes.c_float * model.vocabulary.size

@@ -10,7 +10,8 @@ import time
 
 from supervisor.config import Sampling
 from supervisor.control import Phase
-from worker import cores, decoding
+from worker import adapter_set, cores, decoding
+from worker.adapter_set import BARE, AdapterSet
 from worker.admission import Admission, Arrival, Begun, keys
 from worker.bundle import Bundle
 from worker.context import Context, Logits
@@ -23,7 +24,7 @@ from worker.protocol import Event, Failed
 from worker.replies import Replies, bequeath
 from worker.reply import Reply
 from worker.scheduler import Limits, plan
-from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
+from worker.seams import Conclude, Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals, Wear
 from worker.sequences import Pool
 from worker.turns import Turn
 
@@ -45,8 +46,9 @@ class EngineCore:
         vitals: Vitals,
         parked: Parked | None = None,
         patience: float = 0.0,
+        adapters: AdapterSet = BARE,
     ) -> None:
-        """`defaults` are the model's effective sampling parameters.
+        """`defaults` are the model's effective sampling parameters; `adapters` is what most requests are computed with.
 
         In seconds: `budget` is Model.prefill_time, `patience` Model.stream_delay.
         """
@@ -61,6 +63,8 @@ class EngineCore:
         self._limits = Limits(context.n_batch, context.n_ubatch, budget)
         self._crew = Crew(context.model.vocabulary.size, cores.physical())
         self._decoder = decoding.Decoder(context, self.pool)
+        self._adapters = adapters
+        self._turns = adapter_set.Turns() if len(context.model.adapters) else None
         self._bundle = Bundle(outbox, patience)
         self.leave_at = float("inf")  # monotonic seconds: what runs then is cut off
         vitals.places.open(context.parallel, context.n_ctx)
@@ -100,7 +104,10 @@ class EngineCore:
     def obey(self, order: Order) -> None:
         match order:
             case Job():
-                self.waiting.add(order)
+                said = order.request.lora
+                self.waiting.add(order, self._adapters if said is None else adapter_set.of(said))
+            case Wear(adapters):
+                self._adapters = adapters
             case Drop(key):
                 self._drop(key)
             case Conclude(key):
@@ -151,9 +158,10 @@ class EngineCore:
     def _compute(self) -> None:
         """Plans, decodes and samples one batch."""
         self._make_room()
-        decoding_now = [reply for reply in self.running if reply.decoding]
+        running = self.running if self._turns is None else self._of_one_set(self._turns)
+        decoding_now = [reply for reply in running if reply.decoding]
         reach = sum(reply.sequence.held for reply in decoding_now)
-        filled = self._chunks(len(decoding_now), reach)
+        filled = self._chunks(running, len(decoding_now), reach)
         last = self.context.fill(
             [reply.sequence for reply in decoding_now], [(reply.sequence, rows) for reply, rows in filled]
         )
@@ -189,13 +197,19 @@ class EngineCore:
         if reply.n_out:
             self.vitals.meters.resumed(reply.interrupted_at)
 
-    def _chunks(self, decoding_now: int, reach: int) -> list[tuple[Reply, int]]:
-        """Who prefills in this step, beside so many rows with such a reach, and how many rows."""
-        prefilling = [reply for reply in self.running if not reply.decoding]
+    def _of_one_set(self, turns: adapter_set.Turns) -> list[Reply]:
+        """Those whose turn it is: a batch has one set of adapters."""
+        wanted = turns.next((reply.sequence.adapters for reply in self.running), time.monotonic())
+        self.context.worn.change(wanted)
+        return [reply for reply in self.running if reply.sequence.adapters == wanted]
+
+    def _chunks(self, running: list[Reply], decoding_now: int, reach: int) -> list[tuple[Reply, int]]:
+        """Who of these prefills in this step, beside so many rows with such a reach, and how many rows."""
+        prefilling = [reply for reply in running if not reply.decoding]
         if not prefilling:
             return []
         prefilling.sort(key=lambda reply: -reply.job.request.priority)
-        shared = self._turn is not None and self._turn.shared
+        shared = len(running) < len(self.running) or (self._turn is not None and self._turn.shared)
         room = self.pool.most_room - decoding_now
         needs = [reply.chunk for reply in prefilling]
         beside = Beside(decoding_now, reach, prefilling[0].sequence.held if prefilling else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 
 from supervisor import config
 from worker import binding
@@ -14,15 +15,23 @@ _SETTINGS = ("n_gpu_layers", "flash_attention", "kv", "swa_full", "mmproj")
 
 
 def of(settings: config.Model) -> bytes:
-    """A hash over the file's header, its size, samples of its weights, what shapes its states, and the library."""
-    digest = hashlib.blake2b(digest_size=16)
-    with open(settings.path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest.update(f"{size} {binding.version()}".encode())
-        digest.update(file.read(_HEAD))
-        for place in range(_SAMPLES):
-            file.seek(size * place // _SAMPLES)
-            digest.update(file.read(_SAMPLE))
+    """A hash over the file's header, its size, samples of its weights, what shapes its states, and the library.
+
+    The same over its adapters, whose ids mean nothing without them; scales are in the names of the states.
+    """
+    digest = hashlib.blake2b(binding.version().encode(), digest_size=16)
+    for path in (settings.path, *(each.path for each in settings.adapters)):
+        _look_at(path, digest.update)
     for name in _SETTINGS:
         digest.update(f"{name}={getattr(settings, name, None)}\n".encode())
     return digest.digest()
+
+
+def _look_at(path: str, update: Callable[[bytes], None]) -> None:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        update(f" {size} ".encode())
+        update(file.read(_HEAD))
+        for place in range(_SAMPLES):
+            file.seek(size * place // _SAMPLES)
+            update(file.read(_SAMPLE))

@@ -16,18 +16,22 @@ from typing import Any
 
 from supervisor.control import Footprint
 
-_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size\s*=\s*([0-9.]+) MiB")
+_BUFFER = re.compile(r"(\S+)\s+(model|LoRA|KV|RS|compute|output) buffer size\s*=\s*([0-9.]+) MiB")
 _CACHES = ("KV", "RS")
 _DEVICE = re.compile(r"[A-Za-z]+([0-9]+)")
 _MAPPED = "CPU_Mapped"
 
 
 def buffers(lines: Iterable[str]) -> dict[tuple[str, str], int]:
-    """(device, kind) → bytes, of llama.cpp's lines; a device is as llama.cpp calls it."""
+    """(device, kind) → bytes, of llama.cpp's lines; a device is as llama.cpp calls it.
+
+    A compute buffer takes the place of the one before: it is made anew where a batch needs another plan.
+    """
     found: Counter[tuple[str, str]] = Counter()
     for line in lines:
         if match := _BUFFER.search(line):
-            found[match[1], match[2]] += round(float(match[3]) * 2**20)
+            place, size = (match[1], match[2]), round(float(match[3]) * 2**20)
+            found[place] = max(found[place], size) if match[2] == "compute" else found[place] + size
     return dict(found)
 
 

@@ -62,6 +62,7 @@ class Llama:
         from worker.turns import Turn
 
         assert self._log is not None, "prepare comes first"
+        self._log.settled = False
         began = time.monotonic()
         stages = Stages()
         binding.backend_init()
@@ -71,6 +72,7 @@ class Llama:
         turn = Turn(order.turn) if order.turn >= 0 and model.on_cpu else None
         load = _generating if task.name == "generate" else _embedding
         loaded = load(order, model, task, turn, progress, began, stages)
+        self._log.settled = True
         stages.done("rest")
         stages.tell()
         return loaded
@@ -85,6 +87,7 @@ def _generating(
     began: float,
     stages: Stages,
 ) -> Loaded:
+    from worker import adapter_set
     from worker.aside import Aside
     from worker.context import Context
     from worker.estate import Estate
@@ -95,7 +98,7 @@ def _generating(
         context = Context(model, order.model)
         stages.done("context")
         progress(1.0)
-        costs = calibrate(context, order.costs)
+        costs = calibrate(context, order.costs, adapter_set.configured(order.model.adapters))
         stages.done("warm_up")
         template, fingerprint = aside.result()
         stages.done("template")
@@ -114,6 +117,7 @@ def _embedding(
     began: float,
     stages: Stages,
 ) -> Loaded:
+    from worker import adapter_set
     from worker.chat.render import ChatTemplate
     from worker.embed import head
     from worker.embed.context import MAX_IDS, EmbedContext
@@ -126,7 +130,7 @@ def _embedding(
         head.check(Path(settings.path), model.n_cls_out)
     context = EmbedContext(model, settings, task.pooling)
     progress(1.0)
-    costs = calibrate(context, order.costs)
+    costs = calibrate(context, order.costs, adapter_set.configured(settings.adapters))
     template = ChatTemplate.of(model, settings.chat_template, order.template)
     plain = LlamaText(model.vocabulary, template, context.limit, settings.sampling, MAX_IDS)
     facts = replace(_facts(model, template, began), task=task.name, pooling=task.pooling, infill=False)
@@ -173,6 +177,7 @@ class LlamaModel:
         parked: Parked,
         began: float,
     ) -> None:
+        from worker import adapter_set
         from worker.sampling import effective, from_gguf
         from worker.textside import LlamaText
 
@@ -180,7 +185,10 @@ class LlamaModel:
         self._settings, self._context, self._costs, self._turn = settings, context, costs, turn
         self._estate, self._parked = estate, parked
         self._sampling = effective(settings.sampling, from_gguf(model.meta))
-        self._text = LlamaText(vocabulary, template, context.n_ctx, self._sampling, context.parallel, settings.n_batch)
+        self._adapters = adapter_set.configured(settings.adapters)
+        self._text = LlamaText(
+            vocabulary, template, context.n_ctx, self._sampling, context.parallel, settings.n_batch, len(model.adapters)
+        )
         self._facts = replace(
             _facts(model, template, began), n_ctx=context.n_ctx, slots=context.parallel, sampling=self._sampling
         )
@@ -203,8 +211,9 @@ class LlamaModel:
 
         budget, patience = self._settings.prefill_time, self._settings.stream_delay
         engine = EngineCore(
-            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked, patience
-        )
+            self._context, self._sampling, self._costs, self._turn, budget, outbox, vitals, self._parked, patience,
+            self._adapters,
+        )  # fmt: skip
         engine.run(inbox)
         if self._parked.budget:
             engine.parking.save_all(engine.leave_at)

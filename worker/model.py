@@ -10,6 +10,7 @@ from pathlib import Path
 
 from supervisor import config
 from worker import binding
+from worker.adapters import Adapters
 from worker.embed.task import ENCODERS, Header
 from worker.failure import LoadError
 from worker.native_log import NativeLog
@@ -40,6 +41,7 @@ class NativeModel:
         self.handle = binding.model_load_from_file(str(path).encode(), params)
         if not self.handle:
             raise refused(log.reason or "llama.cpp refused the file and gave no reason")
+        self.adapters = Adapters(self.handle, settings, log)
         self.on_cpu = not binding.supports_gpu_offload() or 0 <= settings.n_gpu_layers <= self.n_layer
 
     @cached_property

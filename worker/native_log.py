@@ -15,18 +15,21 @@ _log = logging.getLogger("llama.cpp")
 _LEVELS = {binding.LOG_INFO: logging.INFO, binding.LOG_WARN: logging.WARNING, binding.LOG_ERROR: logging.ERROR}
 _FUNCTION = re.compile(r"^(?:\w+: )?(?:error loading model: )?")
 _EXPECTED = ("> n_ctx_train",)  # the pool is for several sequences, each of which stays below n_ctx_train
+_PLANNING = "sched_reserve:"
 _KEPT = 20
 
 
 class NativeLog:
     """Receives every line of llama.cpp; `errors` holds the first ones of level error since `clear`.
 
-    `sizes` holds all lines about the size of buffers, of which a process allocates those of one model.
+    `sizes` holds all lines about the size of buffers, of which a process allocates those of one model. Once it is
+    loaded, `settled`, llama.cpp plans anew whenever another set of adapters has its turn: nobody needs to know.
     """
 
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.sizes: list[str] = []
+        self.settled = False
         self._level = 0
         self._line = ""
         _listeners[:] = [self]
@@ -51,6 +54,8 @@ class NativeLog:
         line, self._line = self._line.strip(), ""
         if self._level == binding.LOG_ERROR and len(self.errors) < _KEPT:
             self.errors.append(line)
+        if self.settled and self._level == binding.LOG_INFO and line.startswith(_PLANNING):
+            return
         if " buffer size" in line:
             self.sizes.append(line)
         if line:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from worker.parked import ROOT, Parked, Segment
+from worker.parked import Parked, Segment
 from worker.prefix_tree import State
 
 _MAGIC = b"LSVPARK1"
@@ -77,9 +77,9 @@ def write(fd: int, fingerprint: bytes, parked: Parked, limit: int, until: float)
     Returns how many segments. Raises OSError.
     """
     chosen, records, offset = [], [], 0
-    written = {ROOT}
+    written: set[bytes] = set()
     for segment, state in parked:
-        if segment.parent not in written or offset + state.size > limit:
+        if (segment.start and segment.parent not in written) or offset + state.size > limit:
             continue  # without what it follows it is of no use
         if time.monotonic() + offset / _PACE > until:
             break

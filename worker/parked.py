@@ -1,7 +1,8 @@
 """States of sequences outside the cache: segments of 256 tokens in memory, under a budget. Pure. ENGINE.md, 5.
 
 A segment is named by the hash of its parent's name and its tokens, so that a prefix which several sequences share is
-stored once. Where a state cannot be cut (`exact`), one segment is a whole sequence, and fits only as a whole.
+stored once. Where a state cannot be cut (`exact`), one segment is a whole sequence, and fits only as a whole. `root`
+is the name before the first segment: states of another set of LoRA adapters have another one.
 """
 
 from __future__ import annotations
@@ -88,9 +89,9 @@ class Parked:
         """The most recently used first, parents before their children."""
         return iter(list(self._segments.values())[::-1])
 
-    def absent(self, tokens: Ids) -> list[Segment]:
+    def absent(self, tokens: Ids, root: bytes = ROOT) -> list[Segment]:
         """What must be stored so that all these tokens are; those that are stored count as used."""
-        segments = list(self._chain(tokens))
+        segments = list(self._chain(tokens, root))
         for segment in segments[::-1]:
             self._touch(segment.name)
         return [segment for segment in segments if segment.name not in self._segments]
@@ -108,10 +109,10 @@ class Parked:
         while self.size > self.budget:
             self._drop(next(iter(self._segments)))
 
-    def match(self, tokens: Ids) -> list[Hit]:
+    def match(self, tokens: Ids, root: bytes = ROOT) -> list[Hit]:
         """The segments, in order, that hold the longest beginning of these tokens."""
         hits: list[Hit] = []
-        parent, at = ROOT, 0
+        parent, at = root, 0
         while (hit := self._best(parent, tokens[at:])) is not None:
             hits.append(hit)
             at += hit.length
@@ -136,8 +137,7 @@ class Parked:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _chain(self, tokens: Ids) -> Iterator[Segment]:
-        parent = ROOT
+    def _chain(self, tokens: Ids, parent: bytes) -> Iterator[Segment]:
         step = max(len(tokens), 1) if self.exact else SEGMENT
         for start in range(0, len(tokens), step):
             segment = Segment(parent, start, tokens[start : start + step].copy())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from worker.adapter_set import BARE, AdapterSet, root
 from worker.memory import NativeMemory
 from worker.parked import Bytes, Hit, Parked
 from worker.prefix_tree import Ids, State
@@ -41,7 +42,7 @@ class Parking:
     def _store(self, id: int, tokens: Ids, checkpoint: State | None) -> None:
         if len(tokens) < WORTH:
             return
-        for segment in self.parked.absent(tokens):
+        for segment in self.parked.absent(tokens, root(self._pool.tree.adapters(id))):
             data = self._memory.save(id, segment.start, segment.end, checkpoint)
             self.parked.put(segment, Bytes(data))
 
@@ -53,11 +54,11 @@ class Parking:
                 return
             self.save(id)
         for id in ids:  # the last used is the most valuable again
-            self.parked.absent(self._pool.tree.tokens(id))
+            self.parked.absent(self._pool.tree.tokens(id), root(self._pool.tree.adapters(id)))
 
-    def find(self, tokens: Ids, length: int) -> list[Hit]:
+    def find(self, tokens: Ids, length: int, adapters: AdapterSet = BARE) -> list[Hit]:
         """Segments that reach so far beyond the first `length` tokens that they are worth their copying."""
-        hits = self.parked.match(tokens)
+        hits = self.parked.match(tokens, root(adapters))
         if not hits or hits[-1].end < length + WORTH:
             return []
         return [hit for hit in hits if hit.end > length]

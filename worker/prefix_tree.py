@@ -2,7 +2,8 @@
 
 A run is a stretch of cells with consecutive positions. It mirrors what `seq_cp` and `seq_rm` do to the cache: a
 sequence is a path of runs, a shared prefix is a run that several sequences hold, and its cells count once. Whoever
-holds a run holds its parents too. Two runs with the same tokens may stand side by side, if both were computed.
+holds a run holds its parents too. Two runs with the same tokens may stand side by side, if both were computed. There
+is a tree for each set of LoRA adapters: what one set computed is never a match for another.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from worker.adapter_set import BARE, AdapterSet
 
 Ids = npt.NDArray[np.int32]
 State = bytes | memoryview
@@ -84,7 +87,7 @@ class PrefixTree:
     """The paths of all sequences."""
 
     def __init__(self) -> None:
-        self._root = Run(None, 0, np.zeros(0, np.int32))
+        self._roots: dict[AdapterSet, Run] = {}
         self._leaves: dict[int, Run] = {}
         self.cells = 0
 
@@ -97,6 +100,11 @@ class PrefixTree:
         """All tokens of the sequence."""
         runs = [run.tokens for run in self._path(id)]
         return np.concatenate(runs[::-1]) if runs else np.zeros(0, np.int32)
+
+    def adapters(self, id: int) -> AdapterSet:
+        """With which set the sequence was computed."""
+        top = [*self._path(id)][-1:]
+        return next((adapters for adapters, root in self._roots.items() if top and root is top[0].parent), BARE)
 
     def own(self, id: int) -> int:
         """Cells that nobody else holds: what dropping the sequence would free."""
@@ -111,13 +119,13 @@ class PrefixTree:
         """Cells that nobody but these sequences holds: what dropping all of them would free."""
         return sum(run.size for run in self._runs() if run.holders <= ids)
 
-    def match(self, prompt: Ids) -> Match:
+    def match(self, prompt: Ids, adapters: AdapterSet = BARE) -> Match:
         """The longest beginning of the prompt that lies in the cache."""
-        return max(self.matches(prompt), key=lambda match: match.length, default=Match(0, self._root))
+        return max(self.matches(prompt, adapters), key=lambda match: match.length, default=Match(0, _root()))
 
-    def matches(self, prompt: Ids) -> Iterator[Match]:
+    def matches(self, prompt: Ids, adapters: AdapterSet = BARE) -> Iterator[Match]:
         """A match for each run that holds a part of the prompt behind what the runs before it hold."""
-        open_ = [self._root]
+        open_ = [self._roots[adapters]] if adapters in self._roots else []
         while open_:
             for child in open_.pop().children:
                 length = child.start + common(child.tokens, prompt[child.start :])
@@ -141,10 +149,10 @@ class PrefixTree:
         leaf = self._leaves[id]
         leaf.checkpoints[leaf.end] = state
 
-    def extend(self, id: int, tokens: Ids) -> None:
-        """The sequence has computed more tokens."""
-        leaf = self._leaves.get(id, self._root)
-        if leaf is self._root or leaf.children or len(leaf.holders) > 1:
+    def extend(self, id: int, tokens: Ids, adapters: AdapterSet = BARE) -> None:
+        """The sequence has computed more tokens, always with the same set."""
+        leaf = self._leaves.get(id) or self._roots.setdefault(adapters, _root())
+        if leaf.parent is None or leaf.children or len(leaf.holders) > 1:
             run = Run(leaf, leaf.end, np.zeros(max(_LEAST, len(tokens)), np.int32), holders={id})
             leaf.children.append(run)
             self._leaves[id] = leaf = run
@@ -181,14 +189,14 @@ class PrefixTree:
 
     def clear(self) -> None:
         """Nobody holds anything."""
-        self._root.children.clear()
+        self._roots.clear()
         self._leaves.clear()
         self.cells = 0
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
     def _runs(self) -> Iterator[Run]:
-        open_ = list(self._root.children)
+        open_ = [run for root in self._roots.values() for run in root.children]
         while open_:
             run = open_.pop()
             yield run
@@ -219,6 +227,8 @@ class PrefixTree:
         assert run.parent is not None
         run.parent.children.remove(run)
         self.cells -= run.size
+        if run.parent.parent is None and not run.parent.children:
+            self._roots = {adapters: root for adapters, root in self._roots.items() if root.children}
 
     def _join(self, run: Run) -> None:
         """Undoes a split that nobody needs any more."""
@@ -232,6 +242,10 @@ class PrefixTree:
         for id in run.holders:
             if self._leaves[id] is rest:
                 self._leaves[id] = run
+
+
+def _root() -> Run:
+    return Run(None, 0, np.zeros(0, np.int32))
 
 
 def common(ours: Ids, theirs: Ids) -> int:

@@ -85,6 +85,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     t_max_predict_ms: ends at the first line break so long after the first token; n_indent: at the first line that is
     indented less, the first one aside; -1 and 0 are off.
     details: Accepted has the prompt's text, Finished the Details.
+    lora: ids and scales of the LoRA adapters to compute it with, which are all that count then; None: as configured.
     """
 
     id: int
@@ -115,6 +116,7 @@ class Generate(msgspec.Struct, frozen=True, array_like=True, tag=1):
     reasoning_control: bool = False
     grammar_triggers: tuple[str | int, ...] = ()
     preserved_tokens: tuple[str, ...] = ()
+    lora: tuple[tuple[int, float], ...] | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -266,11 +268,15 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Details(msgspec.Struct, frozen=True, array_like=True):
-    """With which parameters a reply was made, every one and the seed that was drawn; tokens in the KV cache now."""
+    """With which parameters a reply was made, every one and the seed that was drawn; tokens in the KV cache now.
+
+    `lora`: ids and scales of the adapters that had an effect.
+    """
 
     sampling: Sampling
     cached: int
     new_line: bool
+    lora: tuple[tuple[int, float], ...] = ()
 
 
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag=14):
@@ -363,6 +369,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     remain: int = 0
     new_line: bool = False
     sampling: Sampling | None = None
+    lora: tuple[tuple[int, float], ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, tag=41):

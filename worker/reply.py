@@ -108,6 +108,7 @@ class Reply:
             remain=max(0, self.limit - self.n_out) if self.limit >= 0 else -1,
             new_line=self._text.new_line,
             sampling=self.sampler.parameters,
+            lora=self.sequence.adapters,
         )
 
     def prefilled(self) -> list[Event]:
@@ -166,7 +167,7 @@ class Reply:
 
     def _details(self) -> Details:
         sampling = replace(self.sampler.parameters, seed=self.sampler.seed)
-        return Details(sampling, self.sequence.held, self._text.new_line)
+        return Details(sampling, self.sequence.held, self._text.new_line, self.sequence.adapters)
 
     def _timings(self) -> Timings:
         predicted = (time.monotonic() - self._first) * 1000

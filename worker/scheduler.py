@@ -46,9 +46,10 @@ def plan(
     """The prefill chunks of a step.
 
     prefilling: the most rows each prompt may have, the most urgent first. beside: the rows that decode in this step,
-    and what stands before the most urgent chunk. shared: other processes wait for these cores, so the budget holds
-    even if nobody decodes here; otherwise a step of prefill alone may take ALONE times as long. room: cells that
-    prefill may take. The first prompt takes the room; those that fit whole fill it up.
+    and what stands before the most urgent chunk. shared: others wait for these cores, other processes or sequences
+    with other adapters, so the budget holds even if nobody decodes here; otherwise a step of prefill alone may take
+    ALONE times as long. room: cells that prefill may take. The first prompt takes the room; those that fit whole fill
+    it up.
     """
     if not prefilling or room <= 0:
         return []

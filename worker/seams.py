@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from supervisor import recorder
 from supervisor.config import Model, Parking
 from supervisor.control import Facts, Phase
+from worker.adapter_set import AdapterSet
 from worker.meters import Meters
 from worker.places import Places
 from worker.protocol import Chat, Embed, Event, Generate, Infill, Rerank, Text, Tokenize, Tokens
@@ -115,13 +116,20 @@ class Crowd:
 
 
 @dataclass(frozen=True, slots=True)
+class Wear:
+    """Compute with these LoRA adapters what does not say with which."""
+
+    adapters: AdapterSet
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Finish what runs until `at` (monotonic seconds), then cut it; then return."""
 
     at: float
 
 
-Order = Job | Passages | Drop | Conclude | Load | Crowd | Leave
+Order = Job | Passages | Drop | Conclude | Load | Crowd | Wear | Leave
 Inbox = queue.SimpleQueue[Order]  # bounded by the proxies' admission; switchboard.MAX_JOBS is the last resort
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from worker.adapter_set import BARE, AdapterSet
 from worker.prefix_tree import Ids, Match, PrefixTree, State
 
 _TAIL = 32  # a kept sequence that goes on for less than this behind the match is cut rather than copied
@@ -39,13 +40,15 @@ class Memory(Protocol):
 class Sequence:
     """A sequence that runs. `tokens[:size]` is its text so far, `tokens[:held]` lies in the cache; id -1: not now.
 
-    `lane` is its place among those that run, from 0: what clients know as a slot.
+    `lane` is its place among those that run, from 0: what clients know as a slot. `adapters`: see worker.adapter_set.
     """
 
-    __slots__ = ("held", "id", "lane", "size", "tokens")
+    __slots__ = ("adapters", "held", "id", "lane", "size", "tokens")
 
-    def __init__(self, tokens: Several[int] | Ids, n_ctx: int, id: int = -1, lane: int = 0) -> None:
-        self.id, self.lane = id, lane
+    def __init__(
+        self, tokens: Several[int] | Ids, n_ctx: int, id: int = -1, lane: int = 0, adapters: AdapterSet = BARE
+    ) -> None:
+        self.id, self.lane, self.adapters = id, lane, adapters
         self.tokens: Ids = np.zeros(n_ctx, np.int32)
         self.size = len(tokens)
         self.tokens[: self.size] = tokens
@@ -114,12 +117,12 @@ class Pool:
 
     # -- beginning ------------------------------------------------------------------------------------------------
 
-    def find(self, tokens: Ids, cells: int, *, reuse: bool = True) -> Place | None:
+    def find(self, tokens: Ids, cells: int, adapters: AdapterSet = BARE, *, reuse: bool = True) -> Place | None:
         """Where these tokens can begin so that `cells` more than they need stay free; None if there is no room.
 
         At least one token is left to compute, since only a computed row has logits.
         """
-        matches = list(self.tree.matches(tokens[:-1]))
+        matches = list(self.tree.matches(tokens[:-1], adapters))
         longest = max((match.length for match in matches), default=0)
         for place in self._places(matches) if reuse else [NOWHERE]:
             evict = self._victims(place, len(tokens) - place.length + cells)
@@ -127,12 +130,12 @@ class Pool:
                 return replace(place, evict=evict, match=longest)
         return None
 
-    def open(self, place: Place, tokens: Several[int] | Ids) -> Sequence:
-        """Takes the place; the sequence holds its first `length` tokens."""
+    def open(self, place: Place, tokens: Several[int] | Ids, adapters: AdapterSet = BARE) -> Sequence:
+        """Takes the place, which was found for this set; the sequence holds its first `length` tokens."""
         for id in place.evict:
             self.evict(id)
         id = place.source if place.takes else self._free.pop()
-        sequence = Sequence(tokens, self.n_ctx, id, self._lane())
+        sequence = Sequence(tokens, self.n_ctx, id, self._lane(), adapters)
         sequence.held = place.length
         self.live.add(id)
         if place.takes:
@@ -155,7 +158,7 @@ class Pool:
     def share(self, source: Sequence, target: Sequence) -> None:
         """The target, which holds nothing, goes on from all that the source holds."""
         target.tokens[: source.size] = source.text
-        target.size, target.held = source.size, source.held
+        target.size, target.held, target.adapters = source.size, source.held, source.adapters
         self._memory.copy(source.id, target.id, source.held)
         self.tree.fork(source.id, target.id, source.held)
 
@@ -164,7 +167,7 @@ class Pool:
     def commit(self, sequence: Sequence, rows: int) -> None:
         """The next `rows` tokens of the sequence have been computed."""
         end = sequence.held + rows
-        self.tree.extend(sequence.id, sequence.tokens[sequence.held : end])
+        self.tree.extend(sequence.id, sequence.tokens[sequence.held : end], sequence.adapters)
         sequence.held = end
 
     def cut(self, sequence: Sequence, length: int) -> None:

@@ -30,16 +30,17 @@ from supervisor.control import (
     Pong,
     Relog,
     Report,
+    SetScales,
     Stop,
     Warm,
 )
 from supervisor.figures import Series
 from supervisor.log import facts
-from worker import warming
+from worker import adapter_set, warming
 from worker.desk import Desk
 from worker.links import Gone, Link
 from worker.protocol import Event, ProtocolError
-from worker.seams import Crowd, Inbox, Leave, Load, TextSide, Vitals
+from worker.seams import Crowd, Inbox, Leave, Load, TextSide, Vitals, Wear
 from worker.trail import Trail
 
 _log = logging.getLogger(__name__)
@@ -133,10 +134,15 @@ class Switchboard:
         while not (self._finishing and self._drained):
             due = min(self._end_at, self._lease_end)
             timeout = max(0.0, due - time.monotonic()) if due < float("inf") else None
-            for key, mask in self._selector.select(timeout):
+            ready = self._selector.select(timeout)
+            for key, mask in sorted(ready, key=self._rank):
                 key.data(key.fileobj, mask)
             self._flush()
             self._check_time(due)
+
+    def _rank(self, ready: tuple[selectors.SelectorKey, int]) -> bool:
+        """The root goes first: what it said before a request came holds for that."""
+        return ready[0].fileobj is not self._channel.sock
 
     @property
     def _drained(self) -> bool:
@@ -194,6 +200,8 @@ class Switchboard:
                 del fds[:1]
             case Neighbours(count):
                 self._inbox.put(Crowd(count))
+            case SetScales(scales):
+                self._inbox.put(Wear(adapter_set.of(enumerate(scales))))
             case Relog(wanted):
                 logs.configure(*wanted.form)
             case Stop(deadline):

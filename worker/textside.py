@@ -21,14 +21,14 @@ class LlamaText:
 
     def __init__(
         self, vocabulary: Vocabulary, template: ChatTemplate, n_ctx: int, defaults: Sampling, parallel: int,
-        n_batch: int = 2048,
+        n_batch: int = 2048, adapters: int = 0,
     ) -> None:  # fmt: skip
         """`defaults` are the model's effective sampling parameters; `parallel` is how many sequences run at once.
 
-        `n_batch` bounds what of the text around a hole is shown to the model.
+        `n_batch` bounds what of the text around a hole is shown to the model; `adapters` is how many LoRAs it has.
         """
         self._vocabulary, self._template, self._n_ctx = vocabulary, template, n_ctx
-        self._defaults, self._parallel, self._n_batch = defaults, parallel, n_batch
+        self._defaults, self._parallel, self._n_batch, self._adapters = defaults, parallel, n_batch, adapters
         several = template.caps.parallel_tool_calls or not template.caps.tool_calls
         self._parser = Parser(template.sources, vocabulary.hidden, parallel=several, render=template.shown)
         self._guides = Guides(vocabulary, self._parser)
@@ -37,6 +37,12 @@ class LlamaText:
         """Raises RequestError: invalid_value, invalid_grammar, unsupported_feature."""
         if (n := 1 + len(request.siblings)) > self._parallel:
             raise RequestError("invalid_value", f"n: expected integer from 1 to {self._parallel}, got {n}", param="n")
+        for index, (id, _) in enumerate(request.lora or ()):
+            if id >= self._adapters:
+                place = f"lora[{index}].id"
+                known = f"the id of an adapter, 0 to {self._adapters - 1}" if self._adapters else "no adapter"
+                hint = "" if self._adapters else "; this model has none"
+                raise RequestError("invalid_value", f"{place}: expected {known}, got {id}{hint}", param=place)
         self._guides.plan(request)
         chain.check(request.sampling.over(self._defaults), self._vocabulary)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from worker.adapter_set import BARE, AdapterSet
 from worker.context import Context
 from worker.cost import CostCurve
 from worker.model import refused
@@ -13,14 +14,16 @@ from worker.sequences import Sequence
 _ROWS = (1, 8, 64)
 
 
-def calibrate(context: Context, known: Mapping[int, float]) -> CostCurve:
+def calibrate(context: Context, known: Mapping[int, float], adapters: AdapterSet = BARE) -> CostCurve:
     """Decodes of 1, 8 and 64 rows; leaves no trace in the cache. Raises LoadError if the model cannot compute.
 
     `known`: what an earlier load has measured, {} if there was none. One decode is enough then: the engine goes on
-    measuring anyway.
+    measuring anyway. `adapters`: what most requests will be computed with.
     """
     costs = CostCurve.of(known)
+    context.worn.change(context.model.adapters.all)  # if there is memory for all of them, it is shown now
     _decode(context, 1)  # pages in a mapped model and starts the threads: not what a step costs
+    context.worn.change(adapters)
     for rows in () if known else _ROWS:
         rows = min(rows, context.n_batch, context.n_ctx)
         costs.add(rows, _decode(context, rows))

@@ -151,7 +151,9 @@ def _operation(path: str, method: str, told: Operation, schemas: Schemas) -> dic
         found["parameters"] = parameters
     if told.body is not None:
         schema = schemas.body(told.body.name, told.body.kinds, told.body.instead)
-        content = {"schema": schema, "example": dict(told.body.example)}
+        content: dict[str, Any] = {"schema": schema, "example": dict(told.body.example)}
+        if told.body.many:
+            content = {"schema": {"type": "array", "items": schema}, "example": [content["example"]]}
         found["requestBody"] = {"required": True, "content": {"application/json": content}}
     return found | {
         "responses": {str(told.answer.status): _answer(told.answer, schemas)} | _errors(path, told.refuses, schemas)

@@ -10,6 +10,7 @@ from proxy.description.openai import CHAT, PROMPT, PromptProgress, Timings, Toke
 from proxy.description.operation import AUTOLOAD, MODEL, NAMED, READS, RUNS, Access, Answer, Body, Operation, Parameter
 from proxy.dialects import embeddings, infill, llama, native_completion, rerank
 from proxy.dialects.constraint import Formatted
+from proxy.dialects.fields import Scale
 from proxy.dialects.keep_alive import Kept
 from proxy.dialects.lazy_grammar import LazyFields
 from proxy.dialects.management import Named
@@ -36,6 +37,20 @@ class NativeCompletion(Struct):
     timings: Timings | UnsetType = UNSET
     prompt_progress: PromptProgress | UnsetType = UNSET
     completion_probabilities: list[TokenProbability] | UnsetType = UNSET
+
+
+class Adapter(Struct):
+    """One of [models.NAME].lora; what its file does not say is empty."""
+
+    id: int
+    path: str
+    scale: float
+    task_name: str
+    prompt_prefix: str
+
+
+class Done(Struct):
+    success: Literal[True]
 
 
 class NativeEmbedding(Struct):
@@ -233,11 +248,18 @@ OPERATIONS = {
     "GET /lora-adapters": Operation(
         "Server",
         "The LoRA adapters of a model",
-        Answer("A list of them.", list[dict[str, Any]]),
+        Answer("How much each counts where a request does not say, loaded or not. Loads nothing.", list[Adapter]),
         query=(MODEL,),
-        refuses=(*NAMED, 501),
+        refuses=NAMED,
     ),
     "POST /lora-adapters": Operation(
-        "Server", "Scales of LoRA adapters: not built", Answer("Never."), refuses=(*READS, 501), access=Access.ADMIN
+        "Server",
+        "How much each LoRA adapter of a model counts",
+        Answer("It holds for requests from now on that do not say.", Done),
+        Body("Scale", (Scale,), {"id": 0, "scale": 0.5}, many=True),
+        query=(MODEL,),
+        refuses=(*READS, 503),
+        access=Access.ADMIN,
+        more="What is not in the list counts 0. In every replica, and in later loads, until the configuration changes.",
     ),
 }

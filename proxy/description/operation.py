@@ -33,12 +33,16 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Body:
-    """A JSON body. `kinds` are the structs that read it, `instead` types of fields where theirs say less."""
+    """A JSON body. `kinds` are the structs that read it, `instead` types of fields where theirs say less.
+
+    `many`: it is an array of such objects.
+    """
 
     name: str
     kinds: tuple[type[msgspec.Struct], ...]
     example: Example
     instead: Mapping[str, Any] = field(default_factory=dict)
+    many: bool = False
 
 
 @dataclass(frozen=True)

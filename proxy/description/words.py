@@ -51,6 +51,7 @@ WORDS = {
     "adaptive_target": "The probability that tokens should have on average; negative: off.",
     "adaptive_decay": "How fast that average forgets.",
     "samplers": "Which samplers there are, in order: names, or their letters.",
+    "lora": "Id and scale of each LoRA adapter that counts; absent: those of GET /lora-adapters.",
     "logit_bias": "Pairs of a token (id, or text for each of its tokens) and what is added to its logit; false: never.",
     # probabilities
     "n_probs": "So many of the likeliest tokens beside each one; 0: none.",

@@ -16,6 +16,7 @@ from supervisor.config import Sampling
 from supervisor.schema import Invalid, Missing, Path, convert, dotted
 
 MAX_STOPS = 64
+MAX_SCALES = 256
 Tokens = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 Choices = Annotated[int, Meta(ge=1, le=200)]  # at most what `parallel` may be; a model knows its own
 S = TypeVar("S", bound=msgspec.Struct)
@@ -26,6 +27,13 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a LoRA adapter of the model counts; 0: not at all."""
+
+    id: Count
+    scale: Annotated[float, Meta(ge=-1000, le=1000)]
 
 
 class Fields(Sampling, frozen=True, kw_only=True):
@@ -58,6 +66,7 @@ class Fields(Sampling, frozen=True, kw_only=True):
     sse_ping_interval: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
     keep_alive: KeepAlive | None = None
     ttl: Ttl | None = None
+    lora: Annotated[list[Scale], Meta(max_length=MAX_SCALES, description=f"(at most {MAX_SCALES})")] | None = None
 
     @property
     def sampling(self) -> Sampling:
@@ -67,6 +76,11 @@ class Fields(Sampling, frozen=True, kw_only=True):
         found["max_tokens"] = next((limit for limit in limits if limit is not None), None)
         found["typical_p"] = self.typ_p if self.typical_p is None else self.typical_p
         return Sampling(**found)
+
+    @property
+    def adapters(self) -> tuple[tuple[int, float], ...] | None:
+        """Id and scale of the LoRA adapters that count, and no other does; None: as the model says."""
+        return None if self.lora is None else tuple((each.id, each.scale) for each in self.lora)
 
     @property
     def kept(self) -> float | None:
@@ -96,6 +110,7 @@ def typed(body: object, kind: type[S], path: Path = ()) -> S:
 def refused(error: Invalid) -> BadRequest:
     """The error of a parser in a client's words: JSON has objects, not tables."""
     text = str(error).replace("expected table", "expected an object").replace("(table)", "(object)")
+    text = text.replace("list of table", "list of objects")
     code = "missing_field" if isinstance(error, Missing) else "invalid_value"
     return BadRequest(text, dotted(error.path) or None, code)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from proxy.dialects import native_object, results, unbuilt
+from proxy.dialects import native_object, results
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
 from proxy.dialects.lazy_grammar import triggered
@@ -44,7 +44,6 @@ def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Seq
     """Completions of these prompts, whatever route they came from. Raises BadRequest, Unsupported."""
     grammar, schema = constraint(body, fields)
     lazy = triggered(body, grammar)
-    unbuilt.refuse(body)
     asks = [
         Generate(
             id=0,
@@ -66,6 +65,7 @@ def plan(body: dict[str, Any], request_id: str, fields: NativeFields, found: Seq
             n_indent=fields.n_indent,
             return_tokens=fields.return_tokens or fields.stream,
             details=True,
+            lora=fields.adapters,
         )
         for prompt in found
     ]

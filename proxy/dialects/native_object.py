@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from proxy.dialects import logprobs, results
 from proxy.dialects.fields import Fields
 from proxy.dialects.reply import Choice, Reply
 from supervisor.config import Sampling
-from worker.protocol import Probability
+from worker.protocol import Details, Probability
 
 _STOP_TYPES = {"eos": "eos", "word": "word", "limit": "limit", "context": "limit"}
 _TOLD = (
@@ -34,7 +34,7 @@ def whole(reply: Reply, index: int, content: str, ids: Sequence[int]) -> dict[st
         "model": reply.model,
         "tokens_predicted": finished.timings.predicted_n,
         "tokens_evaluated": leader.prompt_tokens,
-        "generation_settings": settings(reply.fields, details.sampling) if details else {},
+        "generation_settings": settings(reply.fields, details) if details else {},
         "prompt": leader.prompt,
         "has_new_line": details.new_line if details else "\n" in content,
         "truncated": finished.reason == "context",
@@ -74,10 +74,15 @@ def probabilities(reply: Reply, found: Sequence[Probability]) -> dict[str, Any]:
     return {"completion_probabilities": logprobs.content(found, after=reply.fields.post_sampling_probs)}
 
 
-def settings(fields: Fields, sampling: Sampling) -> dict[str, Any]:
+def settings(fields: Fields, details: Details) -> dict[str, Any]:
     """The parameters a reply was made with; sent back as a request they mean the same."""
     told = {name: getattr(fields, name) for name in _TOLD}
-    return parameters(sampling) | told | {"stop": list(fields.stops), "lora": []}
+    return parameters(details.sampling) | told | {"stop": list(fields.stops), "lora": scales(details.lora)}
+
+
+def scales(adapters: Iterable[tuple[int, float]]) -> list[dict[str, Any]]:
+    """Ids and scales of LoRA adapters as a request gives them."""
+    return [{"id": id, "scale": scale} for id, scale in adapters]
 
 
 def parameters(sampling: Sampling) -> dict[str, Any]:

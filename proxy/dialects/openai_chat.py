@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.dialects import logprobs, native_object, reasoning, results, unbuilt
+from proxy.dialects import logprobs, native_object, reasoning, results
 from proxy.dialects.chat_messages import Conversation
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, typed
@@ -25,7 +25,6 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
     fields, conversation = typed(body, Fields), typed(body, Conversation)
     n_probs = typed(body, ChatLogprobs).count(fields)
     grammar, schema = constraint(body, fields)
-    unbuilt.refuse(body)
     wanted = conversation.must_call
     chat = conversation.chat()
     if grammar and chat.tools and conversation.tool_choice != "none":
@@ -60,6 +59,7 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         reasoning_control=thinking.reasoning_control,
         grammar_triggers=lazy.triggers,
         preserved_tokens=lazy.preserved,
+        lora=fields.adapters,
     )
     opening = conversation.opening if chat.continue_final else ""
     return Plan(fields, [ask], [opening] * (1 + len(ask.siblings)), ChatReply)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.dialects import logprobs, native_object, results, unbuilt
+from proxy.dialects import logprobs, native_object, results
 from proxy.dialects.constraint import constraint
 from proxy.dialects.fields import Fields, bad, typed
 from proxy.dialects.lazy_grammar import triggered
@@ -38,7 +38,6 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
         raise Unsupported("logprobs of the prompt", "echo")
     grammar, schema = constraint(body, fields)
     lazy = triggered(body, grammar)
-    unbuilt.refuse(body)
     found = prompts(completion.prompt)
     asks = [
         Generate(
@@ -59,6 +58,7 @@ def parse(body: dict[str, Any], request_id: str) -> Plan:
             json_schema=schema,
             grammar_triggers=lazy.triggers,
             preserved_tokens=lazy.preserved,
+            lora=fields.adapters,
         )
         for pieces in found
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from proxy.dialects import lora
+from proxy.dialects.native_object import scales
 from proxy.dialects.results import FINGERPRINT
 from supervisor.config import LLAMA_DEFAULTS, Config, Model, Sampling
 from supervisor.control import ModelStatus, State
@@ -38,6 +40,7 @@ def model_props(model: Model, status: ModelStatus, ui: bool, slots: bool) -> dic
     own = model.sampling.over(facts.sampling) if facts else model.sampling
     params = {name: getattr(own.over(LLAMA_DEFAULTS), name) for name in Sampling.__struct_fields__}
     params["n_predict"] = params["max_tokens"]
+    params["lora"] = scales(enumerate(lora.current(model, status)))
     task = facts.task if facts else model.task
     return _COMMON | {
         "ui": ui and task not in ("embed", "rerank"),

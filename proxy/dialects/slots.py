@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.dialects.native_object import parameters
+from proxy.dialects.native_object import parameters, scales
 from worker.protocol import Place
 
 
@@ -33,6 +33,6 @@ def row(model: str, place: Place, before: int = 0, replica: int = 0) -> dict[str
         "n_prompt_tokens": place.prompt,
         "n_prompt_tokens_processed": place.processed,
         "n_prompt_tokens_cache": place.cached,
-        "params": parameters(place.sampling) if place.sampling else {},
+        "params": parameters(place.sampling) | {"lora": scales(place.lora)} if place.sampling else {},
         "next_token": [token],
     }

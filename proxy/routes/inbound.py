@@ -29,6 +29,13 @@ async def parsed(request: Request, parse: Callable[[dict[str, Any]], T]) -> T:
         return await body.parse(await body.read(request.scope, request.receive, server, held), server, parse)
 
 
+async def parsed_list(request: Request, parse: Callable[[list[Any]], T]) -> T:
+    """The same of a JSON array. Raises ApiError, ClientGone."""
+    server = services.of(request).config.server
+    with services.of(request).bodies.hold() as held:
+        return await body.parse_list(await body.read(request.scope, request.receive, server, held), server, parse)
+
+
 def gate(request: Request, name: object, *, fallback: bool = True) -> Gate:
     """The model a request names, as far as its key may see it; noted for the log. Raises ApiError.
 

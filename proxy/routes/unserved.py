@@ -9,22 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from proxy import context
 from proxy.errors import ApiError, Unsupported
-from proxy.routes import inbound
-
-
-async def adapters(request: Request) -> Response:
-    """The LoRA adapters of a model: it has none, as none can be configured."""
-    inbound.gate(request, request.query_params.get("model"))
-    return inbound.answer([])
-
-
-async def scale_adapters(request: Request) -> Response:
-    if not context.of(request.scope).admin:
-        raise ApiError("admin_required", "POST /lora-adapters needs a key with admin = true")
-    inbound.gate(request, request.query_params.get("model"))
-    raise Unsupported("lora", message="LoRA adapters are not supported")
 
 
 async def set_props(request: Request) -> Response:
@@ -45,8 +30,6 @@ async def disabled(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/lora-adapters", adapters),
-    Route("/lora-adapters", scale_adapters, methods=["POST"]),
     Route("/props", set_props, methods=["POST"]),
     Route("/slots/{id}", slot, methods=["POST"]),
     Route("/v1/audio/transcriptions", transcribe, methods=["POST"]),

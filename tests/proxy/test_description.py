@@ -58,7 +58,9 @@ def test_each_field_of_a_generation_request_is_explained() -> None:
 def test_examples_fit(name: str, told: Operation) -> None:
     found = operation(*name.split(" "))
     if told.body is not None and found is not None:
-        fits(dict(told.body.example), found["requestBody"]["content"]["application/json"]["schema"], name)
+        content = found["requestBody"]["content"]["application/json"]
+        assert content["example"] == ([told.body.example] if told.body.many else told.body.example)
+        fits(content["example"], content["schema"], name)
 
 
 def test_what_needs_a_key_says_so() -> None:

@@ -136,15 +136,12 @@ async def test_its_head_alone() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("POST", "/lora-adapters?model=ab", 501, "unsupported_feature"),
         ("POST", "/props", 501, "unsupported_feature"),
         ("POST", "/slots/0?action=save", 501, "unsupported_feature"),
         ("POST", "/v1/audio/transcriptions", 501, "unsupported_feature"),
         ("GET", "/tools", 403, "feature_disabled"),
         ("POST", "/tools", 403, "feature_disabled"),
         ("GET", "/cors-proxy?url=x", 403, "feature_disabled"),
-        ("GET", "/lora-adapters", 400, "missing_model"),
-        ("GET", "/lora-adapters?model=none", 404, "model_not_found"),
     ],
 )
 async def test_what_is_not_built_says_so(method: str, path: str, status: int, code: str) -> None:
@@ -153,11 +150,3 @@ async def test_what_is_not_built_says_so(method: str, path: str, status: int, co
         response = await server.client.request(method, path)
         assert (response.status_code, response.json()["error"]["code"]) == (status, code)
         assert response.headers.get("x-should-retry", "false") == "false"
-
-
-async def test_a_model_has_no_adapters_and_only_admins_may_try() -> None:
-    async with Harness(settings("ab", keys=KEYS)) as server:
-        server.client.headers["x-api-key"] = "alice"
-        assert (await server.client.get("/lora-adapters?model=ab")).json() == []
-        refused = await server.client.post("/lora-adapters?model=ab", json=[])
-        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "admin_required")

@@ -529,7 +529,7 @@ def test_the_example_gives_each_key_its_default(table: str) -> None:
 def test_the_example_gives_each_key_of_a_model_its_default() -> None:
     model = load(CONF / "models.example.toml").models["smollm2"]
     own = ("name", "package", "file", "path")
-    given_keys = {*example(everything=False)["defaults"], "aliases", "name", "description"}
+    given_keys = {*example(everything=False)["defaults"], "aliases", "name", "description", "lora"}
     assert given_keys == set(Model.__struct_encode_fields__) - {"id", "base", "package", "file", "path", "hf", "mmproj"}
     assert msgspec.structs.replace(model, **dict.fromkeys(own, "")) == Model()
 

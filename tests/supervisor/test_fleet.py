@@ -64,6 +64,7 @@ class Workers:
         self.models: list[config.Model] = []
         self.stops: list[tuple[str, str]] = []
         self.count = 0
+        self.scales: list[tuple[str, tuple[float, ...]]] = []
 
     def load(self, model: config.Model, generation: int, template: str = "") -> None:
         self.loads.append(model.name)
@@ -77,6 +78,9 @@ class Workers:
 
     def neighbours(self, count: int) -> None:
         self.count = count
+
+    def scale(self, model: str, scales: tuple[float, ...]) -> None:
+        self.scales.append((model, scales))
 
     def keep_standby(self) -> None:
         pass

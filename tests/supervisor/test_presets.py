@@ -17,6 +17,9 @@ def table(options: str) -> dict[str, Any]:
     return {**found, **sampling}
 
 
+LORA = {"path": "a.gguf"}
+
+
 @pytest.mark.parametrize(
     ("options", "keys"),
     [
@@ -47,6 +50,12 @@ def table(options: str) -> dict[str, Any]:
         ("temp = 0.5\n--top-k = 3\nseed = 7", {"temperature": 0.5, "top_k": 3, "seed": 7}),
         ("samplers = top_k;temperature", {"samplers": ["top_k", "temperature"]}),
         ("chat-template-file = t.jinja", {"chat_template": "t.jinja"}),
+        ("lora = a.gguf, b.gguf", {"lora": [{"path": "a.gguf"}, {"path": "b.gguf"}]}),
+        (
+            "lora-scaled = a.gguf:0.5,b:c:-1",
+            {"lora": [LORA | {"scale": 0.5}, {"path": "b:c", "scale": -1.0}]},
+        ),
+        ("lora = a.gguf\nlora-init-without-apply = true", {"lora": [LORA | {"scale": 0.0}]}),
     ],
 )
 def test_options_become_keys(options: str, keys: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from gguf import PoolingType
 
-from supervisor.config import Model
-from tests import models, vector_models
+from supervisor.config import Adapter, Model
+from tests import adapters, models, vector_models
 from worker.embed.engine import EmbedCore
 from worker.embed.loaded import EmbedModel
 from worker.embed.vectors import Vectors
 from worker.failure import EngineError, LoadError, RequestError
 from worker.main import Llama
 from worker.protocol import Embed, Event, Failed, Finished, Generate, Rerank, Started, Text, Tokenize, Vector
-from worker.seams import Drop, Leave, Load, Passages, Vitals
+from worker.seams import Drop, Leave, Load, Passages, Vitals, Wear
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
 NEAR = {"rtol": 0, "atol": 2e-3}  # of what a model with GELU gives: ggml looks that up in a table of f16
@@ -443,3 +443,34 @@ def test_a_context_that_computes_nothing_any_more_ends_the_worker(monkeypatch: p
     with pytest.raises(EngineError, match="code -3"):
         bench.run()
     assert len(bench.events[1]) == 2, "the request has been told"
+
+
+# -- adapters -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [vector_models.causal, vector_models.encoder], ids=["decodes", "encodes"])
+def test_adapters_change_vectors_between_inputs(path: Callable[[], str]) -> None:
+    bare, base = Bench(path()), path()
+    worn = Bench(base, lora=(adapters.lora(base, 1), Adapter(path=adapters.lora(base, 2), scale=0.0)))
+    first = worn.embed(TEXTS[0])
+    assert not np.allclose(first, bare.embed(TEXTS[0]), **CLOSE)
+    worn.engine.obey(Wear(((1, 1.0),)))
+    assert not np.allclose(worn.embed(TEXTS[0]), first, **CLOSE)
+    worn.engine.obey(Wear(()))
+    np.testing.assert_allclose(worn.embed(TEXTS[0]), bare.embed(TEXTS[0]), **CLOSE)
+    worn.engine.obey(Wear(((0, 1.0),)))
+    np.testing.assert_allclose(worn.embed(TEXTS[0]), first, **CLOSE)
+
+
+def test_an_input_in_parts_has_one_set_whatever_is_set_meanwhile() -> None:
+    base = vector_models.causal()
+    worn = Bench(base, n_ctx=512, n_batch=64, n_ubatch=64, lora=(adapters.lora(base, 1),))
+    tokens = [letter % 250 for letter in range(300)]
+    expected = worn.embed(tokens)
+    id = worn.start(tokens)
+    worn.engine.step()
+    assert worn.engine.works, "it is done in one step: the test shows nothing"
+    worn.engine.obey(Wear(()))
+    worn.run()
+    np.testing.assert_allclose(np.concatenate(worn.rows(id)), expected, **CLOSE)
+    assert not np.allclose(worn.embed(tokens), expected, **CLOSE)

@@ -38,6 +38,13 @@ def test_buffers_are_summed_by_device_and_kind() -> None:
     assert len(found) == 6
 
 
+def test_a_plan_takes_the_place_of_another_and_adapters_count() -> None:
+    larger = "sched_reserve:      CUDA0 compute buffer size =    31.00 MiB"
+    worn = "llama_adapter_lora_init_impl:      CUDA0 LoRA buffer size =     7.00 MiB"
+    found = buffers([*LINES, larger, LINES[4], worn, worn])
+    assert (found["CUDA0", "compute"], found["CUDA0", "LoRA"]) == (31 * MIB, 14 * MIB)
+
+
 def test_what_lies_on_gpus_is_counted_there_and_mapped_weights_as_memory() -> None:
     found = footprint(LINES)
     assert found.devices["gpu:0"] == pytest.approx(140.5 * MIB)

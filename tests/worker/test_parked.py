@@ -36,6 +36,20 @@ def reach(parked: Parked, tokens: Any) -> int:
     return hits[-1].end if hits else 0
 
 
+def test_states_of_another_set_of_adapters_are_others() -> None:
+    parked, other = Parked(PLENTY), b"another root"
+    park(parked, ids(300))
+    assert parked.match(ids(300), other) == []
+    for segment in parked.absent(ids(600), other):
+        parked.put(segment, Bytes(b"other"))
+    assert (reach(parked, ids(1000)), parked.match(ids(1000), other)[-1].end) == (300, 600)
+    fresh, fd = Parked(PLENTY), os.memfd_create("image")
+    assert park_image.write(fd, b"same", parked, PLENTY, time.monotonic() + 60) == 2 + 3
+    park_image.read(fd, b"same", fresh)
+    os.close(fd)
+    assert (reach(fresh, ids(1000)), fresh.match(ids(1000), other)[-1].end) == (300, 600)
+
+
 @pytest.mark.parametrize("length", [1, 255, 256, 257, 700])
 def test_all_that_was_parked_is_found(length: int) -> None:
     parked = Parked(PLENTY)

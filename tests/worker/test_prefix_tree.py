@@ -102,6 +102,23 @@ def test_a_shared_prefix_counts_once_and_outlives_those_who_leave() -> None:
     assert tree.match(ids(*range(100))).length == 60
 
 
+def test_what_one_set_of_adapters_computed_is_no_match_for_another() -> None:
+    tree, other = PrefixTree(), ((0, 1.0),)
+    tree.extend(0, ids(*range(10)))
+    tree.extend(1, ids(*range(10)), other)
+    tree.extend(1, ids(10, 11), other)
+    tree.fork(1, 2, 5)
+    assert [tree.match(ids(*range(20)), each).length for each in ((), other, ((0, 0.5),))] == [10, 12, 0]
+    assert [tree.adapters(id) for id in (0, 1, 2, 3)] == [(), other, other, ()]
+    assert (tree.cells, tree.own(1), tree.freed({1, 2})) == (22, 7, 12)
+    tree.truncate(1, 0)
+    assert (tree.cells, tree.match(ids(*range(20)), other).length) == (15, 5)
+    tree.truncate(2, 0)
+    assert (tree.cells, tree.match(ids(*range(20))).length, tree.match(ids(0), other).length) == (10, 10, 0)
+    tree.extend(2, ids(0), ((1, 1.0),))
+    assert tree.match(ids(0), ((1, 1.0),)).length == 1
+
+
 def test_a_split_is_undone_when_the_other_leaves() -> None:
     tree = PrefixTree()
     tree.extend(0, ids(*range(10)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from supervisor import config
 from worker import binding, cores
+from worker.adapters import Worn
 from worker.embed.packing import most_rows
 from worker.embed.vectors import Vectors
 from worker.model import NativeModel, refused
@@ -39,6 +40,7 @@ class EmbedContext:
             self.split = False
             self._open(settings)
         self.rows = min(self.rows, self.n_batch)
+        self.worn = Worn(self.handle, model.adapters)
         self.width: int = model.n_cls_out if pooling == "rank" else model.n_embd_out
         self._memory = binding.get_memory(self.handle)
         self._compute = binding.encode if model.encodes_only else binding.decode

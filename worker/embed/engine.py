@@ -20,7 +20,7 @@ from worker.embed.context import MAX_IDS, EmbedContext
 from worker.embed.work import Work
 from worker.failure import EngineError
 from worker.protocol import Event, Failed
-from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals
+from worker.seams import Crowd, Drop, Inbox, Job, Key, Leave, Load, Order, Outbox, Passages, Vitals, Wear
 from worker.turns import Turn
 
 _log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class EmbedCore:
         self.works: deque[Work] = deque()  # first come first; bounded like the inbox
         self._normalize, self._costs, self._turn, self._budget = normalize, costs, turn, budget
         self._outbox = outbox
+        self._adapters = context.worn.now  # as configured; another set from the next input on
         self._events: dict[int, list[Event]] = {}
         self._leave_at = float("inf")
 
@@ -74,6 +75,8 @@ class EmbedCore:
                 self.works.append(Work(order, normalize))
             case Drop(key):
                 self._drop(key)
+            case Wear(adapters):
+                self._adapters = adapters
             case Crowd(count):
                 if self._turn:
                     self._turn.crowd = count
@@ -132,7 +135,7 @@ class EmbedCore:
             parts.append(work.passages.inputs[work.next + ahead[work]])
             ahead[work] += 1
             self._begin(work)
-        self.context.clear()
+        self._begin_anew()
         self.context.fill(parts)
         if (seconds := self._decode()) is None:
             return None
@@ -152,7 +155,7 @@ class EmbedCore:
         tokens = work.passages.inputs[work.next]
         if work.offset == 0:
             self._begin(work)
-            self.context.clear()
+            self._begin_anew()
         part = tokens[work.offset : work.offset + self._rows]
         self.context.fill([part], work.offset)
         if (seconds := self._decode()) is None:
@@ -167,6 +170,11 @@ class EmbedCore:
         self._post(work, work.take(self.context.pooled(0) if rows is None else rows))
         if work.done:
             self.works.popleft()
+
+    def _begin_anew(self) -> None:
+        """Nothing of what was computed counts any more."""
+        self.context.clear()
+        self.context.worn.change(self._adapters)
 
     def _decode(self) -> float | None:
         """Seconds the batch took, None if it failed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from worker.adapter_set import BARE, AdapterSet
 from worker.cost import CostCurve
 from worker.embed.context import EmbedContext
 from worker.model import refused
@@ -12,10 +13,15 @@ from worker.model import refused
 _ROWS = (1, 8, 64)
 
 
-def calibrate(context: EmbedContext, known: Mapping[int, float]) -> CostCurve:
-    """Batches of 1, 8 and 64 rows, or of 1 if `known` has what an earlier load measured. Raises LoadError."""
+def calibrate(context: EmbedContext, known: Mapping[int, float], adapters: AdapterSet = BARE) -> CostCurve:
+    """Batches of 1, 8 and 64 rows, or of 1 if `known` has what an earlier load measured. Raises LoadError.
+
+    `adapters`: what inputs will be computed with, and the context has on from now on.
+    """
     costs = CostCurve.of(known)
+    context.worn.change(context.model.adapters.all)  # if there is memory for all of them, it is shown now
     _compute(context, 1)  # pages in a mapped model and starts the threads
+    context.worn.change(adapters)
     for rows in () if known else _ROWS:
         rows = min(rows, context.limit, context.n_batch)
         costs.add(rows, _compute(context, rows))

@@ -112,6 +112,9 @@ class Workers:
     def neighbours(self, count: int) -> None:
         pass
 
+    def scale(self, model: str, scales: tuple[float, ...]) -> None:
+        pass
+
     def keep_standby(self) -> None:
         pass
 
