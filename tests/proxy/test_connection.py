@@ -102,12 +102,16 @@ async def test_a_request_whose_body_breaks_off_is_refused_and_not_begun() -> Non
 
 @pytest.mark.parametrize("path", [b"/models/load", b"/health"])
 @pytest.mark.parametrize("more", [[], [b"expect: 100-continue"]])
-async def test_a_body_that_becomes_nonsense_on_its_way_ends_its_request(path: bytes, more: list[bytes]) -> None:
+async def test_a_body_that_becomes_nonsense_on_its_way_ends_its_request(
+    path: bytes, more: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
     async with Harness() as server:
         wire = Wire(server)
         await wire.send(post(b"2\r\n{\r\n", b"transfer-encoding: chunked", *more, path=path) + b"zz\r\n" + HEALTH)
         await wire.end()
         assert wire.statuses in ([400], [405])  # /health is refused before anything of its body is looked at
+        await server.client.get("/health")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 # -- requests that do not wait -----------------------------------------------------------------------------------------
@@ -127,8 +131,11 @@ async def test_one_who_leaves_before_the_first_of_his_requests_is_answered_ends_
     async with Harness() as server:
         worker = await server.attach()
         wire = Wire(server)
-        await wire.send(post(CHAT) + post(CHAT) + post(b'{"model":"m"}', path=b"/models/unload"))
+        await wire.send(post(CHAT))
         ask = await worker.next()
+        await wire.send(post(CHAT) + post(b'{"model":"m"}', path=b"/models/unload"))
+        connections = server.proxy._server.server_state.connections  # type: ignore[union-attr]
+        await until(lambda: any(len(each.pipeline) == 2 for each in connections))  # type: ignore[union-attr]
         wire.sock.close()
         await until(lambda: worker.cancelled == [ask.id])
         assert (await server.client.get("/health")).status_code == 200
@@ -275,9 +282,10 @@ async def test_answers_that_are_not_taken_end_the_connection(caplog: pytest.LogC
 async def test_a_deadline_that_this_process_was_held_up_beyond_begins_once_more() -> None:
     called = asyncio.Event()
     deadline = Deadline(called.set)
-    deadline.set(0.05)
+    deadline.set(0.3)
     time.sleep(1)
-    await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert deadline.runs
     assert not called.is_set()
     await asyncio.wait_for(called.wait(), WITHIN)
