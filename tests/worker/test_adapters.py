@@ -110,6 +110,8 @@ def test_nobody_follows_a_leader_of_another_set(bench: Bench) -> None:
     expected = in_each(bench, STORY)
     bench.new()._limits = SMALL_STEPS
     ids = [bench.start(STORY, GREEDY, lora=lora) for lora in SETS]
+    bench.engine.step()
+    assert len(bench.engine.running) == bench.model._context.parallel
     bench.run()
     assert [bench.text(id) for id in ids] == expected
     assert [bench.cached(id) for id in ids] == [0] * len(SETS)
