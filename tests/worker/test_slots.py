@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from supervisor.config import Sampling
-from tests import model_classes, models
+from tests import adapters, model_classes, models
 from tests.worker.rig import PATIENCE
 from tests.worker.test_engine import Bench
 from worker import park_image, slots
@@ -124,9 +124,9 @@ def slot_of(bench: Bench, prompt: str, **keys: Any) -> int:
     return started.slot
 
 
-def goes_on(bench: Bench, prompt: str, expected: str) -> int:
+def goes_on(bench: Bench, prompt: str, expected: str, **keys: Any) -> int:
     """The same prompt once more says the same; how much of it was in the cache."""
-    id = bench.start(prompt, GREEDY)
+    id = bench.start(prompt, GREEDY, **keys)
     bench.run()
     assert bench.text(id) == expected
     return bench.cached(id)
@@ -269,6 +269,22 @@ def test_a_request_waits_while_the_only_free_lane_comes_back_and_burns_nothing(t
     assert isinstance(desk.pump(), SlotDone)
     bench.run()
     assert bench.end(id)
+
+
+@pytest.mark.parametrize("kind", ["gqa", "hybrid"])
+def test_a_slot_comes_back_for_the_adapters_that_computed_it_and_for_no_others(kind: str, tmp_path: Path) -> None:
+    base, dressed = model_classes.path(kind), ((0, 1.0),)
+    bench = Bench(base, n_ctx=1024, lora=(adapters.lora(base, 1),))
+    bench.new(Parked(2**30, exact=bench.model._context.memory.exact))
+    bare, expected = bench.reply(FOX, GREEDY, lora=()), bench.reply(FOX, GREEDY, lora=dressed)
+    assert bare != expected
+    bench.new()
+    desk, slot = Desk(bench, tmp_path), slot_of(bench, FOX, lora=dressed)
+    desk.do("save", slot)
+    assert desk.do("erase", slot).tokens == length(bench, FOX) + LONG - 1
+    desk.do("restore", 2)
+    assert goes_on(bench, FOX, bare, lora=()) == 0
+    assert goes_on(bench, FOX, expected, lora=dressed) >= length(bench, FOX) - 5
 
 
 # -- room ---------------------------------------------------------------------------------------------------------
@@ -429,6 +445,7 @@ def test_a_client_that_leaves_undoes_it(desk: Desk, tmp_path: Path, monkeypatch:
     assert desk.do("save", slot_of(desk.bench, HEN), "other.bin").tokens  # it comes after that in the clerk's order
     assert not desk.clerk.returning
     assert desk.answers.empty()
+    assert not len(desk.bench.engine.pool.lanes.text(0))  # it has not come back
 
 
 def test_leaving_ends_what_is_not_done(desk: Desk) -> None:
