@@ -116,9 +116,9 @@ def test_a_drain_without_proxies_is_over_at_once_and_a_hung_proxy_counts_at_the_
     assert over == ["a"]
     under_way, timers, over = drains(Recorder("p0"), "p0")
     under_way.wait("a", deadline=30.0)
-    timers.run(130.9)
+    timers.run(130.4)
     assert over == []
-    timers.run(131.1)
+    timers.run(130.6)
     assert over == ["a"]
 
 
