@@ -120,8 +120,9 @@ def test_models_are_fetched_and_deleted_where_the_server_can(page: Page, pages_s
     page.route(re.compile(r"/models(\?.*)?$"), orders)
     page.get_by_test_id("models-link").click()
     page.get_by_test_id("pull-name").fill("user/repo:Q4_K_M")
-    page.get_by_test_id("pull-send").click()
-    until(lambda: {"model": "user/repo:Q4_K_M"} in pulled)
+    with page.expect_response(lambda response: response.request.method == "POST"):  # handlers run in the page's calls
+        page.get_by_test_id("pull-send").click()
+    assert pulled[-1] == {"model": "user/repo:Q4_K_M"}
 
 
 def test_a_page_that_is_only_looked_at_loads_nothing(page: Page, pages_server: Server) -> None:
