@@ -1,6 +1,6 @@
 """Routes that clients ask for and that are not built, or not wanted here: each answers in the way they understand.
 
-API.md: 3, 4.1, 7.2 and 12.
+API.md: 3, 4.1 and 12.
 """
 
 from __future__ import annotations
