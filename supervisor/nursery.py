@@ -107,6 +107,7 @@ class Nursery:
         self.wards.add(ward)
         self._selector.register(ward.child.channel, selectors.EVENT_READ, lambda events: self._ready(ward, events))
         self._selector.register(ward.child.pidfd, selectors.EVENT_READ, lambda _: self._reap(ward))
+        self._say_alive(ward)  # its lease: the root may hang before the next round of pings
         log.info("started %s", facts(role=role, pid=ward.child.pid))
         return ward
 
@@ -246,13 +247,16 @@ class Nursery:
         for ward in list(self.wards):
             ward.memory = resident.look(ward.child.pid, ward.memory)
             if not ward.child.channel.pending:  # a full socket counts as a missed beat
-                self.send(ward, Ping(self._number, self._config.liveness.lease))
+                self._say_alive(ward)
             elif ward.child.channel.starved:
                 self._flush(ward)  # there may be descriptors again
             if late:
                 ward.vitals = ward.vitals.forgiven(now)
             elif not ward.stopping:
                 self._judge(ward, now)
+
+    def _say_alive(self, ward: Ward) -> None:
+        self.send(ward, Ping(self._number, self._config.liveness.lease))
 
     def _judge(self, ward: Ward, now: float) -> None:
         verdict, reason = liveness.judge(ward.vitals, now, self._config.liveness, ward.child.kernel_state)

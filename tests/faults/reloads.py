@@ -15,7 +15,7 @@ _WRONG = {
     "nonsense =\n": "not TOML",
     "[models.d]\nn_ctxx = 5\n": "n_ctxx",
     '[models.d]\nworker = "worker.main:main"\npath = "not-there.gguf"\n': "not-there.gguf",
-    '[models.d]\naliases = ["x"]\n[models.e]\naliases = ["x"]\n': "x",
+    "".join(f'[models.{name}]\nworker = "tests.echo_worker:main"\naliases = ["twice"]\n' for name in "de"): "twice",
     "[ui]\nenabled = false\n": "restart",
 }
 _BUSY = re.compile(r"(\[models\.c\]\n(?:worker = .*\n)?preload = true\n)(?:n_ctx = \d+\n)?")
