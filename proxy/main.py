@@ -26,7 +26,7 @@ from proxy.services import Services
 from proxy.views import Views
 from supervisor import log as logs
 from supervisor import title
-from supervisor.boot import Child
+from supervisor.boot import ORPHANED, Child
 from supervisor.control import (
     Answer,
     Attach,
@@ -68,9 +68,7 @@ from supervisor.control import (
     Unlisted,
     Warm,
 )
-
-_ORPHANED = 70
-_LOOKS = 8  # times within a lease that its end is looked for
+from supervisor.lease import Lease
 
 log = logging.getLogger("proxy.main")
 
@@ -91,10 +89,12 @@ class Proxy:
         self.role = child.role
         self.listeners = listeners
         self.steps = 0  # messages handled, for the root's eyes
+        self.lease = Lease(time.monotonic())
         self.root = Root(child.control, self.handle, self.orphaned)
         self.services: asyncio.Future[Services] = asyncio.get_running_loop().create_future()
         self.stopped = asyncio.Event()
         self._server: Server | None = None
+        self._look: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
@@ -163,14 +163,14 @@ class Proxy:
         views = Views(models, self.root.send)
         feed = Feed(message.boot, message.number, message.models, message.deaths)
         self.services.set_result(Services(message.config, models, views, feed, limits=limits))
-        if lease := message.config.liveness.lease:
-            self._watch(lease, time.monotonic())
 
     def pong(self, ping: Ping) -> None:
-        active = 0
+        active, now = 0, time.monotonic()
+        self.lease.heard, self.lease.seconds = now, ping.lease
+        self._look_at_the_lease()
         if self.services.done():
             services = self.services.result()
-            services.heard, active = time.monotonic(), services.models.in_flight
+            services.heard, active = now, services.models.in_flight
         self.root.send(Pong(ping.number, Phase.IDLE, steps=self.steps, active=active))
         if self.services.done():
             self.services.result().views.tick()
@@ -197,17 +197,17 @@ class Proxy:
 
     def orphaned(self, reason: str) -> None:
         log.error("the root is gone %s", logs.facts(reason=reason))
-        os._exit(_ORPHANED)
+        os._exit(ORPHANED)
 
-    def _watch(self, lease: float, before: float) -> None:
-        """Ends this process if the root has not pinged for `lease` seconds. A late look (VM paused) does not count."""
-        services, now = self.services.result(), time.monotonic()
-        interval = lease / _LOOKS
-        if now - before > 2 * interval:
-            services.heard = now
-        elif now - services.heard > lease:
-            self.orphaned(f"no ping for {lease:g} s")
-        asyncio.get_running_loop().call_later(interval, self._watch, lease, now)
+    def _look_at_the_lease(self) -> None:
+        """Now, and when it is due."""
+        if self.lease.over(time.monotonic()):
+            self.orphaned(f"no ping for {self.lease.seconds:g} s")
+        if self._look is not None:
+            self._look.cancel()
+        if self.lease.seconds:
+            within = self.lease.due - time.monotonic()
+            self._look = asyncio.get_running_loop().call_later(within, self._look_at_the_lease)
 
     async def _report_end(self, services: Services) -> None:
         await services.models.emptied()

@@ -20,7 +20,7 @@ from typing import Protocol
 
 _PR_SET_PDEATHSIG = 1
 _F_SETSIG = 10  # fcntl.F_SETSIG exists from Python 3.13 on
-_ORPHANED = 70
+ORPHANED = 70  # the exit code of a child whose root is gone, or silent
 
 STANDBY = "standby"  # the role of a worker that waits for a model
 
@@ -85,7 +85,7 @@ def _arm(lifeline: int, root_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     gone = select.select([lifeline], [], [], 0)[0]  # it never carries a byte: readable means the root is gone
     if gone or os.getppid() != root_pid:
-        os._exit(_ORPHANED)
+        os._exit(ORPHANED)
 
 
 def tie(lifeline: int, pid: int) -> None:

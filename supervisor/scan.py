@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from supervisor import crash_files, keepsakes, log, machine
-from supervisor.boot import Child
+from supervisor.boot import ORPHANED, Child
 from supervisor.control import (
     Channel,
     Closed,
@@ -36,6 +36,7 @@ from supervisor.control import (
     Stuck,
 )
 from supervisor.folder_watch import FolderWatch
+from supervisor.lease import Lease
 from supervisor.librarian import Librarian, Read, Touch
 from supervisor.log import facts
 
@@ -44,7 +45,6 @@ TOUCH_TIMEOUT = 15.0  # seconds that one file or folder may take
 _QUIET = 0.5  # seconds without a change, before a changed folder is looked through
 _TICK = 1.0
 _LAST_WORDS = 2.0  # seconds at the end for what is being kept
-_ORPHANED = 70
 Job = Scan | Remember | KeepReport | Discard
 
 
@@ -61,6 +61,7 @@ class Scanner:
         self._desk = _Desk(read)
         self._steps = 0
         self._changed: float | None = None
+        self._lease = Lease(time.monotonic())
 
     def run(self) -> int:
         """Until the root says Stop, or is gone."""
@@ -75,8 +76,9 @@ class Scanner:
                 self._look_at_the_folder()
                 if self._look_at_the_desk():
                     return self._linger()
-        except Closed:
-            return _ORPHANED
+        except Closed as reason:
+            _log.error("the root is gone %s", facts(reason=reason))
+            return ORPHANED
         finally:
             self._channel.close()
             self._desk.close()
@@ -95,8 +97,10 @@ class Scanner:
     def _receive(self) -> bool:
         """Handles what the root says; False if that is Stop."""
         while (received := self._channel.receive()) is not None:
+            self._lease.heard = time.monotonic()
             match received[0]:
-                case Ping(number):
+                case Ping(number, lease):
+                    self._lease.seconds = lease
                     self._channel.send(Pong(number, Phase.IDLE, steps=self._steps))
                 case Relog(wanted):
                     log.configure(*wanted.form)
@@ -106,6 +110,8 @@ class Scanner:
                     self._desk.jobs.put(job)
                 case message:
                     raise AssertionError(f"not for a scan child: {message}")
+        if self._lease.over(time.monotonic()):
+            raise Closed(f"no word for {self._lease.seconds:g} s")
         return True
 
     def _pass_on(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from supervisor import log as logs
+from supervisor.boot import ORPHANED
 from supervisor.control import (
     Channel,
     Closed,
@@ -35,6 +36,7 @@ from supervisor.control import (
     Warm,
 )
 from supervisor.figures import Series
+from supervisor.lease import Lease
 from supervisor.log import facts
 from worker import adapter_set, warming
 from worker.desk import Desk
@@ -44,13 +46,11 @@ from worker.seams import Crowd, Inbox, Leave, Load, TextSide, Vitals, Wear
 from worker.trail import Trail
 
 _log = logging.getLogger(__name__)
-_ORPHANED = 70
 _TERM_GRACE = 3.0  # seconds after SIGTERM, as the root's next step is SIGKILL
 _LOAD_GRACE = 0.5  # a load that does not heed its progress callback is ended with the process
 _CUT = 0.3  # seconds before the end in which cut sequences' last events are sent
 _IDLE = (Phase.BOOT, Phase.STANDBY)
 _REPORTS = 1.0  # seconds between two reports to the root, at least
-_LATE = 2.0  # our own tick this late: the machine slept, not the root
 
 
 class Switchboard:
@@ -65,7 +65,7 @@ class Switchboard:
         self._waiting_peers: list[int] = []  # descriptors that came before the model was ready
         self._desk: Desk | None = None
         self._generation = 0
-        self._lease, self._heard = 0.0, time.monotonic()
+        self._lease = Lease(time.monotonic())
         self._end_at = float("inf")  # the process is over then, at the latest
         self._finishing = False
         self._reported: tuple[float, list[Series]] = (0.0, [])  # when (monotonic), and what
@@ -125,20 +125,20 @@ class Switchboard:
         try:
             self.run()
         except Closed:
-            os._exit(_ORPHANED)  # no root, no purpose
+            os._exit(ORPHANED)  # no root, no purpose
         except BaseException:
             _log.exception("the I/O thread failed")
             os._exit(1)
 
     def run(self) -> None:
         while not (self._finishing and self._drained):
-            due = min(self._end_at, self._lease_end)
+            due = min(self._end_at, self._lease.due)
             timeout = max(0.0, due - time.monotonic()) if due < float("inf") else None
             ready = self._selector.select(timeout)
             for key, mask in sorted(ready, key=self._rank):
                 key.data(key.fileobj, mask)
             self._flush()
-            self._check_time(due)
+            self._check_time()
 
     def _rank(self, ready: tuple[selectors.SelectorKey, int]) -> bool:
         """The root goes first: what it said before a request came holds for that."""
@@ -148,21 +148,14 @@ class Switchboard:
     def _drained(self) -> bool:
         return not self._outgoing and not self._channel.pending and not self._dirty and not self._blocked
 
-    @property
-    def _lease_end(self) -> float:
-        return self._heard + self._lease if self._lease else float("inf")
-
-    def _check_time(self, due: float) -> None:
+    def _check_time(self) -> None:
         now = time.monotonic()
         if now >= self._end_at:
             _log.warning("ended by its deadline")
             os._exit(0)
-        if now >= self._lease_end:
-            if now - due > _LATE and due == self._lease_end:
-                self._heard = now  # amnesty: the whole machine was late
-            else:
-                _log.error("no word from the root %s", facts(seconds=self._lease))
-                os._exit(_ORPHANED)
+        if self._lease.over(now):
+            _log.error("no word from the root %s", facts(seconds=self._lease.seconds))
+            os._exit(ORPHANED)
 
     # -- control --------------------------------------------------------------------------------------------------
 
@@ -177,18 +170,18 @@ class Switchboard:
                 continue
             if received is None:
                 return
-            self._heard = time.monotonic()
+            self._lease.heard = time.monotonic()
             self._obey(*received)
 
     def _obey(self, message: Message, fds: list[int]) -> None:
         match message:
             case Ping(number, lease):
-                v, self._lease = self._vitals, lease
+                v, self._lease.seconds = self._vitals, lease
                 self._channel.send(
                     Pong(number, v.phase, v.steps, v.progress, v.active, v.queued + self._inbox.qsize(), v.expected)
                 )
-                if self._heard >= self._reported[0] + _REPORTS:
-                    self._report(self._heard)
+                if self._lease.heard >= self._reported[0] + _REPORTS:
+                    self._report(self._lease.heard)
             case ConfigureWorker(model, generation, parking, template, costs, limit, folder):
                 turn, empty, left = [*fds, -1, -1, -1][:3]
                 del fds[:3]

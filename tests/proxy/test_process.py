@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 
-from supervisor.config import Liveness
 from supervisor.control import Channel, Closed, ConfigureProxy, Listening, Ping, Pong, ShutDown, Shutdown, Stop, ToRoot
 from tests.proxy.harness import WITHIN, loaded, settings
 
@@ -89,12 +87,11 @@ def test_a_root_that_hangs_ends_the_lease() -> None:
     """Without a service manager's watchdog nobody else would end a server whose root stands still."""
     found = Process()
     try:
-        lease = msgspec.structs.replace(settings(), liveness=Liveness(lease=LEASE))
-        found.root.send(ConfigureProxy(0, lease, (loaded(),)))
+        found.root.send(ConfigureProxy(0, settings(), (loaded(),)))
         found.expect(Listening)
         longer = time.monotonic() + 1.5 * LEASE
         while time.monotonic() < longer:
-            found.root.send(Ping(1))
+            found.root.send(Ping(1, LEASE))
             found.expect(Pong)
             with pytest.raises(subprocess.TimeoutExpired):
                 found.process.wait(0.05)

@@ -10,13 +10,15 @@ import threading
 import time
 
 from supervisor import log
-from supervisor.boot import Child
+from supervisor.boot import ORPHANED, Child
 from supervisor.control import Channel, Closed, Download, FromRoot, Message, Phase, Ping, Pong, Relog, Stop
+from supervisor.lease import Lease
+from supervisor.log import facts
 from worker.download.job import Job
 
+_log = logging.getLogger(__name__)
 _INTERVAL = 0.25  # seconds between two reports of how far it is
 _LAST_WORDS = 2.0  # seconds for them
-_ORPHANED = 70
 
 
 def main(child: Child) -> int:
@@ -39,6 +41,7 @@ class Downloader:
         self._thread: threading.Thread | None = None
         self._told: Message | None = None
         self._planned = False
+        self._lease = Lease(time.monotonic())
 
     def run(self) -> int:
         """Until it is done. 0, also if it has failed: the root has been told."""
@@ -50,8 +53,9 @@ class Downloader:
                     break
                 self._wait()
             self._finish()
-        except Closed:
-            return _ORPHANED
+        except Closed as reason:
+            _log.error("the root is gone %s", facts(reason=reason))
+            return ORPHANED
         return 0
 
     def _wait(self) -> None:
@@ -63,8 +67,10 @@ class Downloader:
     def _receive(self) -> bool:
         """Handles what the root says; False if that is Stop."""
         while (received := self._channel.receive()) is not None:
+            self._lease.heard = time.monotonic()
             match received[0]:
-                case Ping(number):
+                case Ping(number, lease):
+                    self._lease.seconds = lease
                     self._channel.send(Pong(number, self._phase, steps=self._job.steps if self._job else 0))
                 case Relog(wanted):
                     log.configure(*wanted.form)
@@ -74,6 +80,8 @@ class Downloader:
                     self._begin(order)
                 case message:
                     raise AssertionError(f"not for a download child: {type(message).__name__}")
+        if self._lease.over(time.monotonic()):
+            raise Closed(f"no word for {self._lease.seconds:g} s")
         return True
 
     @property
