@@ -80,10 +80,10 @@ class EventStream:
         self._ping = ping if framing.ping else 0.0
         self._note, self._stalled = note, stalled
         self._loop = asyncio.get_running_loop()
-        self._lock = asyncio.Lock()  # a comment never cuts into the order of head and records
         self._last = self._loop.time()
         self._held_until = self._last + hold
-        self._writing = False
+        self._writing = False  # one write at a time: nothing cuts into the order of head and records
+        self._next: list[asyncio.Future[None]] = []  # writes that wait for it
         self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
         self._comment: asyncio.Task[None] | None = None
 
@@ -114,34 +114,42 @@ class EventStream:
 
     async def open(self) -> None:
         """Sends the head, if it has not gone out."""
-        async with self._lock:
-            if not self.opened:
-                await self._open()
+        if not self.opened:
+            await self._put(None)
 
     async def write(self, data: bytes) -> None:
         """Sends records, the head before them if it has not gone out. Waits while the client does not read."""
-        async with self._lock:
-            if not self.opened:
-                await self._open()
-            await self._put({"type": "http.response.body", "body": data, "more_body": True})
+        await self._put({"type": "http.response.body", "body": data, "more_body": True})
 
     async def close(self, data: bytes = b"") -> None:
         """Sends the last records and ends the response."""
-        async with self._lock:
-            if not self.opened:
-                await self._open()
-            await self._put({"type": "http.response.body", "body": data, "more_body": False})
+        await self._put({"type": "http.response.body", "body": data, "more_body": False})
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    async def _open(self) -> None:
-        self.opened = True
-        await self._put({"type": "http.response.start", "status": 200, "headers": self._framing.head})
+    async def _put(self, message: dict[str, Any] | None) -> None:
+        """Sends a part of the body, or nothing but the head."""
+        while self._writing:  # a lock would cost a record six calls
+            self._next.append(turn := self._loop.create_future())
+            await turn
+        self._writing = True
+        try:
+            self._last = self._loop.time()
+            if not self.opened:
+                self.opened = True
+                await self._send({"type": "http.response.start", "status": 200, "headers": self._framing.head})
+            if message is not None:
+                await self._send(message)
+        finally:
+            self._writing = False
+            if self._next:
+                self._wake()
 
-    async def _put(self, message: dict[str, Any]) -> None:
-        self._last, self._writing = self._loop.time(), True
-        await self._send(message)
-        self._writing = False
+    def _wake(self) -> None:
+        waiting, self._next = self._next, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
 
     def _arm(self, action: Callable[[], None], seconds: float) -> None:
         self._timers[action] = self._loop.call_later(seconds, action)
@@ -154,7 +162,7 @@ class EventStream:
             rest = min(self._ping, self._held_until - now)
         elif rest <= 0:
             rest = self._ping
-            if not self._lock.locked():
+            if not self._writing:
                 assert self._framing.ping is not None
                 self._comment = self._loop.create_task(self.write(self._framing.ping(self._note())))
         self._arm(self._hush, rest)

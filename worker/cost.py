@@ -24,6 +24,7 @@ class CostCurve:
     def __init__(self) -> None:
         self._rows: list[int] = []  # sorted representatives of the buckets seen
         self._seconds: dict[int, float] = {}
+        self._bases: dict[int, float] = {}  # by rows, as asked for since the last measurement
         self._cell = {False: 0.0, True: 0.0}  # seconds for a row to look at a cell; True: _MANY rows or more
 
     @classmethod
@@ -50,7 +51,8 @@ class CostCurve:
 
     def predict(self, rows: int, reach: int = 0) -> float:
         """Seconds for a decode of `rows`; 0 before the first measurement. Never less for more rows."""
-        return self._base(rows) + self._look(rows) * reach
+        base = self._base(rows)
+        return base + (self._cell[rows >= _MANY] or base / max(rows, 1) / _EVEN) * reach
 
     def _look(self, rows: int) -> float:
         """Seconds that one of so many rows takes for a cell."""
@@ -65,8 +67,15 @@ class CostCurve:
             self._seconds[bucket] = scaled
         else:
             self._seconds[bucket] = known + _WEIGHT * (min(scaled, known * _OUTLIER) - known)
+        self._bases.clear()
 
     def _base(self, rows: int) -> float:
+        found = self._bases.get(rows)
+        if found is None:
+            found = self._bases[rows] = self._interpolated(rows)
+        return found
+
+    def _interpolated(self, rows: int) -> float:
         if not self._rows or rows <= 0:
             return 0.0
         at = bisect_left(self._rows, rows)

@@ -196,13 +196,14 @@ class EngineCore:
         self._make_room()
         running = self.running if self._turns is None else self._of_one_set(self._turns)
         decoding_now = [reply for reply in running if reply.decoding]
-        reach = sum(reply.sequence.held for reply in decoding_now)
-        filled = self._chunks(running, len(decoding_now), reach)
+        reach = sum([reply.sequence.held for reply in decoding_now])
+        filled = self._chunks(running, len(decoding_now), reach) if len(decoding_now) < len(running) else []
         last = self.context.fill(
             [reply.sequence for reply in decoding_now], [(reply.sequence, rows) for reply, rows in filled]
         )
         rows = self.context.rows
-        reach += sum(count * (reply.sequence.held + count // 2) for reply, count in filled)
+        if filled:
+            reach += sum(count * (reply.sequence.held + count // 2) for reply, count in filled)
         self.vitals.expected = self._costs.predict(rows, reach)
         if self._bundle.due(self.vitals.expected):
             self._bundle.send()
@@ -225,6 +226,8 @@ class EngineCore:
                 self.running += siblings
                 ready += [(each, index) for each in (*siblings, reply)]
         self._sample(ready)
+        if self._bundle.due(self.vitals.expected):  # the proxy has a core while this step's rest needs but one
+            self._bundle.send()
         self.vitals.meters.stepped(len(decoding_now), len(prompts), sum(prompts), rows, seconds, decoded)
         self.running = [reply for reply in self.running if not reply.reason]
 
@@ -240,15 +243,16 @@ class EngineCore:
         return [reply for reply in self.running if reply.sequence.adapters == wanted]
 
     def _chunks(self, running: list[Reply], decoding_now: int, reach: int) -> list[tuple[Reply, int]]:
-        """Who of these prefills in this step, beside so many rows with such a reach, and how many rows."""
+        """Who of these prefills in this step, beside so many rows with such a reach, and how many rows.
+
+        At least one of them has tokens to compute.
+        """
         prefilling = [reply for reply in running if not reply.decoding]
-        if not prefilling:
-            return []
         prefilling.sort(key=lambda reply: -reply.job.request.priority)
         shared = len(running) < len(self.running) or (self._turn is not None and self._turn.shared)
         room = self.pool.most_room - decoding_now
         needs = [reply.chunk for reply in prefilling]
-        beside = Beside(decoding_now, reach, prefilling[0].sequence.held if prefilling else 0)
+        beside = Beside(decoding_now, reach, prefilling[0].sequence.held)
         chunks = plan(needs, self._limits, self._costs, beside, shared=shared, room=room)
         self.pool.make_room(decoding_now + sum(chunk.rows for chunk in chunks))
         return [(prefilling[chunk.index], chunk.rows) for chunk in chunks]
@@ -324,7 +328,7 @@ class EngineCore:
 
     def _make_room(self) -> None:
         """A cell for each sequence that decodes, and one for the prompts; interrupts replies until there are."""
-        while True:
+        while self.pool.room <= len(self.running):
             decoding_now = sum(reply.decoding for reply in self.running)
             needed = decoding_now + (decoding_now < len(self.running))
             if self.pool.make_room(needed) or not self._interrupt_one():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from typing import Any
 
@@ -58,11 +58,7 @@ def generate_from(request: Request, gate: Gate, plan: Plan) -> Response:
     server, kind = services.of(request).config.server, Truncated if plan.truncates else Call
     owner, id = context.of(request.scope).owner, streams.conversation_id(request)
     call = new_call(request, gate, plan.asks, plan.fields.stream, plan.fields.kept, kind)
-    resumption, owner, id = (
-        services.of(request).resumption,
-        context.of(request.scope).owner,
-        streams.conversation_id(request),
-    )
+    resumption = services.of(request).resumption
     if plan.fields.stream and id and resumption.kept.settings.enabled:
         return Resumable(call, plan, server, resumption, owner, id)
     mention = resumption.kept.mention(owner, id, call) if id else nullcontext()
@@ -115,6 +111,23 @@ def _held(scope: Scope, plan: Plan, call: Call, answer: Answer) -> AbstractConte
     return running.hold(answer.completion_id, call, context.of(scope))
 
 
+async def _apart(work: Coroutine[Any, Any, None]) -> None:
+    """Does the work in a task of its own, which ends with this one.
+
+    Each event wakes a task from the outside in and sends it to sleep from the inside out; around an endpoint lie some
+    twenty frames of middlewares, all of them cold where a decode on the same cores has had the cache.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(_looked_at)
+    await task
+
+
+def _looked_at(task: asyncio.Task[None]) -> None:
+    """What it raised is known even if its client has left in that moment."""
+    if not task.cancelled():
+        task.exception()
+
+
 class Whole(Response):
     """The answer as one object, once it is complete. `mention`: what DELETE /v1/stream finds it by."""
 
@@ -140,8 +153,11 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.mention:
-            async with Connected(receive):
-                await self.produce(self.plan.reply(self.call.model), scope, send)
+            await _apart(self._serve(scope, receive, send))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with Connected(receive):
+            await self.produce(self.plan.reply(self.call.model), scope, send)
 
     async def produce(self, answer: Answer, scope: Scope, send: Send) -> None:
         """Sends the answer as it comes. Raises ApiError if it fails before the head."""
@@ -194,7 +210,7 @@ class Resumable(Stream):
         deliver = streams.deliver(Near(kept, 0), scope, receive, send, self.server.stream_backlog_timeout)
         client = asyncio.get_running_loop().create_task(deliver)
         try:
-            await self.produce(answer, scope, kept.send)
+            await _apart(self.produce(answer, scope, kept.send))
         finally:
             kept.end(broken=True)  # unless it has its proper end
             if not kept.opened:
