@@ -24,6 +24,7 @@ from worker.main import Llama, LlamaModel
 from worker.protocol import Event, Generate, Text
 from worker.seams import Drop, Job, Load, Vitals
 
+PAIRS = {1: 21, 4: 11, 16: 7, 32: 7}  # by sequences: a short run is told from the machine's own moods by many of them
 PROMPT = "A long story about a fox, a dog and a hen that lived beside the old mill begins like this:"
 
 
@@ -127,8 +128,8 @@ def compare(sequences: int, tokens: int = 48, rounds: int = 7) -> Pairs:
 
 
 def rows() -> Iterator[Row]:
-    for sequences in (1, 4, 16, 32):
-        pairs = compare(sequences)
+    for sequences, rounds in PAIRS.items():
+        pairs = compare(sequences, rounds=rounds)
         what = f"decode ÷ bare ctypes loop, {sequences} sequence{'s' * (sequences > 1)}"
         yield Row(what, f"{pairs.ratio:.2f}", pairs.rates, "≥ 0.97", pairs.ratio >= 0.97)
 

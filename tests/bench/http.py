@@ -16,18 +16,17 @@ from tests.bench.table import Pairs, Row
 from tests.e2e.server import SMOLLM2, Server
 from worker.protocol import Text
 
-_TOKENS, _ROUNDS = 64, 7
-_COUNTS = (1, 4, 16, 32)
+_TOKENS = 64
 _STORY = " ".join(f"Line {number}: the fox and the hen walked by the old mill." for number in range(260))
 
 
 def rows() -> Iterator[Row]:
-    models = "".join(f"{SMOLLM2.format(name=f's{count}')}n_ctx = 512\nparallel = {count}\n" for count in _COUNTS)
+    models = "".join(f"{SMOLLM2.format(name=f's{count}')}n_ctx = 512\nparallel = {count}\n" for count in decode.PAIRS)
     with (
         tempfile.TemporaryDirectory() as folder,
         Server(Path(folder), f"[placement]\nmax_models = 1\n{models}") as server,
     ):
-        for count in _COUNTS:
+        for count in decode.PAIRS:
             yield _streamed(server, count)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -42,7 +41,7 @@ def _streamed(server: Server, count: int) -> Row:
     body = {"model": f"s{count}", "prompt": decode.PROMPT, "ignore_eos": True, "temperature": 0, "cache_prompt": False}
     streams.run(server.port, body, count, _TOKENS)
     pairs = Pairs([], [])
-    for _ in range(_ROUNDS):
+    for _ in range(decode.PAIRS[count]):
         rate = streams.run(server.port, body, count, _TOKENS)
         pairs.second.append(rate.speed)
         pairs.first.append(count * _TOKENS / decode.bare(model._context, prompt, rate.ahead, _TOKENS)[0])
