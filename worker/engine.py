@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import time
+from dataclasses import replace
 
 from supervisor.config import Sampling
 from supervisor.control import Phase
@@ -249,11 +250,13 @@ class EngineCore:
         """
         prefilling = [reply for reply in running if not reply.decoding]
         prefilling.sort(key=lambda reply: -reply.job.request.priority)
-        shared = len(running) < len(self.running) or (self._turn is not None and self._turn.shared)
+        limits, shared = self._limits, len(running) < len(self.running)
+        if self._turn is not None and self._turn.shared:
+            limits, shared = replace(limits, budget=self._turn.budget(limits.budget)), True
         room = self.pool.most_room - decoding_now
         needs = [reply.chunk for reply in prefilling]
         beside = Beside(decoding_now, reach, prefilling[0].sequence.held)
-        chunks = plan(needs, self._limits, self._costs, beside, shared=shared, room=room)
+        chunks = plan(needs, limits, self._costs, beside, shared=shared, room=room)
         self.pool.make_room(decoding_now + sum(chunk.rows for chunk in chunks))
         return [(prefilling[chunk.index], chunk.rows) for chunk in chunks]
 

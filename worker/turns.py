@@ -13,7 +13,8 @@ import threading
 import types
 from enum import Enum, auto
 
-PATIENCE = 0.25  # seconds; prefill chunks aim at the same length
+PATIENCE = 0.2  # seconds; with a step behind it, a stopped holder costs the others no more than 0.25
+_HOLD = 0.8 * PATIENCE  # seconds that a step aims at: nobody should lose patience with one that runs
 
 
 class Turn:
@@ -30,6 +31,10 @@ class Turn:
     @property
     def shared(self) -> bool:
         return self.crowd > 1
+
+    def budget(self, seconds: float) -> float:
+        """How long a step should take that alone would take so long."""
+        return min(seconds, _HOLD) if self.shared else seconds
 
     def __enter__(self) -> Turn:
         if self.shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,8 @@ from worker.parked import Parked
 from worker.protocol import Chat, Delta, Event, Failed, Finished, Probability, Progress, Started, Text
 from worker.protocol import Generate as Request
 from worker.scheduler import Limits
-from worker.seams import Drop, Job, Leave, Load, Vitals
+from worker.seams import Crowd, Drop, Job, Leave, Load, Vitals
+from worker.turns import PATIENCE, Turn
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 UNHURRIED = 1e9  # seconds a step may take: chunks are as large on a slow machine
@@ -120,6 +122,23 @@ def test_the_first_token_goes_at_once_and_others_together(smollm: Bench) -> None
     smollm.new()
     assert smollm.reply(PROMPTS[0]) == whole
     assert smollm.puts > 20, "without patience each token goes alone"
+
+
+def test_beside_other_models_a_chunk_takes_less_than_they_are_patient(smollm: Bench) -> None:
+    fd = os.memfd_create("turn")
+    rows = {}
+    for crowd in (1, 2):
+        engine = smollm.new(costs=CostCurve.of({1: 0.001, 512: 0.5}))
+        engine._turn = Turn(fd)
+        engine.obey(Crowd(crowd))
+        smollm.start("word " * 400, Sampling(temperature=0.0, max_tokens=1))
+        engine.step()
+        rows[crowd] = engine.context.rows
+        while engine.busy:
+            engine.step()
+    os.close(fd)
+    assert rows[1] > 400, "alone it has all the time there is"
+    assert rows[2] <= 512 * PATIENCE / 0.5
 
 
 def test_text_that_waits_goes_before_a_long_step(smollm: Bench) -> None:

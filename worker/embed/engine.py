@@ -132,8 +132,9 @@ class EmbedCore:
     @property
     def _rows(self) -> int:
         """The most rows of a batch of several inputs, or of a part of one."""
-        shared = self._turn is not None and self._turn.shared
-        seconds = min(self._budget, _LONGEST) if shared else _LONGEST
+        seconds = _LONGEST
+        if self._turn is not None and self._turn.shared:
+            seconds = self._turn.budget(min(self._budget, seconds))
         return self._costs.most(seconds, min(_LEAST, self.context.rows), self.context.rows)
 
     def _pack(self) -> list[Work]:
