@@ -7,7 +7,8 @@ from enum import Enum, auto
 
 from supervisor import config
 
-_DUMP_TIME = 1.0  # seconds between SIGUSR1 and SIGKILL: the dump is written by then, GIL held or not
+_DUMP_TIME = 1.0  # seconds after SIGUSR1: the dump is written by then, GIL held or not …
+_DUMP_DELAY = 1.0  # … unless the machine stood still meanwhile
 _CANCEL_TIME = 0.25
 
 
@@ -17,6 +18,7 @@ class Rung(Enum):
     ASK = auto()  # Stop over the control socket
     TERM = auto()  # SIGTERM
     DUMP = auto()  # SIGUSR1: all stacks
+    LINGER = auto()  # nothing, and for no time if the dump is there, or cannot come
     KILL = auto()  # SIGKILL
     GIVE_UP = auto()  # nothing works: the process is stuck in the kernel
 
@@ -53,4 +55,4 @@ def cancel(limits: config.Shutdown, now: float) -> Ladder:
 
 
 def _force(limits: config.Shutdown) -> tuple[tuple[Rung, float], ...]:
-    return ((Rung.DUMP, _DUMP_TIME), (Rung.KILL, limits.kill_timeout))
+    return ((Rung.DUMP, _DUMP_TIME), (Rung.LINGER, _DUMP_DELAY), (Rung.KILL, limits.kill_timeout))

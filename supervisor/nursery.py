@@ -29,6 +29,7 @@ from supervisor.timers import Timers
 log = logging.getLogger("root")
 _LATE = 2.0  # a root this late (VM paused, overload) cannot judge anybody
 _LAST_WAIT = 2.0
+_RUNS = ("R", "S")  # in no other state of the kernel's can a process write what it is at
 _TAIL, _LONG_TAIL = 20, 200  # lines: what is shown of a death, and what its report keeps
 _MESSAGES_AT_ONCE = 64  # per child and turn of the loop, so that a chatty child starves nobody
 
@@ -225,6 +226,9 @@ class Nursery:
                 ward.child.signal(signal.SIGTERM)
             case Rung.DUMP:
                 ward.child.signal(signal.SIGUSR1)
+            case Rung.LINGER if ward.child.dumped or ward.child.kernel_state() not in _RUNS:
+                self._climb(ward)
+                return
             case Rung.KILL:
                 ward.child.signal(signal.SIGKILL)
             case Rung.GIVE_UP:
@@ -232,7 +236,7 @@ class Nursery:
                 ward.unkillable = True
                 ward.owner.unkillable(ward)
                 return
-        if rung is not Rung.ASK:
+        if rung not in (Rung.ASK, Rung.LINGER):
             log.warning("stopping %s", facts(role=ward.role, pid=ward.child.pid, rung=rung.name))
         self._timers.set(ward, ward.ladder.due, lambda: self._climb(ward))
 

@@ -63,6 +63,11 @@ class Child:
         """The last lines it logged; also after its death, until `close`."""
         return ring.tail(self.ring, lines)
 
+    @property
+    def dumped(self) -> bool:
+        """Whether there is a stack dump."""
+        return os.fstat(self._dump).st_size > 0
+
     def stack_dump(self) -> str:
         """What faulthandler wrote: at SIGUSR1, or at a fatal signal."""
         return os.pread(self._dump, 64 * 1024, 0).decode("utf-8", "replace")

@@ -50,6 +50,18 @@ def deaf(child: Child) -> int:
     return 0
 
 
+def late(child: Child) -> int:
+    """Hears SIGUSR1 a second and a half after it was sent, as on a machine that stood still."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    child.control.send(b"late")
+    while signal.SIGUSR1 not in signal.sigpending():
+        time.sleep(0.01)
+    time.sleep(1.5)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+    time.sleep(3600)
+    return 0
+
+
 def stopped(child: Child) -> int:
     """Stops itself."""
     child.control.send(b"stopped")

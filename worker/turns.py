@@ -18,7 +18,10 @@ _HOLD = 0.8 * PATIENCE  # seconds that a step aims at: nobody should lose patien
 
 
 class Turn:
-    """`with turn: decode()`. Does nothing until `crowd` is 2 or more."""
+    """`with turn: decode()`. Does nothing while `crowd`, who compute on these cores, is 1.
+
+    Until a worker is told how many they are, it takes its turns: its first decodes are not to disturb those who run.
+    """
 
     def __init__(self, fd: int, patience: float = PATIENCE) -> None:
         """`fd` may be shared with other processes: it is opened anew, as a lock belongs to an open file description."""
@@ -26,7 +29,7 @@ class Turn:
         self._patience = patience
         self._held = False
         self._waiter = _Waiter(self._fd)
-        self.crowd = 1
+        self.crowd = 2
 
     @property
     def shared(self) -> bool:

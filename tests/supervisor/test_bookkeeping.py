@@ -24,12 +24,13 @@ def rungs(steps: ladder.Ladder) -> list[tuple[float, Rung]]:
 
 
 def test_a_polite_stop_asks_insists_dumps_kills_and_gives_up() -> None:
-    order = [(0.0, Rung.ASK), (10.0, Rung.TERM), (13.0, Rung.DUMP), (14.0, Rung.KILL), (24.0, Rung.GIVE_UP)]
-    assert rungs(ladder.polite(config.Shutdown(), 0.0)) == order
+    order = [(0.0, Rung.ASK), (10.0, Rung.TERM), (13.0, Rung.DUMP), (14.0, Rung.LINGER), (15.0, Rung.KILL)]
+    assert rungs(ladder.polite(config.Shutdown(), 0.0)) == [*order, (25.0, Rung.GIVE_UP)]
 
 
 def test_a_hung_process_is_dumped_before_it_is_killed() -> None:
-    assert rungs(ladder.hung(config.Shutdown(), 0.0)) == [(0.0, Rung.DUMP), (1.0, Rung.KILL), (11.0, Rung.GIVE_UP)]
+    order = [(0.0, Rung.DUMP), (1.0, Rung.LINGER), (2.0, Rung.KILL), (12.0, Rung.GIVE_UP)]
+    assert rungs(ladder.hung(config.Shutdown(), 0.0)) == order
 
 
 def test_a_cancelled_load_is_gone_within_a_second() -> None:

@@ -340,6 +340,15 @@ def test_a_pinned_model_is_never_evicted() -> None:
     assert world.state("p") is State.READY
 
 
+def test_a_model_that_loads_takes_its_turns_with_those_that_run() -> None:
+    world = World(max_models=2)
+    world.load("a")
+    assert world.workers.count == 1
+    world.say(Want("b"))
+    assert world.state("b") is State.LOADING
+    assert world.workers.count == 2
+
+
 def test_a_suspended_worker_is_shown_and_leaves_the_cpu_turns() -> None:
     world = World(max_models=2)
     world.load("a")

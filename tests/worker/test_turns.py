@@ -7,9 +7,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from supervisor.config import Model
+from tests import models
+from worker.context import Context
+from worker.embed.context import EmbedContext
+from worker.main import Llama
+from worker.seams import Load
 from worker.turns import Turn, _State
 
 
@@ -125,3 +132,29 @@ def test_without_a_thread_to_wait_in_it_decodes_without_the_turn(fd: int, monkey
             assert not other._held
     with other:
         assert other._held
+
+
+@pytest.mark.parametrize("embeds", [False, True])
+def test_the_first_decodes_of_a_load_take_turns(fd: int, embeds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that begins does not disturb those that run."""
+    held: list[bool] = []
+    turns: list[Turn] = []
+    of, name = (EmbedContext, "compute") if embeds else (Context, "decode")
+    compute, made = getattr(of, name), Turn.__init__
+
+    def noted(self: Turn, *given: int) -> None:
+        made(self, *given)
+        turns.append(self)
+
+    def watched(self: Any) -> int:
+        held.append(turns[0]._held)
+        return int(compute(self))
+
+    monkeypatch.setattr(Turn, "__init__", noted)
+    monkeypatch.setattr(of, name, watched)
+    kind = Llama()
+    kind.prepare()
+    kind.load(Load(Model(name="m", path=models.tiny(), task="embed" if embeds else "auto"), 1, fd), lambda _: True)
+    assert len(held) == 4
+    assert all(held)
+    assert not turns[0]._held
