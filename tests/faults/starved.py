@@ -41,7 +41,7 @@ def long_prompts(folder: Path, draw: random.Random) -> float:
         with _burners():
             end = time.monotonic() + SECONDS
             while (left := end - time.monotonic()) > 0:
-                words = " ".join(f"w{draw.randrange(10**5)}" for _ in range(draw.randint(800, 1500)))
+                words = " ".join(f"w{draw.randrange(10**5)}" for _ in range(draw.randint(800, 1350)))  # of six tokens at most
                 began = time.monotonic()
                 with contextlib.suppress(httpx.ReadTimeout):  # a client with no more patience
                     answer = scene.post("/v1/completions", {"model": "long", "prompt": words, "max_tokens": 2}, left)
