@@ -22,6 +22,7 @@ from tests.faults.scene import Scene, serve
 SECONDS = 600.0
 _BUSY = "while True: pass"
 _CONTEXT = 8192  # what the model was trained with
+_WORDS = 1350  # of six tokens at most
 _SETTINGS = (
     f'[models.long]\npath = "{models.smollm()}"\nn_ctx = {_CONTEXT}\nparallel = 1\nthreads = 1\npreload = true\n'
 )
@@ -41,7 +42,7 @@ def long_prompts(folder: Path, draw: random.Random) -> float:
         with _burners():
             end = time.monotonic() + SECONDS
             while (left := end - time.monotonic()) > 0:
-                words = " ".join(f"w{draw.randrange(10**5)}" for _ in range(draw.randint(800, 1350)))  # of six tokens at most
+                words = " ".join(f"w{draw.randrange(10**5)}" for _ in range(draw.randint(800, _WORDS)))
                 began = time.monotonic()
                 with contextlib.suppress(httpx.ReadTimeout):  # a client with no more patience
                     answer = scene.post("/v1/completions", {"model": "long", "prompt": words, "max_tokens": 2}, left)
