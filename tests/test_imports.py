@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("supervisor", "worker", "proxy")
 _SHARED = (
     "boot", "control", "config", "schema", "log", "ring", "title", "figures", "card", "hub", "shelf", "pulled",
-    "recorder", "keepsakes", "crash_files", "resident", "replicas", "samplers", "adapter", "gguf",
+    "recorder", "keepsakes", "crash_files", "resident", "replicas", "samplers", "adapter", "gguf", "lease",
 )  # fmt: skip
 SHARED = {f"supervisor.{name}" for name in _SHARED}
 ROOT_MAY_USE = {*sys.stdlib_module_names, "supervisor", "msgspec", "setproctitle"}

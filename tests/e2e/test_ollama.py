@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import ollama
@@ -62,6 +63,8 @@ def test_models_are_listed_loaded_and_unloaded(client: ollama.Client, echoes: Se
     assert client.show("a").modelinfo["general.architecture"] == "echo"  # type: ignore[index]
     assert client.generate("b", keep_alive="5m").done_reason == "load"
     assert echoes.state("b") == "ready"
+    now = datetime.now(UTC)
+    until(lambda: any(model.expires_at < now + timedelta(hours=1) for model in client.ps().models), what="b's end")
     stays, goes = client.ps().models
     assert (stays.model, goes.model) == ("a:latest", "b:latest")
     assert stays.expires_at > goes.expires_at  # type: ignore[operator]
