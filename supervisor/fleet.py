@@ -58,6 +58,7 @@ from supervisor.wants import Want as Waiters
 from supervisor.workers import Workers
 
 log = logging.getLogger("root")
+_COMPUTING = (State.LOADING, State.READY, State.DRAINING)  # one that loads does so at the end
 
 
 class Fleet:
@@ -102,9 +103,8 @@ class Fleet:
         self._workers.neighbours(sum(map(self._computes, models)))
 
     def _computes(self, model: Model) -> bool:
-        """One that loads does so too, at the end."""
-        on_cpu, at = model.facts is None or model.facts.on_cpu, (State.LOADING, State.READY, State.DRAINING)
-        return on_cpu and model.state in at and model.name not in self.stock.suspended
+        on_cpu = model.facts is None or model.facts.on_cpu
+        return on_cpu and model.state in _COMPUTING and model.name not in self.stock.suspended
 
     def shut_down(self, deadline: float) -> None:
         """No more loads; every model drains, then stops. The proxies have been told already."""

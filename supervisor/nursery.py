@@ -19,6 +19,7 @@ import msgspec
 from supervisor import config, ladder, liveness, process, recorder, resident
 from supervisor.control import Closed, Message, Ping, Pong, Relog, Stop, ToRoot
 from supervisor.ladder import Ladder, Rung
+from supervisor.lease import LATE
 from supervisor.lifecycle import signal_name
 from supervisor.liveness import Verdict
 from supervisor.log import facts
@@ -27,7 +28,6 @@ from supervisor.resident import Memory
 from supervisor.timers import Timers
 
 log = logging.getLogger("root")
-_LATE = 2.0  # a root this late (VM paused, overload) cannot judge anybody
 _LAST_WAIT = 2.0
 _RUNS = ("R", "S")  # in no other state of the kernel's can a process write what it is at
 _TAIL, _LONG_TAIL = 20, 200  # lines: what is shown of a death, and what its report keeps
@@ -244,7 +244,7 @@ class Nursery:
 
     def _ping(self) -> None:
         now = time.monotonic()
-        late = now - self._next_ping > _LATE
+        late = now - self._next_ping > LATE  # VM paused, overload: such a root cannot judge anybody
         self._next_ping = now + self._config.liveness.ping_interval
         self._timers.set("ping", self._next_ping, self._ping)
         self._number += 1

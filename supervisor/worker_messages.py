@@ -12,7 +12,7 @@ from supervisor.states import Facts, Message, Phase
 
 
 class Ping(Message, frozen=True):
-    """Answered by a Pong with the same number. A worker that hears nothing for `lease` seconds then ends; 0: never."""
+    """Answered by a Pong with the same number. A child that hears nothing for `lease` seconds then ends; 0: never."""
 
     number: int
     lease: float = 0.0

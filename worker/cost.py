@@ -51,8 +51,7 @@ class CostCurve:
 
     def predict(self, rows: int, reach: int = 0) -> float:
         """Seconds for a decode of `rows`; 0 before the first measurement. Never less for more rows."""
-        base = self._base(rows)
-        return base + (self._cell[rows >= _MANY] or base / max(rows, 1) / _EVEN) * reach
+        return self._base(rows) + self._look(rows) * reach
 
     def _look(self, rows: int) -> float:
         """Seconds that one of so many rows takes for a cell."""

@@ -36,7 +36,7 @@ class Turn:
         return self.crowd > 1
 
     def budget(self, seconds: float) -> float:
-        """How long a step should take that alone would take so long."""
+        """Seconds that a step should take which alone might take so many."""
         return min(seconds, _HOLD) if self.shared else seconds
 
     def __enter__(self) -> Turn:
