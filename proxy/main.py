@@ -162,15 +162,12 @@ class Proxy:
         limits = Limits(message.config.keys, message.index, tell)
         views = Views(models, self.root.send)
         feed = Feed(message.boot, message.number, message.models, message.deaths)
-        self.services.set_result(Services(message.config, models, views, feed, limits=limits))
+        self.services.set_result(Services(message.config, models, views, feed, limits=limits, lease=self.lease))
 
     def pong(self, ping: Ping) -> None:
-        active, now = 0, time.monotonic()
-        self.lease.heard, self.lease.seconds = now, ping.lease
+        self.lease.heard, self.lease.seconds = time.monotonic(), ping.lease
         self._look_at_the_lease()
-        if self.services.done():
-            services = self.services.result()
-            services.heard, active = now, services.models.in_flight
+        active = self.services.result().models.in_flight if self.services.done() else 0
         self.root.send(Pong(ping.number, Phase.IDLE, steps=self.steps, active=active))
         if self.services.done():
             self.services.result().views.tick()

@@ -17,19 +17,20 @@ from proxy.running import Running
 from proxy.site import Site
 from proxy.views import Views
 from supervisor.config import Config
+from supervisor.lease import Lease
 
 ROOT_SILENCE = 10.0  # seconds without a ping after which this process calls itself unhealthy
 
 
 @dataclass
 class Services:
-    """`heard` is when the root spoke last, on the monotonic clock."""
+    """`lease` knows when the root spoke last."""
 
     config: Config
     models: Models
     views: Views
     feed: Feed
-    heard: float = field(default_factory=time.monotonic)
+    lease: Lease = field(default_factory=lambda: Lease(time.monotonic()))
     stopping: bool = False
     running: Running = field(default_factory=Running)
     site: Site = field(init=False)
@@ -55,7 +56,7 @@ class Services:
 
     @property
     def root_silence(self) -> float:
-        return time.monotonic() - self.heard
+        return time.monotonic() - self.lease.heard
 
 
 def of(request: Request) -> Services:

@@ -152,7 +152,7 @@ async def test_health_needs_the_roots_voice() -> None:
     async with Harness(settings("m", "b"), loaded("m"), loaded("b", state=State.FAILED)) as server:
         assert (await server.client.get("/v1/health")).json() == {"status": "ok"}
         assert (await server.client.get("/health?strict=1")).status_code == 503
-        server.proxy.services.result().heard -= 11
+        server.proxy.services.result().lease.heard -= 11
         assert (await server.client.get("/health")).json()["error"]["code"] == "starting"
         await server.ping(1)
         await until(lambda: server.proxy.services.result().root_silence < 10)
